@@ -1,0 +1,405 @@
+"""Specs: the validated request for one job.
+
+One pydantic object renders the form in the browser, parses the command line (`--set key=value`), names the group
+of runs that differ only in their seed, and lands in `spec.json`. Units are in the field names; every field has a
+title and a one-line help for the form.
+
+A field marked `_local` does not change what is learned (where it runs, how often it logs), so it does not count
+for the group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rsfm.errors import RsfmError
+
+_LOCAL = {"group": False}
+
+
+class Params(BaseModel):
+    """Base of everything inside a spec: unknown keys are refused, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class EncoderParams(Params):
+    """A plain Vision Transformer on any number of bands."""
+
+    patch_size: int = Field(8, ge=2, le=64, title="Patch size", description="Pixels per side of one token.")
+    width: int = Field(192, ge=16, le=4096, title="Width", description="Length of a token vector.")
+    depth: int = Field(4, ge=1, le=64, title="Depth", description="Number of transformer blocks.")
+    heads: int = Field(3, ge=1, le=64, title="Heads", description="Attention heads; must divide the width.")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> EncoderParams:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        return self
+
+
+class OptimParams(Params):
+    """AdamW, linear warm-up, cosine to `min_lr`; all lengths in samples seen."""
+
+    samples: int = Field(20_000, ge=1, title="Samples", description="Training length: images seen in total.")
+    batch_size: int = Field(
+        128, ge=1, title="Batch size", description="Images per optimiser step (all devices)."
+    )
+    accumulate: int = Field(1, ge=1, title="Accumulation", description="Forward passes per optimiser step.")
+    base_lr: float = Field(
+        1.5e-4, gt=0, title="Base learning rate", description="Per 256 images; scaled by batch/256."
+    )
+    min_lr: float = Field(0.0, ge=0, title="Final learning rate", description="Where the cosine ends.")
+    warmup_samples: int = Field(
+        1_000, ge=0, title="Warm-up samples", description="Linear rise of the learning rate."
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, title="Weight decay", description="Not on biases, norms and tokens."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, title="Adam beta 1")
+    beta2: float = Field(0.95, ge=0, lt=1, title="Adam beta 2")
+    grad_clip: float = Field(
+        0.0, ge=0, title="Gradient clipping", description="Global norm; 0 switches it off."
+    )
+
+    @model_validator(mode="after")
+    def _lengths(self) -> OptimParams:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.samples < self.batch_size:
+            raise ValueError(f"samples {self.samples} is less than one batch of {self.batch_size}")
+        if self.warmup_samples >= self.samples:
+            raise ValueError(f"warmup_samples {self.warmup_samples} must be less than samples {self.samples}")
+        return self
+
+    @property
+    def peak_lr(self) -> float:
+        return self.base_lr * self.batch_size / 256
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.samples // self.batch_size
+
+
+class RuntimeParams(Params):
+    """Where and how it runs. Does not change the group."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", json_schema_extra=_LOCAL)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        title="Precision",
+        description="auto: bf16 on a GPU that has it, fp32 on a CPU.",
+        json_schema_extra=_LOCAL,
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        title="CPU threads",
+        description="0: the slot's share of the cores.",
+        json_schema_extra=_LOCAL,
+    )
+    workers: int = Field(
+        0, ge=0, title="Loader workers", description="Processes that read packs.", json_schema_extra=_LOCAL
+    )
+    compile: bool = Field(
+        False, title="Compile", description="torch.compile the model.", json_schema_extra=_LOCAL
+    )
+    log_every_steps: int = Field(5, ge=1, title="Log every (steps)", json_schema_extra=_LOCAL)
+    monitor_every_steps: int = Field(
+        50,
+        ge=1,
+        title="Monitors every (steps)",
+        description="Collapse monitors, kNN and previews.",
+        json_schema_extra=_LOCAL,
+    )
+    checkpoint_every_steps: int = Field(50, ge=1, title="Checkpoint every (steps)", json_schema_extra=_LOCAL)
+    keep_checkpoints: int = Field(2, ge=1, title="Keep checkpoints", json_schema_extra=_LOCAL)
+
+
+class MAEParams(Params):
+    """Masked autoencoder (arXiv 2111.06377)."""
+
+    mask_ratio: float = Field(
+        0.75, gt=0, lt=1, title="Mask ratio", description="Share of tokens hidden from the encoder."
+    )
+    norm_pix: bool = Field(
+        True, title="Normalise target patches", description="Predict each patch standardised by itself."
+    )
+    decoder_width: int = Field(128, ge=16, title="Decoder width")
+    decoder_depth: int = Field(2, ge=1, title="Decoder depth")
+    decoder_heads: int = Field(4, ge=1, title="Decoder heads")
+    crop_min_scale: float = Field(
+        0.2, gt=0, le=1, title="Smallest crop", description="Area share of the smallest random crop."
+    )
+    flips: Literal["none", "horizontal", "dihedral"] = Field(
+        "dihedral",
+        title="Flips",
+        description="dihedral: all 8 flips and quarter turns (nadir imagery has no up).",
+    )
+    flat_patch_variance: float = Field(
+        1e-4, ge=0, title="Flat-patch threshold",
+        description="Patches with less than this share of the data's variance do not count in the loss.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> MAEParams:
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"decoder_width {self.decoder_width} is not divisible by decoder_heads {self.decoder_heads}"
+            )
+        return self
+
+
+class PretrainSpec(Params):
+    """Self-supervised pretraining of one encoder on one pack."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    method: str = Field("mae", title="Method")
+    dataset: str = Field(..., title="Pack", description="Name of a prepared pack.")
+    preset: str = Field(
+        "cpu",
+        title="Preset",
+        description="The starting point that the settings below were filled from.",
+        json_schema_extra=_LOCAL,
+    )
+    seed: int = Field(0, ge=0, lt=2**31, title="Model seed", description="Initialisation, order and views.")
+    splits: list[str] = Field(["train"], title="Splits", description="Splits of the pack to learn from.")
+    bands: list[str] | None = Field(None, title="Bands", description="By name; empty: all bands of the pack.")
+    image_size: int | None = Field(
+        None, ge=8, title="Image size", description="Pixels per side of a view; empty: the pack's."
+    )
+    encoder: EncoderParams = EncoderParams()
+    optim: OptimParams = OptimParams()
+    runtime: RuntimeParams = RuntimeParams()
+    #: Validated against the method's own model in `rsfm.registry.METHODS[method].params`.
+    method_params: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _method_params(self) -> PretrainSpec:
+        from rsfm.registry import method
+
+        params = method(self.method).params.model_validate(self.method_params)
+        # Written out in full, so that spec.json stays readable when a default changes later.
+        self.__dict__["method_params"] = params.model_dump(mode="json")
+        return self
+
+    @property
+    def params(self) -> Params:
+        """The method's own settings, typed."""
+        from rsfm.registry import method
+
+        return method(self.method).params.model_validate(self.method_params)
+
+
+Adaptation = Literal["knn", "linear"]
+Operator = Literal["bilinear"]
+
+
+class EvaluateSpec(Params):
+    """One model on one labelled pack, frozen features, at several resolutions."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    model: str = Field(..., title="Model", description="A run's id, or a baseline such as random:vit-nano.")
+    dataset: str = Field(..., title="Pack", description="A labelled pack.")
+    adaptations: list[Adaptation] = Field(["knn", "linear"], min_length=1, title="Adaptations")
+    operator: Operator = Field(
+        "bilinear",
+        title="Degradation",
+        description="bilinear: anti-aliased down and up again, as published (arXiv 2510.17014).",
+    )
+    factors: list[Annotated[int, Field(ge=1, le=64)]] = Field([1, 2, 4, 8], min_length=1, title="Factors")
+    eval_seeds: list[int] = Field(
+        [0, 1, 2],
+        min_length=1,
+        title="Evaluation seeds",
+        description="Head initialisation and training-subset draw.",
+    )
+    model_seed: int = Field(
+        0, ge=0, title="Model seed", description="Initialisation of random: models; others have their own."
+    )
+    train_split: str = Field("train", title="Training split")
+    test_split: str = Field("", title="Test split", description="Empty: test where there is one, else val.")
+    train_fraction: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        title="Training share",
+        description="Stratified share of the training split that each seed draws.",
+    )
+    bands: list[str] | None = Field(
+        None, title="Bands", description="By name; empty: the model's own choice."
+    )
+    knn_k: int = Field(20, ge=1, title="Neighbours")
+    knn_temperature: float = Field(0.07, gt=0, title="kNN temperature")
+    bootstrap: int = Field(1000, ge=100, title="Bootstrap draws")
+    batch_size: int = Field(256, ge=1, title="Batch size", json_schema_extra=_LOCAL)
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", json_schema_extra=_LOCAL)
+    threads: int = Field(0, ge=0, title="CPU threads", json_schema_extra=_LOCAL)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> EvaluateSpec:
+        for field in ("factors", "eval_seeds", "adaptations"):
+            values = getattr(self, field)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field} names a value twice: {values}")
+        return self
+
+
+class PrepareSpec(Params):
+    """Turn one dataset into a pack."""
+
+    kind: Literal["prepare"] = "prepare"
+    dataset: str = Field(..., title="Dataset", description="A catalog entry's name.")
+    source: str | None = Field(
+        None, title="Folder", description="Where the data is; empty: the entry's default."
+    )
+    name: str | None = Field(None, title="Pack name", description="Empty: the dataset's name.")
+    image_size: int | None = Field(
+        None, ge=8, title="Image size", description="Resample images to this size; empty: keep."
+    )
+    tile_size: int | None = Field(
+        None, ge=8, title="Tile size", description="Scenes are cut into tiles of this size."
+    )
+    stride: int | None = Field(
+        None, ge=1, title="Tile stride", description="Empty: the tile size (no overlap)."
+    )
+    limit: int | None = Field(None, ge=1, title="Limit", description="At most this many samples per split.")
+    on_bad: Literal["skip", "refuse"] = Field(
+        "skip", title="Bad files", description="Skip and report, or stop."
+    )
+    #: What the entry's reader understands beyond this (the synthetic world: sensor, seed, counts).
+    options: dict[str, Any] = {}
+
+
+Spec = PretrainSpec | EvaluateSpec | PrepareSpec
+KINDS: dict[str, type[Params]] = {"pretrain": PretrainSpec, "evaluate": EvaluateSpec, "prepare": PrepareSpec}
+
+
+def one_line(error: ValidationError) -> str:
+    """A pydantic error as one readable line."""
+    parts = []
+    for item in error.errors():
+        place = ".".join(str(p) for p in item["loc"])
+        parts.append(
+            f"{place}: {item['msg'].removeprefix('Value error, ')}"
+            if place
+            else item["msg"].removeprefix("Value error, ")
+        )
+    return "; ".join(parts)
+
+
+def parse_spec(data: dict[str, Any]) -> Spec:
+    """Validate a spec of any kind.
+
+    Raises:
+        RsfmError: unknown kind, unknown key, or a value out of range; all problems in one line.
+    """
+    kind = data.get("kind")
+    if kind not in KINDS:
+        raise RsfmError(f"A spec needs kind = one of {', '.join(KINDS)}; got {kind!r}.")
+    try:
+        return KINDS[kind].model_validate(data)  # type: ignore[return-value]
+    except ValidationError as error:
+        raise RsfmError(f"Bad {kind} spec: {one_line(error)}.") from error
+
+
+def _local_fields(model: type[BaseModel]) -> set[str]:
+    return {
+        name
+        for name, field in model.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("group") is False
+    }
+
+
+def _for_group(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        skip = _local_fields(type(value))
+        return {n: _for_group(getattr(value, n)) for n in type(value).model_fields if n not in skip}
+    return value
+
+
+def spec_hash(data: Any) -> str:
+    """A short, stable hash of anything that is JSON."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def group_hash(spec: Spec) -> str:
+    """Equal for specs that differ only in their seeds or in where they run."""
+    data = _for_group(spec)
+    for key in ("seed", "model_seed", "eval_seeds"):
+        data.pop(key, None)
+    return spec_hash(data)
+
+
+def apply_settings(data: dict[str, Any], settings: list[str], known: dict[str, Any]) -> dict[str, Any]:
+    """Apply `key=value` settings to a nested spec.
+
+    A key is a dotted path (`optim.base_lr`) or, where it is unambiguous, its last part (`base_lr`). Values are
+    read as JSON, else as text.
+
+    Args:
+        data: the spec so far; not changed.
+        settings: strings `key=value`.
+        known: a complete spec of the same kind, to find what a key may be.
+
+    Raises:
+        RsfmError: no `=`, an unknown key, or one that fits two places.
+    """
+    paths: list[tuple[str, ...]] = []
+
+    def walk(node: dict[str, Any], prefix: tuple[str, ...]) -> None:
+        for key, value in node.items():
+            paths.append((*prefix, key))
+            if isinstance(value, dict):
+                walk(value, (*prefix, key))
+
+    walk(known, ())
+    result = json.loads(json.dumps(data))
+    for setting in settings:
+        key, sep, text = setting.partition("=")
+        if not sep:
+            raise RsfmError(f"--set takes key=value, got {setting!r}.")
+        wanted = tuple(key.strip().split("."))
+        hits = [p for p in paths if p == wanted] or [p for p in paths if p[-len(wanted) :] == wanted]
+        if not hits:
+            raise RsfmError(
+                f"Unknown setting {key!r}; known: {', '.join('.'.join(p) for p in paths if p[0] != 'kind')}."
+            )
+        if len(hits) > 1:
+            raise RsfmError(
+                f"Setting {key!r} fits {', '.join('.'.join(p) for p in hits)}: write the whole path."
+            )
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        node = result
+        for part in hits[0][:-1]:
+            node = node.setdefault(part, {})
+        node[hits[0][-1]] = value
+    return result
+
+
+def pretrain_spec(
+    method_name: str, dataset: str, preset: str = "cpu", settings: list[str] | None = None, **values: Any
+) -> PretrainSpec:
+    """A pretraining spec from a method's preset, then `values` (top-level fields), then `--set` settings."""
+    from rsfm.registry import method
+
+    entry = method(method_name)
+    if preset not in entry.presets:
+        raise RsfmError(
+            f"Method {method_name!r} has no preset {preset!r}; it has {', '.join(entry.presets)}."
+        )
+    data: dict[str, Any] = {
+        **json.loads(json.dumps(entry.presets[preset].values)),
+        "kind": "pretrain", "method": method_name, "dataset": dataset, "preset": preset, **values,
+    }  # fmt: skip
+    known = parse_spec(data).model_dump(mode="json")
+    return parse_spec(apply_settings(data, settings or [], known))  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Run folders (the truth) and the DuckDB index over them."""

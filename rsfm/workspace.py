@@ -1,0 +1,57 @@
+"""Where everything of one lab lives on disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds packs, runs, models and the index.
+
+    Only paths: nothing is created before something is written.
+    """
+
+    root: Path
+
+    @classmethod
+    def resolve(cls, path: str | Path | None = None) -> Workspace:
+        """The workspace at `path`, else at `$RSFM_WORKSPACE`, else at `./workspace`."""
+        return cls(Path(path or os.environ.get("RSFM_WORKSPACE") or "workspace").expanduser().resolve())
+
+    @property
+    def packs(self) -> Path:
+        return self.root / "packs"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def features(self) -> Path:
+        """Cache of frozen features; may be deleted at any time."""
+        return self.root / "features"
+
+    @property
+    def datasets(self) -> Path:
+        """Entries that the user added (`rsfm data add`), one JSON file each."""
+        return self.root / "datasets"
+
+    @property
+    def downloads(self) -> Path:
+        return self.root / "downloads"
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index.duckdb"
+
+    @property
+    def supervisor(self) -> Path:
+        """Lock, state and log of the one supervisor of this workspace."""
+        return self.root / "supervisor"
