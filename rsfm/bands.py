@@ -62,17 +62,13 @@ class Sensor:
         for band in self.bands:
             if band.name == name:
                 return band
-        raise RsfmError(
-            f"Sensor {self.name!r} has no band {name!r}; it has {', '.join(b.name for b in self.bands)}."
-        )
+        raise RsfmError(f"Sensor {self.name!r} has no band {name!r}; it has {', '.join(b.name for b in self.bands)}.")
 
     def stored_as(
         self, names: Sequence[str], *, unit: Unit | None = None, scale: float = 1.0, offset: float = 0.0
     ) -> tuple[Band, ...]:
         """The named bands, in the given (file) order, with the storage rule of one dataset."""
-        return tuple(
-            replace(self.band(n), unit=unit or self.band(n).unit, scale=scale, offset=offset) for n in names
-        )
+        return tuple(replace(self.band(n), unit=unit or self.band(n).unit, scale=scale, offset=offset) for n in names)
 
 
 def _bands(unit: Unit, rows: Sequence[tuple[str, float | None, float]]) -> tuple[Band, ...]:

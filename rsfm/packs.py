@@ -111,9 +111,7 @@ class PackInfo(_Model):
     created: str
     licence: str = ""
     citation: str = ""
-    source: str = (
-        ""  # in words, e.g. "synthetic world, seed 0" or the dataset's home page; never a local path
-    )
+    source: str = ""  # in words, e.g. "synthetic world, seed 0" or the dataset's home page; never a local path
     skipped: list[Skipped] = []
     notes: list[str] = []
     bytes: int = 0
@@ -139,13 +137,9 @@ class Pack:
         try:
             info = PackInfo.model_validate_json(file.read_text())
         except (ValidationError, UnicodeDecodeError) as error:
-            raise RsfmError(
-                f"{file} is not a readable pack description: {error}. Prepare it again."
-            ) from error
+            raise RsfmError(f"{file} is not a readable pack description: {error}. Prepare it again.") from error
         if info.format != PACK_FORMAT:
-            raise RsfmError(
-                f"{file} has format {info.format}, this version reads {PACK_FORMAT}. Prepare it again."
-            )
+            raise RsfmError(f"{file} has format {info.format}, this version reads {PACK_FORMAT}. Prepare it again.")
         pack = cls(path, info)
         for split, count in info.splits.items():
             for layer in info.layers:
@@ -153,9 +147,7 @@ class Pack:
                 expected = count * int(np.prod(layer.shape)) * np.dtype(layer.dtype).itemsize
                 actual = array.stat().st_size if array.is_file() else -1
                 if actual != expected:
-                    raise RsfmError(
-                        f"{array} has {actual} bytes instead of {expected}. Prepare the pack again."
-                    )
+                    raise RsfmError(f"{array} has {actual} bytes instead of {expected}. Prepare the pack again.")
         return pack
 
     @classmethod
@@ -185,9 +177,7 @@ class Pack:
 
     def require_split(self, split: str) -> None:
         if split not in self.info.splits:
-            raise RsfmError(
-                f"Pack {self.name!r} has no split {split!r}; it has {', '.join(self.info.splits)}."
-            )
+            raise RsfmError(f"Pack {self.name!r} has no split {split!r}; it has {', '.join(self.info.splits)}.")
 
     def array(self, split: str, layer: str = "image") -> np.ndarray:
         """Read-only memory map (N, C, H, W) in the stored dtype. N = 0 gives an empty array."""

@@ -123,7 +123,7 @@ ENCODERS: dict[str, dict[str, int]] = {
 BASELINES: dict[str, str] = {
     "band-stats": "Mean and standard deviation of each band: the floor that every model must beat.",
     "efficientnet-lite0": "EfficientNet-Lite0 trained on ImageNet: general-purpose, on red, green and blue.",
-    "random:<encoder>": f"A ViT at random initialisation: {', '.join(ENCODERS)}, or random:<run id> for that run's own.",
+    "random:<encoder>": f"A ViT at random initialisation: {', '.join(ENCODERS)}, or random:<run id> for its own.",
     "timm:<name>": "Any timm encoder whose weights can be had on this machine.",
 }
 

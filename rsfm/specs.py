@@ -46,25 +46,15 @@ class OptimParams(Params):
     """AdamW, linear warm-up, cosine to `min_lr`; all lengths in samples seen."""
 
     samples: int = Field(20_000, ge=1, title="Samples", description="Training length: images seen in total.")
-    batch_size: int = Field(
-        128, ge=1, title="Batch size", description="Images per optimiser step (all devices)."
-    )
+    batch_size: int = Field(128, ge=1, title="Batch size", description="Images per optimiser step (all devices).")
     accumulate: int = Field(1, ge=1, title="Accumulation", description="Forward passes per optimiser step.")
-    base_lr: float = Field(
-        1.5e-4, gt=0, title="Base learning rate", description="Per 256 images; scaled by batch/256."
-    )
+    base_lr: float = Field(1.5e-4, gt=0, title="Base learning rate", description="Per 256 images; scaled by batch/256.")
     min_lr: float = Field(0.0, ge=0, title="Final learning rate", description="Where the cosine ends.")
-    warmup_samples: int = Field(
-        1_000, ge=0, title="Warm-up samples", description="Linear rise of the learning rate."
-    )
-    weight_decay: float = Field(
-        0.05, ge=0, title="Weight decay", description="Not on biases, norms and tokens."
-    )
+    warmup_samples: int = Field(1_000, ge=0, title="Warm-up samples", description="Linear rise of the learning rate.")
+    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="Not on biases, norms and tokens.")
     beta1: float = Field(0.9, ge=0, lt=1, title="Adam beta 1")
     beta2: float = Field(0.95, ge=0, lt=1, title="Adam beta 2")
-    grad_clip: float = Field(
-        0.0, ge=0, title="Gradient clipping", description="Global norm; 0 switches it off."
-    )
+    grad_clip: float = Field(0.0, ge=0, title="Gradient clipping", description="Global norm; 0 switches it off.")
 
     @model_validator(mode="after")
     def _lengths(self) -> OptimParams:
@@ -106,9 +96,7 @@ class RuntimeParams(Params):
     workers: int = Field(
         0, ge=0, title="Loader workers", description="Processes that read packs.", json_schema_extra=_LOCAL
     )
-    compile: bool = Field(
-        False, title="Compile", description="torch.compile the model.", json_schema_extra=_LOCAL
-    )
+    compile: bool = Field(False, title="Compile", description="torch.compile the model.", json_schema_extra=_LOCAL)
     log_every_steps: int = Field(5, ge=1, title="Log every (steps)", json_schema_extra=_LOCAL)
     monitor_every_steps: int = Field(
         50,
@@ -231,9 +219,7 @@ class EvaluateSpec(Params):
         title="Training share",
         description="Stratified share of the training split that each seed draws.",
     )
-    bands: list[str] | None = Field(
-        None, title="Bands", description="By name; empty: the model's own choice."
-    )
+    bands: list[str] | None = Field(None, title="Bands", description="By name; empty: the model's own choice.")
     knn_k: int = Field(20, ge=1, title="Neighbours")
     knn_temperature: float = Field(0.07, gt=0, title="kNN temperature")
     bootstrap: int = Field(1000, ge=100, title="Bootstrap draws")
@@ -255,23 +241,15 @@ class PrepareSpec(Params):
 
     kind: Literal["prepare"] = "prepare"
     dataset: str = Field(..., title="Dataset", description="A catalog entry's name.")
-    source: str | None = Field(
-        None, title="Folder", description="Where the data is; empty: the entry's default."
-    )
+    source: str | None = Field(None, title="Folder", description="Where the data is; empty: the entry's default.")
     name: str | None = Field(None, title="Pack name", description="Empty: the dataset's name.")
     image_size: int | None = Field(
         None, ge=8, title="Image size", description="Resample images to this size; empty: keep."
     )
-    tile_size: int | None = Field(
-        None, ge=8, title="Tile size", description="Scenes are cut into tiles of this size."
-    )
-    stride: int | None = Field(
-        None, ge=1, title="Tile stride", description="Empty: the tile size (no overlap)."
-    )
+    tile_size: int | None = Field(None, ge=8, title="Tile size", description="Scenes are cut into tiles of this size.")
+    stride: int | None = Field(None, ge=1, title="Tile stride", description="Empty: the tile size (no overlap).")
     limit: int | None = Field(None, ge=1, title="Limit", description="At most this many samples per split.")
-    on_bad: Literal["skip", "refuse"] = Field(
-        "skip", title="Bad files", description="Skip and report, or stop."
-    )
+    on_bad: Literal["skip", "refuse"] = Field("skip", title="Bad files", description="Skip and report, or stop.")
     #: What the entry's reader understands beyond this (the synthetic world: sensor, seed, counts).
     options: dict[str, Any] = {}
 
@@ -372,9 +350,7 @@ def apply_settings(data: dict[str, Any], settings: list[str], known: dict[str, A
                 f"Unknown setting {key!r}; known: {', '.join('.'.join(p) for p in paths if p[0] != 'kind')}."
             )
         if len(hits) > 1:
-            raise RsfmError(
-                f"Setting {key!r} fits {', '.join('.'.join(p) for p in hits)}: write the whole path."
-            )
+            raise RsfmError(f"Setting {key!r} fits {', '.join('.'.join(p) for p in hits)}: write the whole path.")
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
@@ -394,9 +370,7 @@ def pretrain_spec(
 
     entry = method(method_name)
     if preset not in entry.presets:
-        raise RsfmError(
-            f"Method {method_name!r} has no preset {preset!r}; it has {', '.join(entry.presets)}."
-        )
+        raise RsfmError(f"Method {method_name!r} has no preset {preset!r}; it has {', '.join(entry.presets)}.")
     data: dict[str, Any] = {
         **json.loads(json.dumps(entry.presets[preset].values)),
         "kind": "pretrain", "method": method_name, "dataset": dataset, "preset": preset, **values,

@@ -4,7 +4,7 @@
     events.jsonl                  state changes and messages                                   (supervisor)
     metrics.jsonl progress.json scores.jsonl artifacts.jsonl   what the job measured and made  (the job)
     heartbeat.json exit.json log.txt                                                           (runner)
-    control/                      requests: stop, resume, checkpoint                           (anyone; supervisor and job read)
+    control/                      requests: stop, resume, checkpoint                           (anyone)
     checkpoints/ artifacts/                                                                    (the job)
 
 Each file has one writer. A run that is resumed gets a new attempt in the same folder.
@@ -227,7 +227,7 @@ def create_run(
             "host": platform.node(), "user": getpass.getuser(),
         },
     )  # fmt: skip
-    os.rename(staging, folder)
+    staging.rename(folder)
     return RunFolder(folder)
 
 
