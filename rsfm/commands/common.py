@@ -1,0 +1,133 @@
+"""What all verbs share: options, tables, JSON, and following a job with a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rsfm.errors import JobFailed
+from rsfm.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", help="The lab's folder; else $RSFM_WORKSPACE, else ./workspace.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
+
+
+def split(text: str) -> list[str]:
+    """`a, b,c` -> ["a", "b", "c"]."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def integers(text: str, option: str) -> list[int]:
+    """`1,2,4` -> [1, 2, 4]; anything else is refused by the option's name."""
+    try:
+        return [int(part) for part in split(text)]
+    except ValueError:
+        raise typer.BadParameter(f"{option} takes whole numbers with commas, got {text!r}") from None
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame as JSON-ready rows (missing values are null, times ISO text)."""
+    return json.loads(frame.to_json(orient="records", date_format="iso"))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """Print a table, or what to do when there is nothing."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = list(rows)
+    # Names are never cut: a table that is piped or stands in a narrow window may be wider than the window.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    if not rows:
+        console.print(empty, markup=False)
+        return
+    out = Table(*columns, title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        out.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
+    console.print(out)
+
+
+class Bars:
+    """Progress on standard error: live bars on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._live = sys.stderr.isatty()
+        self._said = 0.0
+        self._last = ""
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=32),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"), TimeRemainingColumn(),
+            TextColumn("{task.fields[more]}"), console=Console(stderr=True), transient=False, disable=not self._live,
+        )  # fmt: skip
+        self._task: Any = None
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, what: str, done: float, total: float, unit: str = "", more: str = "") -> None:
+        if self._live:
+            if self._task is None:
+                self._task = self._progress.add_task(what, total=total, unit=unit, more=more)
+            self._progress.update(self._task, description=what, completed=done, total=total, unit=unit, more=more)
+        elif what != self._last or done >= total or time.monotonic() - self._said > 5:
+            self._last, self._said = what, time.monotonic()
+            print(f"{what}  {done:.0f}/{total:.0f} {unit}  {more}".rstrip(), file=sys.stderr, flush=True)
+
+
+def follow(workspace: Workspace, run_id: str, *, raise_on_failure: bool = True) -> str:
+    """Show a run until it is finished. Ctrl-C asks it to stop; a second one leaves it running in the background.
+
+    Returns:
+        Its final state.
+
+    Raises:
+        JobFailed: it did not succeed.
+    """
+    from jobs import client
+    from rsfm.store.runs import open_run
+
+    with Bars() as bars:
+
+        def on_progress(p: dict[str, Any]) -> None:
+            rate = f"{p['rate']:.0f} {p.get('unit', '')}/s" if p.get("rate") else ""
+            loss = f"loss {p['loss']:.4f}" if isinstance(p.get("loss"), (int, float)) else ""
+            bars.show(
+                p.get("phase") or p.get("state") or run_id, p.get("done") or 0, p.get("total") or 1,
+                p.get("unit", ""), "  ".join(x for x in (rate, loss) if x),
+            )  # fmt: skip
+
+        try:
+            state = client.follow(workspace, run_id, on_progress=on_progress)
+        except KeyboardInterrupt:
+            print("\nStopping (saves first; press Ctrl-C again to leave it running)…", file=sys.stderr)
+            client.stop(workspace, run_id)
+            state = client.follow(workspace, run_id, on_progress=on_progress)
+    if state != "succeeded" and raise_on_failure:
+        reason = (open_run(workspace, run_id).exit() or {}).get("traceback") or ""
+        last = reason.strip().splitlines()[-1] if reason.strip() else "see its log"
+        raise JobFailed(f"run {run_id} is {state}: {last} ({workspace.runs / run_id / 'log.txt'})")
+    return state

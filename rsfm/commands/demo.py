@@ -1,0 +1,96 @@
+"""`rsfm demo`: the whole way from pixels to a resolution-degradation curve, on data that needs no download.
+
+The encoder learns from a real Landsat 7 scene; it is evaluated on a labelled *synthetic* pack that is rendered to
+the same sensor with the same per-band statistics. Everything runs through the supervisor, in the background.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from rsfm.commands.common import JsonOption, WorkspaceOption, follow
+from rsfm.specs import EvaluateSpec, PrepareSpec, Spec, pretrain_spec
+from rsfm.store.runs import RunFolder, create_run, list_runs
+from rsfm.workspace import Workspace
+
+REAL_PACK = "landsat7-sample"
+LABELLED_PACK = "synthetic-landsat7"
+TAG = "demo"
+
+
+def demo_steps() -> list[tuple[str, Spec]]:
+    """The demo's jobs in order, by name. The evaluated run's id is filled in when it is known (`{mae}`)."""
+    steps: list[tuple[str, Spec]] = [
+        ("real pack", PrepareSpec(dataset=REAL_PACK)),
+        ("labelled pack", PrepareSpec(dataset=LABELLED_PACK, options={"match": REAL_PACK})),
+        ("mae", pretrain_spec("mae", REAL_PACK, "cpu", ["samples=50000"])),
+    ]
+    for model in ("band-stats", "random:vit-nano", "efficientnet-lite0", "{mae}"):
+        steps.append((f"evaluate {model}", EvaluateSpec(model=model, dataset=LABELLED_PACK)))
+    return steps
+
+
+def queue_demo(workspace: Workspace) -> list[str]:
+    """Queue what the demo still lacks, each job after the one before it; returns the ids of all its runs in order.
+
+    A second call finds the jobs of the first: finished ones are kept, stopped or failed ones are resumed.
+    """
+    from jobs import client
+
+    workspace.runs.mkdir(parents=True, exist_ok=True)
+    known: dict[str, RunFolder] = {}
+    for run in list_runs(workspace):
+        tags = run.envelope().get("tags", [])
+        if TAG in tags and len(tags) > 1:
+            known[tags[1]] = run
+    ids: list[str] = []
+    for name, spec in demo_steps():
+        run = known.get(name)
+        if run is None:
+            if isinstance(spec, EvaluateSpec) and spec.model == "{mae}":
+                spec = spec.model_copy(update={"model": ids[2]})
+            run = create_run(workspace, spec, after=ids[-1:], tags=[TAG, name])
+        elif run.state() in ("failed", "cancelled", "lost"):
+            client.resume(workspace, run.id)
+        ids.append(run.id)
+    client.ensure_supervisor(workspace)
+    return ids
+
+
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="No server: wait, print the table, exit.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the dashboard.", min=1, max=65535)] = 8501,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Prepare, pretrain, evaluate and compare on a real Landsat scene, and open the dashboard on it."""
+    place = Workspace.resolve(workspace)
+    ids = queue_demo(place)
+    if not headless:
+        from app.server import serve
+
+        print(f"{len(ids)} demo jobs run in the background; follow them in the dashboard.", file=sys.stderr)
+        serve(place, port=port, path="/degradation?dataset=" + LABELLED_PACK)
+        return
+    started = time.monotonic()
+    for number, run_id in enumerate(ids, 1):
+        print(f"[{number}/{len(ids)}] {run_id}", file=sys.stderr)
+        follow(place, run_id)
+    print(f"Done in {time.monotonic() - started:.0f} s.", file=sys.stderr)
+    report(place, as_json)
+
+
+def report(place: Workspace, as_json: bool) -> None:
+    from rsfm.commands.experiments import compare, print_comparison
+
+    if as_json:
+        compare(dataset=LABELLED_PACK, as_json=True, workspace=place.root)
+    else:
+        print_comparison(place, LABELLED_PACK)
+
+
+__all__: list[Any] = ["demo", "demo_steps", "queue_demo"]
