@@ -34,11 +34,14 @@ class EncoderParams(Params):
     width: int = Field(192, ge=16, le=4096, title="Width", description="Length of a token vector.")
     depth: int = Field(4, ge=1, le=64, title="Depth", description="Number of transformer blocks.")
     heads: int = Field(3, ge=1, le=64, title="Heads", description="Attention heads; must divide the width.")
+    class_token: bool = Field(True, title="Class token", description="One token that stands for the whole image.")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> EncoderParams:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        if self.width % 4:
+            raise ValueError(f"width {self.width} is not divisible by 4, which the position embedding needs")
         return self
 
 
@@ -140,6 +143,8 @@ class MAEParams(Params):
             raise ValueError(
                 f"decoder_width {self.decoder_width} is not divisible by decoder_heads {self.decoder_heads}"
             )
+        if self.decoder_width % 4:
+            raise ValueError(f"decoder_width {self.decoder_width} is not divisible by 4, as its positions need")
         return self
 
 

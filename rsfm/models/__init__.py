@@ -1,0 +1,1 @@
+"""Encoders, heads and exported models (needs torch)."""
