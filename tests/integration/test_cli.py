@@ -15,8 +15,8 @@ from rsfm.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
-    ("methods",), ("data", "list"), ("data", "show"), ("data", "prepare"), ("data", "add"), ("pretrain",), ("evaluate",),
-    ("compare",), ("runs",), ("stop",), ("resume",), ("jobs",), ("index", "rebuild"), ("app",), ("demo",),
+    ("methods",), ("data", "list"), ("data", "show"), ("data", "prepare"), ("data", "add"), ("pretrain",),
+    ("evaluate",), ("compare",), ("runs",), ("stop",), ("resume",), ("jobs",), ("index", "rebuild"), ("app",), ("demo",),
 ]  # fmt: skip
 
 
