@@ -89,6 +89,7 @@ class LayerInfo(_Model):
     bands: list[BandInfo] = []  # empty for masks
     classes: list[str] = []  # of a mask's values 0..n-1
     ignore_value: int | None = None  # of a mask
+    nodata: float | None = None  # stored value that means "not observed"; does not count in the statistics
 
 
 class Skipped(_Model):
