@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
@@ -318,8 +318,12 @@ class PackWriter:
         citation: str = "",
         source: str = "",
         notes: Sequence[str] = (),
+        progress: Callable[[int, int], None] | None = None,
     ) -> PackInfo:
         """Statistics, content hash, samples.parquet and pack.json; then the pack appears in one step.
+
+        Args:
+            progress: called with (bytes done, bytes in all); what it raises ends the writing, to be resumed later.
 
         Raises:
             RsfmError: no sample at all, or a label that is not among `classes`.
@@ -338,8 +342,13 @@ class PackWriter:
         }  # fmt: skip
         digest.update(json.dumps(rules, sort_keys=True).encode())
         self._write_samples(task, list(classes), digest)
+        total = sum(splits.values()) * sum(_sample_bytes(x) for x in self.layers)
+        done = 0
         for layer in self.layers:
-            self._measure(layer, splits, digest)
+            for number in self._measure(layer, splits, digest):
+                done += number
+                if progress is not None:
+                    progress(done, total)
         info = PackInfo(
             name=self.name, dataset=dataset, title=title, synthetic=synthetic, task=task, classes=list(classes),
             layers=self.layers, splits=splits, content_hash=digest.hexdigest(), request_hash=self.request_hash,
@@ -372,8 +381,12 @@ class PackWriter:
             if batch:
                 writer.write_table(pa.Table.from_pylist(batch, _SCHEMA))
 
-    def _measure(self, layer: LayerInfo, splits: dict[str, int], digest: hashlib.blake2b) -> None:
-        """One pass over a layer's arrays: hash of everything, statistics of the training split (else of all)."""
+    def _measure(self, layer: LayerInfo, splits: dict[str, int], digest: hashlib.blake2b) -> Iterator[int]:
+        """One pass over a layer's arrays: hash of everything, statistics of the training split (else of all).
+
+        Yields:
+            the bytes of each chunk.
+        """
         dtype = np.dtype(layer.dtype)
         running = [RunningStatistics(dtype) for _ in layer.bands]
         measured = {"train"} if splits.get("train") else set(splits)
@@ -389,6 +402,7 @@ class PackWriter:
                         values = np.frombuffer(data, dtype).reshape(number, *layer.shape)
                         for i, statistics in enumerate(running):
                             statistics.add(values[:, i], layer.nodata)
+                    yield len(data)
         for band, statistics in zip(layer.bands, running, strict=True):
             band.statistics = statistics.of(band)
 

@@ -1,0 +1,1 @@
+"""Readers: from files as a dataset's authors published them to samples."""

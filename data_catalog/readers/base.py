@@ -1,0 +1,86 @@
+"""The contract between a dataset's reader and the preparation of packs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from rsfm.packs import LayerInfo
+from rsfm.specs import PrepareSpec
+from rsfm.workspace import Workspace
+
+if TYPE_CHECKING:
+    from data_catalog.entry import DatasetEntry, Task
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Names one sample before it is read.
+
+    Attributes:
+        id: unique and stable.
+        split: where it belongs.
+        path: its file, relative to the source folder; empty where there is none.
+    """
+
+    id: str
+    split: str
+    path: str = ""
+
+
+@dataclass
+class Sample:
+    """One sample as stored: arrays by layer name, (C, H, W) in the layer's dtype; and what is known of it."""
+
+    arrays: dict[str, np.ndarray]
+    label: str | None = None
+    labels: list[str] | None = None
+    scene: str | None = None
+    date: str | None = None
+    crs: str | None = None
+    transform: tuple[float, ...] | None = None
+    gsd_m: float | None = None
+
+
+class BadFile(Exception):
+    """One sample cannot be used; the preparation reports it by name and skips it with a count, or refuses."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class LeftOut(Exception):
+    """One sample is not meant to be used (a tile outside the scene): counted, but not a fault of the data."""
+
+
+class Reader(Protocol):
+    """Reads one dataset.
+
+    `keys()` is deterministic and cheap; `layers()` may look into a few files, but never reads them all.
+    """
+
+    synthetic: bool
+    task: Task
+
+    def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None: ...
+
+    def layers(self) -> list[LayerInfo]:
+        """Sizes, types and bands of what `read` gives, without statistics."""
+        ...
+
+    def classes(self) -> list[str]: ...
+
+    def keys(self) -> list[SampleKey]: ...
+
+    def read(self, key: SampleKey) -> Sample:
+        """Raises BadFile (unusable) or LeftOut (not meant to be used)."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a user of the pack should know, one sentence each."""
+        ...

@@ -1,0 +1,220 @@
+"""A folder of images, with `labels.csv`, with one folder per class, or without labels."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from data_catalog.entry import DatasetEntry, Task
+from data_catalog.readers.base import BadFile, Sample, SampleKey
+from data_catalog.readers.files import IMAGES, Header, band_order_problem, read_header, read_image
+from data_catalog.readers.options import read_options
+from rsfm.errors import RsfmError
+from rsfm.geo import ground_gsd
+from rsfm.packs import LayerInfo
+from rsfm.specs import PrepareSpec
+from rsfm.workspace import Workspace
+
+LABELS = "labels.csv"
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+TEST_SHARE = 0.2
+_LOOKED_INTO = 128  # files whose header decides what the usual size is
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of the folder."""
+
+    path: str  # relative, with forward slashes
+    label: str | None
+    split: str | None  # None: the folder does not say
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds and how that was found."""
+
+    items: list[Item]
+    how: str  # "labels.csv", "class folders" or "images"
+    notes: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted({item.label for item in self.items if item.label is not None})
+
+
+def image_files(folder: Path) -> list[str]:
+    """Relative paths of all images below the folder, sorted; hidden files and folders are left out."""
+    found = (p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+    return sorted(p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts))
+
+
+def list_folder(folder: Path) -> Listing:
+    """Find images, labels and splits.
+
+    Raises:
+        RsfmError: not a folder, no image in it, or a labels.csv that cannot be understood.
+    """
+    if not folder.is_dir():
+        raise RsfmError(f"{folder} is not a folder.")
+    files = image_files(folder)
+    if (folder / LABELS).is_file():
+        items = _from_csv(folder / LABELS)
+        listed = {item.path for item in items}
+        extra = sum(f not in listed for f in files)
+        notes = [f"{extra} images are not named in {LABELS} and were not used."] if extra else []
+        return Listing(items, LABELS, notes)
+    if not files:
+        raise RsfmError(f"There is no image below {folder} (looked for {', '.join(sorted(IMAGES))}).")
+    items = [_from_path(f) for f in files]
+    if all(item.label is not None for item in items) and len({item.label for item in items}) > 1:
+        return Listing(items, "class folders", [])
+    return Listing([Item(item.path, None, item.split) for item in items], "images", [])
+
+
+def _from_path(path: str) -> Item:
+    *folders, _ = PurePosixPath(path).parts
+    split = SPLITS.get(folders[0].lower()) if folders else None
+    rest = folders[1:] if split else folders
+    return Item(path, rest[-1] if len(rest) == 1 else None, split)
+
+
+def _from_csv(file: Path) -> list[Item]:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        columns = reader.fieldnames or []
+        if "file" not in columns:
+            raise RsfmError(f"{file} needs the columns file,label[,split]; it has {','.join(columns) or 'none'}.")
+        items, seen = [], set()
+        for number, row in enumerate(reader, start=2):
+            path = (row["file"] or "").strip().replace("\\", "/")
+            if not path or path.startswith("/") or ".." in PurePosixPath(path).parts:
+                raise RsfmError(f"{file}, line {number}: {path!r} is not a file below this folder.")
+            if path in seen:
+                raise RsfmError(f"{file}, line {number}: {path!r} is named twice.")
+            seen.add(path)
+            split = (row.get("split") or "").strip()
+            items.append(Item(path, (row.get("label") or "").strip() or None, SPLITS.get(split.lower(), split) or None))
+    if not items:
+        raise RsfmError(f"{file} names no image.")
+    if not any(item.split for item in items):
+        items = [Item(item.path, item.label, _from_path(item.path).split) for item in items]
+    return items
+
+
+def assign_splits(items: list[Item], seed: int, test_share: float = TEST_SHARE) -> tuple[list[Item], str | None]:
+    """Give every image a split where the folder names none.
+
+    Labelled images are divided per class by a hash of (seed, path), so the division does not change when files of
+    other classes come or go. Unlabelled ones are all for training.
+
+    Returns:
+        the items, and a note on what was done (None where the folder said it all).
+
+    Raises:
+        RsfmError: some images have a split and others have none.
+    """
+    without = [item for item in items if item.split is None]
+    if not without:
+        return items, None
+    if len(without) < len(items):
+        raise RsfmError(
+            f"{len(without)} of {len(items)} images have no split, e.g. {without[0].path!r}: name all or none."
+        )
+    if not any(item.label for item in items):
+        return [Item(i.path, i.label, "train") for i in items], None
+    test: set[str] = set()
+    for label in {item.label for item in items}:
+        paths = sorted((i.path for i in items if i.label == label), key=lambda p: _draw(seed, p))
+        test.update(paths[: int(len(paths) * test_share + 0.5)] if len(paths) > 1 else [])
+    divided = [Item(i.path, i.label, "test" if i.path in test else "train") for i in items]
+    return divided, f"No split was given: {test_share:.0%} of each class were drawn as test images (seed {seed})."
+
+
+def _draw(seed: int, path: str) -> bytes:
+    return hashlib.blake2b(f"{seed}:{path}".encode(), digest_size=8).digest()
+
+
+def usual_header(folder: Path, paths: list[str]) -> Header:
+    """The most frequent (bands, size, type) among evenly spread files.
+
+    Raises:
+        RsfmError: none of them can be opened.
+    """
+    step = max(1, len(paths) // _LOOKED_INTO)
+    headers: list[Header] = []
+    reasons: list[BadFile] = []
+    for path in paths[::step]:
+        try:
+            headers.append(read_header(folder / path, path))
+        except BadFile as error:
+            reasons.append(error)
+    if not headers:
+        raise RsfmError(f"None of the images in {folder} can be opened: {reasons[0].path} {reasons[0].reason}.")
+    common = Counter((h.count, h.height, h.width, h.dtype) for h in headers).most_common(1)[0][0]
+    return next(h for h in headers if (h.count, h.height, h.width, h.dtype) == common)
+
+
+class ImageFolderReader:
+    """Reads what `list_folder` finds. Band names, units and scaling come from the entry."""
+
+    synthetic = False
+
+    def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None:
+        self.entry = entry
+        self.options = read_options(spec, {"split_seed": 0, "test_share": TEST_SHARE, **entry.reader_options})
+        if source is None:
+            raise RsfmError(f"Where is {entry.title}? Name its folder: rsfm data prepare {entry.name} --source DIR")
+        self.source = source
+        self._notes: list[str] = []
+        self._items = self._list()
+        self._by_path = {item.path: item for item in self._items}
+
+    def _list(self) -> list[Item]:
+        listing = list_folder(self.source)
+        items, note = assign_splits(listing.items, self.options["split_seed"], self.options["test_share"])
+        self._notes += [*listing.notes, *([note] if note else [])]
+        return items
+
+    @property
+    def task(self) -> Task:
+        return "classification" if any(item.label for item in self._items) else "unlabelled"
+
+    def classes(self) -> list[str]:
+        found = sorted({item.label for item in self._items if item.label is not None})
+        return self.entry.classes if self.entry.classes and found else found
+
+    def layers(self) -> list[LayerInfo]:
+        layer = self.entry.layer()
+        shape: tuple[int, int, int]
+        dtype = layer.dtype
+        if layer.size is not None and dtype:
+            shape = (len(layer.bands), *layer.size)
+        else:
+            header = usual_header(self.source, [item.path for item in self._items])
+            shape, dtype = (len(layer.bands), header.height, header.width), dtype or header.dtype
+        return [self.entry.layer_info(shape=shape, dtype=dtype)]
+
+    def keys(self) -> list[SampleKey]:
+        return [SampleKey(item.path, item.split or "train", item.path) for item in self._items]
+
+    def read(self, key: SampleKey) -> Sample:
+        item = self._by_path[key.path]
+        if self.task == "classification" and item.label is None:
+            raise BadFile(key.path, "has no label")
+        header, image = read_image(self.source / key.path, key.path)
+        if problem := band_order_problem(header, [b.name for b in self.entry.bands]):
+            raise BadFile(key.path, problem)
+        return Sample(
+            {"image": image}, label=item.label, crs=header.crs, transform=header.transform,
+            gsd_m=ground_gsd(header.crs, header.transform, header.height, header.width) or self.entry.gsd_m,
+        )  # fmt: skip
+
+    def notes(self) -> list[str]:
+        return self._notes
