@@ -54,6 +54,7 @@ class SceneReader:
         self.folder, self.files = _scenes(source)
         self._open: tuple[str, DatasetReader] | None = None
         self._windows: dict[str, tuple[str, int, int]] = {}
+        self._bad: dict[str, BadFile] = {}
         self._keys, self._notes = self._plan()
 
     def _plan(self) -> tuple[list[SampleKey], list[str]]:
@@ -62,15 +63,16 @@ class SceneReader:
         for name in self.files:
             try:
                 header = read_header(self.folder / name, name)
+                self._check(name, header)
             except BadFile as error:
-                raise RsfmError(f"{error.path} {error.reason}.") from error
-            self._check(name, header)
+                if len(self.files) == 1:
+                    raise RsfmError(f"{error.path} {error.reason}.") from error
+                # Among several scenes it is one unusable item, reported when its turn comes.
+                self._bad[name] = error
+                keys.append(SampleKey(name, "train", name))
+                continue
             rows = range(0, header.height - self.tile + 1, self.stride)
             columns = range(0, header.width - self.tile + 1, self.stride)
-            if not rows or not columns:
-                raise RsfmError(
-                    f"{name} has {header.height} x {header.width} pixels: no tile of {self.tile} fits into it."
-                )
             border = round(header.width * (1 - self.options["val_share"]))
             across = 0
             for row in rows:
@@ -88,17 +90,20 @@ class SceneReader:
     def _check(self, name: str, header: Header) -> None:
         layer = self.entry.layer()
         if header.count != len(layer.bands):
-            raise RsfmError(
-                f"{name} has {header.count} bands, but {self.entry.name!r} has {len(layer.bands)}: "
-                f"{' '.join(b.name for b in layer.bands)}."
-            )
+            names = " ".join(b.name for b in layer.bands)
+            raise BadFile(name, f"has {header.count} bands instead of {len(layer.bands)} ({names})")
         if layer.dtype and header.dtype != layer.dtype:
-            raise RsfmError(f"{name} holds {header.dtype} values, but {self.entry.name!r} is {layer.dtype}.")
+            raise BadFile(name, f"holds {header.dtype} values instead of {layer.dtype}")
+        if min(header.height, header.width) < self.tile:
+            raise BadFile(name, f"has {header.height} x {header.width} pixels: no tile of {self.tile} fits into it")
         if problem := band_order_problem(header, [b.name for b in layer.bands]):
-            raise RsfmError(f"{name}: {problem}.")
+            raise BadFile(name, problem)
 
     def layers(self) -> list[LayerInfo]:
-        header = read_header(self.folder / self.files[0], self.files[0])
+        name = next((f for f in self.files if f not in self._bad), None)
+        if name is None:
+            raise RsfmError(f"None of the scenes can be used: {next(iter(self._bad.values()))}.")
+        header = read_header(self.folder / name, name)
         shape = (header.count, self.tile, self.tile)
         info = self.entry.layer_info(shape=shape, dtype=header.dtype)
         gsd = ground_gsd(header.crs, header.transform, header.height, header.width)
@@ -115,6 +120,8 @@ class SceneReader:
         from rasterio.errors import RasterioError, RasterioIOError
         from rasterio.windows import Window
 
+        if key.path in self._bad:
+            raise self._bad[key.path]
         name, row, column = self._windows[key.id]
         window = Window(column, row, self.tile, self.tile)
         try:

@@ -1,0 +1,131 @@
+"""Small pictures and footprints of a pack's samples, straight from the memory map. No torch."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rsfm.bands import Band, select
+from rsfm.errors import RsfmError
+from rsfm.packs import LayerInfo, Pack
+
+#: Where the eye's red, green and blue lie, in nm; and how far a band may be from it to stand in.
+_RGB_NM = (665.0, 560.0, 490.0)
+_TOLERANCE_NM = 60.0
+_MAX_SIZE = 2048
+
+
+def display_bands(bands: Sequence[Band]) -> list[str]:
+    """Names of the bands to show: red, green and blue by name or by wavelength; else one band, shown grey."""
+    names = {b.name.lower(): b.name for b in bands}
+    if all(colour in names for colour in ("red", "green", "blue")):
+        return [names["red"], names["green"], names["blue"]]
+    chosen: list[str] = []
+    for wanted in _RGB_NM:
+        near = sorted(
+            (abs(b.wavelength_nm - wanted), b.name) for b in bands if b.wavelength_nm and b.name not in chosen
+        )
+        if not near or near[0][0] > _TOLERANCE_NM:
+            return [bands[0].name]
+        chosen.append(near[0][1])
+    return chosen
+
+
+def stretched(pack: Pack, image: np.ndarray, bands: Sequence[str] | None = None, *, layer: str = "image") -> np.ndarray:
+    """(H, W, 3) uint8: stored values (C, H, W) stretched linearly from the pack's 2nd to its 98th percentile.
+
+    Args:
+        bands: one name (grey) or three (red, green, blue); default: `display_bands`.
+    """
+    info = pack.layer(layer)
+    names = list(bands) if bands else display_bands(pack.bands(layer))
+    if len(names) not in (1, 3):
+        raise RsfmError(f"A picture needs one band or three, got {len(names)}.")
+    # One band may stand for several colours, e.g. a false-colour picture with the same band twice.
+    positions = [select(pack.bands(layer), [name], where=f"Pack {pack.name!r}")[0] for name in names]
+    planes = [_stretch(info, image, i) for i in positions]
+    return np.stack(planes * 3 if len(planes) == 1 else planes, axis=-1)
+
+
+def _stretch(info: LayerInfo, image: np.ndarray, position: int) -> np.ndarray:
+    band = info.bands[position]
+    values = band.band().to_unit(image[position])
+    low, high = (band.statistics.p2, band.statistics.p98) if band.statistics else (0.0, 1.0)
+    scaled = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
+    return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def thumbnail(
+    pack: Pack, split: str, row: int, bands: Sequence[str] | None = None, size: int = 128, *, layer: str = "image"
+) -> bytes:
+    """One sample as a PNG, its longer side `size` pixels.
+
+    Raises:
+        RsfmError: no such split, row, layer or band.
+    """
+    from PIL import Image
+
+    if not 1 <= size <= _MAX_SIZE:
+        raise RsfmError(f"A thumbnail's size must be in 1..{_MAX_SIZE}, got {size}.")
+    array = pack.array(split, layer)
+    if not 0 <= row < len(array):
+        raise RsfmError(f"Split {split!r} of pack {pack.name!r} has {len(array)} samples: there is no row {row}.")
+    if pack.layer(layer).role == "mask":
+        picture = Image.fromarray(mask_colours(np.asarray(array[row][0])))
+    else:
+        picture = Image.fromarray(stretched(pack, np.asarray(array[row]), bands, layer=layer))
+    factor = size / max(picture.size)
+    target = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    # Enlarged pixels stay pixels: a thumbnail must not look sharper, or smoother, than the data.
+    kind = Image.Resampling.NEAREST if factor > 1 or pack.layer(layer).role == "mask" else Image.Resampling.BOX
+    buffer = io.BytesIO()
+    picture.resize(target, kind).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def mask_colours(mask: np.ndarray) -> np.ndarray:
+    """(H, W) class indices to (H, W, 3) uint8 colours: hues spread by the golden angle, class 0 dark grey."""
+    hue = (np.arange(256) * 0.381966) % 1
+    shifted = (hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1
+    table = (np.clip(np.abs(shifted * 6 - 3) - 1, 0, 1) * 180 + 60).astype(np.uint8)
+    table[0] = 40
+    return table[mask.astype(np.int64) % 256]
+
+
+def footprints(pack: Pack, *, limit: int | None = None) -> dict[str, Any]:
+    """A GeoJSON FeatureCollection: one rectangle per georeferenced sample, with id, split, row and label.
+
+    Args:
+        limit: at most this many, evenly spread.
+    """
+    samples = pack.samples.dropna(subset=["west", "south", "east", "north"])
+    if limit is not None and len(samples) > limit:
+        samples = samples.iloc[np.linspace(0, len(samples) - 1, limit).round().astype(int)]
+    columns = ["id", "split", "row", "label", "west", "south", "east", "north"]
+    features = []
+    for id_, split, row, label, west, south, east, north in samples[columns].itertuples(index=False):
+        east = east + 360 if east < west else east  # across the antimeridian: one rectangle, not the whole globe
+        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {
+                    "id": id_, "split": split, "row": int(row), "label": label if isinstance(label, str) else None
+                },
+            }
+        )  # fmt: skip
+    return {"type": "FeatureCollection", "features": features}
+
+
+def bounds(pack: Pack) -> tuple[float, float, float, float] | None:
+    """West, south, east, north of all footprints in degrees; None where nothing is georeferenced."""
+    samples = pack.samples.dropna(subset=["west", "south", "east", "north"])
+    if samples.empty:
+        return None
+    box = (samples["west"].min(), samples["south"].min(), samples["east"].max(), samples["north"].max())
+    return tuple(float(v) for v in box) if all(math.isfinite(v) for v in box) else None  # type: ignore[return-value]
