@@ -112,7 +112,7 @@ def understand(
         findings.append(Finding("nodata", f"{nodata:g} means no data (as the files say)."))
 
     seed_options: dict[str, Any] = {}
-    splits: dict[str, int | None] = {}
+    splits: dict[str, int] = {}
     if listing and not is_scene:
         items, note = assign_splits(listing.items, 0)
         splits = dict(Counter(item.split or "train" for item in items))

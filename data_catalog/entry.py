@@ -115,7 +115,7 @@ class DatasetEntry(_Model):
     gsd_m: float | None = None
     gsd_note: str = ""  # e.g. "0.5 m to 153 m"
     classes: list[str] = []
-    splits: dict[str, int | None] = {}  # number of samples; null: not known
+    splits: dict[str, int] = {}  # number of samples; 0: not known
     layout: str = ""  # on disk, in words
     reader: str | None = None  # "module:Class"; None: no reader yet
     reader_options: dict[str, Any] = {}  # what the reader needs to know beyond this
@@ -132,6 +132,11 @@ class DatasetEntry(_Model):
     @classmethod
     def _name(cls, name: str) -> str:
         return check_pack_name(name)
+
+    @field_validator("title", "summary", "licence", "citation", "layout", "facts", "gsd_note", "statistics_source")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        return " ".join(text.split())  # entries are written over several lines
 
     @property
     def sensors(self) -> list[str]:

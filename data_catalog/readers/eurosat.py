@@ -66,3 +66,8 @@ def remote_files() -> list[RemoteFile]:
 def remote_files_100() -> list[RemoteFile]:
     """Addresses and checksums of the 100-image subset."""
     return _remote("EuroSAT100")
+
+
+def remote_files_spatial() -> list[RemoteFile]:
+    """The same images with the lists that divide them by longitude."""
+    return _remote("EuroSATSpatial")
