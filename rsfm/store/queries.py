@@ -1,0 +1,180 @@
+"""Every question that pages and the command line ask of the index. Named SQL with parameters, never pasted text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import pandas as pd
+
+Cursor = duckdb.DuckDBPyConnection
+
+#: Columns of `runs()`; `run()` adds those of `_RUN_MORE`. The last three become `stalled` and `duration_s`.
+_RUN_COLUMNS = """run_id, kind, group_id, method, dataset, model, preset, seed, state, false AS stalled, attempt,
+    created, started, finished, 0.0::DOUBLE AS duration_s, done, total, unit, phase, rate, eta_s, loss, knn, message,
+    tags"""
+_RUN_MORE = "spec, versions, git_revision, host, device, slot"
+_RUN_HIDDEN = "active_s, active_since, heartbeat_due"
+
+RUNS = f"""
+SELECT {_RUN_COLUMNS}, {_RUN_HIDDEN} FROM runs
+WHERE ($kind IS NULL OR kind = $kind)
+  AND ($states IS NULL OR list_contains($states::VARCHAR[], state))
+  AND ($search IS NULL OR contains(
+        lower(concat_ws(' ', run_id, kind, group_id, method, dataset, model, preset, state, tags)), lower($search)))
+ORDER BY created DESC NULLS LAST, run_id DESC
+LIMIT $limit OFFSET $offset
+"""
+RUN = f"SELECT {_RUN_COLUMNS}, {_RUN_MORE}, {_RUN_HIDDEN} FROM runs WHERE run_id = $run_id"
+RUN_COUNTS = "SELECT state, count(*) AS n FROM runs GROUP BY state ORDER BY state"
+
+EVENTS = """
+SELECT e.time, e.state, e.attempt, e.message, e.data FROM events e JOIN runs r USING (run)
+WHERE r.run_id = $run_id ORDER BY e.seq
+"""
+ATTEMPTS = """
+WITH mine AS (SELECT run FROM runs WHERE run_id = $run_id),
+a AS (SELECT * FROM attempts WHERE run IN (FROM mine)),
+s AS (SELECT * FROM starts WHERE run IN (FROM mine))
+SELECT coalesce(a.attempt, s.attempt) AS attempt, a.started, a.finished, a.state, a.code, a.signal, s.start_step,
+       s.last_step, a.message
+FROM a FULL JOIN s ON a.attempt = s.attempt ORDER BY 1
+"""
+METRIC_NAMES = """
+SELECT s.name, s.n, s.last, s.best_min, s.best_max, s.last_step FROM series s JOIN runs r USING (run)
+WHERE r.run_id = $run_id ORDER BY s.name
+"""
+_RUN_NUMBERS = "SELECT run, run_id FROM runs WHERE list_contains($1::VARCHAR[], run_id)"
+# One branch per run: a plain `run = ?` skips all row groups of other runs, a list of runs does not.
+_METRIC_BRANCH = "SELECT * FROM metrics WHERE run = ? {names}"
+# Of n points the first, the last, and those where the evenly spaced position moves on: at most `points` of them.
+_METRICS = """
+WITH picked AS ({branches}),
+numbered AS (
+    SELECT *, row_number() OVER series - 1 AS i, count(*) OVER (PARTITION BY run, name) AS n
+    FROM picked WINDOW series AS (PARTITION BY run, name ORDER BY step, attempt)
+)
+SELECT r.run_id, m.name, m.attempt, m.step, m.samples, m.time, m.value FROM numbered m JOIN runs r USING (run)
+WHERE m.n <= ? OR m.i = 0 OR (m.i * (? - 1)) // (m.n - 1) <> ((m.i - 1) * (? - 1)) // (m.n - 1)
+ORDER BY r.run_id, m.name, m.step
+"""
+
+_SCORE_COLUMNS = """s.model, s.model_title, s.model_group, s.model_seed, s.eval_seed, s.dataset, s.pack_hash,
+    s.synthetic, s.split, s.task, s.adaptation, s.bands, s.operator, s.severity, s.gsd_m, s.degrade_target,
+    s.train_degrade, s.metric, s.value, s.ci_low, s.ci_high, s.n, s.operator_hash, r.run_id, s.attempt, s.time"""
+_SCORE_ORDER = """s.dataset, s.task, s.model_group, s.adaptation, s.metric, s.operator, s.severity, s.model_seed,
+    s.eval_seed, r.run_id"""
+SCORES = f"""
+SELECT {_SCORE_COLUMNS} FROM scores s JOIN runs r USING (run)
+WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset)
+  AND ($model_group IS NULL OR s.model_group = $model_group)
+ORDER BY {_SCORE_ORDER}
+"""
+# Of one run its own newest rows count, whatever another run measured later.
+SCORES_OF_RUN = f"""
+SELECT {_SCORE_COLUMNS} FROM scores s JOIN runs r USING (run)
+WHERE r.run_id = $run_id AND ($dataset IS NULL OR s.dataset = $dataset)
+  AND ($model_group IS NULL OR s.model_group = $model_group)
+QUALIFY row_number() OVER (
+    PARTITION BY s.key ORDER BY s.time DESC NULLS LAST, s.attempt DESC NULLS LAST, s.seq DESC) = 1
+ORDER BY {_SCORE_ORDER}
+"""
+
+COMPARE = """
+WITH chosen AS (
+    SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run)
+    WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset) AND ($task IS NULL OR s.task = $task)
+      AND ($adaptation IS NULL OR s.adaptation = $adaptation) AND ($metric IS NULL OR s.metric = $metric)
+),
+newest AS (
+    SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM scores WHERE current GROUP BY dataset
+),
+valid AS (
+    SELECT c.* FROM chosen c JOIN newest n ON c.dataset = n.dataset AND c.pack_hash IS NOT DISTINCT FROM n.pack_hash
+),
+names AS (
+    SELECT model_group, arg_max(model, (time, run, seq)) AS model, arg_max(model_title, (time, run, seq)) AS model_title
+    FROM valid GROUP BY model_group
+),
+of_a_model AS (
+    SELECT model_group, dataset, pack_hash, split, task, adaptation, bands, operator, severity, degrade_target,
+           train_degrade, metric, model_seed,
+           avg(value) AS mean, stddev_samp(value) AS eval_std, count(*) AS eval_seeds,
+           avg(greatest(0, value - ci_low)) AS below, avg(greatest(0, ci_high - value)) AS above,
+           max(ci_low) AS own_low, max(ci_high) AS own_high, max(n) AS n, max(gsd_m) AS gsd_m,
+           bool_or(synthetic) AS synthetic
+    FROM valid GROUP BY ALL
+),
+point AS (
+    SELECT model_group, dataset, pack_hash, split, task, adaptation, bands, operator, severity, degrade_target,
+           train_degrade, metric,
+           avg(o.mean) AS mean, CASE WHEN count(*) > 1 THEN stddev_samp(o.mean) ELSE max(o.eval_std) END AS std,
+           CASE WHEN count(*) > 1 THEN count(*) ELSE max(o.eval_seeds) END AS seeds,
+           CASE WHEN count(*) > 1 THEN 'model seeds' ELSE 'evaluation seeds' END AS seed_kind,
+           avg(o.below) AS below, avg(o.above) AS above, max(o.own_low) AS own_low, max(o.own_high) AS own_high,
+           max(o.n) AS n, max(o.gsd_m) AS gsd_m,
+           bool_or(o.synthetic) AS synthetic
+    FROM of_a_model o GROUP BY ALL
+)
+SELECT n.model, n.model_title, p.model_group, p.dataset, p.synthetic, p.task, p.adaptation, p.operator, p.severity,
+       p.gsd_m, p.metric, p.mean, p.std,
+       CASE WHEN p.seeds = 1 THEN p.own_low
+            ELSE greatest(0, p.mean - sqrt(coalesce(p.below, 0) ** 2 + (1.96 * p.std) ** 2 / p.seeds)) END AS ci_low,
+       CASE WHEN p.seeds = 1 THEN p.own_high
+            ELSE least(1, p.mean + sqrt(coalesce(p.above, 0) ** 2 + (1.96 * p.std) ** 2 / p.seeds)) END AS ci_high,
+       p.n, p.seeds, p.seed_kind, p.pack_hash, p.split, p.bands, p.degrade_target, p.train_degrade
+FROM point p JOIN names n USING (model_group)
+ORDER BY p.dataset, p.task, p.adaptation, p.metric, n.model_title, p.model_group, p.operator, p.bands, p.severity
+"""
+
+ARTIFACTS = """
+SELECT a.artifact_id, r.run_id, a.attempt, a.time, a.path, a.kind, a.title, a.step, a.bytes, a.ok, a.problem
+FROM artifacts a JOIN runs r USING (run)
+WHERE r.run_id = $run_id AND ($kind IS NULL OR a.kind = $kind)
+ORDER BY a.time NULLS FIRST, a.seq
+"""
+DATASETS = """
+SELECT name, title, dataset, synthetic, task, splits, samples, bands, sensor, gsd_m, size, classes, content_hash,
+       bytes, created, problem
+FROM datasets ORDER BY name
+"""
+MODELS = """
+SELECT name, title, method, run_id, group_id, seed, bands, feature_dim, trained_on, created, problem
+FROM models ORDER BY created DESC NULLS LAST, name
+"""
+LINT = "SELECT subject, rule, severity, message FROM lint ORDER BY severity DESC, rule, subject, message"
+PROBLEMS = "SELECT path, problem FROM problems ORDER BY path, problem"
+
+
+def frame(cursor: Cursor, sql: str, **parameters: object) -> pd.DataFrame:
+    """The rows of a query as a frame of our own types (see `plain`)."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()}
+    return plain(cursor.execute(sql, values).df())
+
+
+def metrics(cursor: Cursor, run_ids: Sequence[str], names: Sequence[str] | None, max_points: int) -> pd.DataFrame:
+    """Points of some series, each thinned evenly to `max_points`, first and last kept."""
+    numbers = cursor.execute(_RUN_NUMBERS, [list(run_ids)]).fetchall()
+    picked = f"AND name IN ({', '.join('?' * len(names))})" if names else "" if names is None else "AND false"
+    # No run: the same columns, no rows.
+    runs = [run for run, _ in numbers] or [-1]
+    sql = _METRICS.format(branches=" UNION ALL ".join([_METRIC_BRANCH.format(names=picked)] * len(runs)))
+    values = [value for run in runs for value in (run, *(names or ()))]
+    points = max(2, max_points)
+    return plain(cursor.execute(sql, [*values, points, points, points]).df())
+
+
+def plain(found: pd.DataFrame) -> pd.DataFrame:
+    """Missing text is None, missing numbers NaN, times are UTC (`datetime64[us, UTC]`), flags are bool."""
+    for name, column in found.items():
+        kind = column.dtype
+        if isinstance(kind, pd.StringDtype) or kind.kind == "O":
+            if column.hasnans:
+                found[name] = column.astype(object).where(column.notna(), None)
+        elif kind.kind == "M":
+            found[name] = column.dt.tz_localize("UTC")
+        elif isinstance(kind, pd.BooleanDtype):
+            found[name] = column.fillna(False).astype(bool)
+        elif pd.api.types.is_extension_array_dtype(kind):
+            found[name] = column.astype("float64" if column.hasnans else kind.numpy_dtype)
+    return found

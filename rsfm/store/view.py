@@ -1,0 +1,396 @@
+"""What pages and the command line see of the workspace: frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import duckdb
+import pandas as pd
+
+from rsfm.errors import RsfmError
+from rsfm.store import queries, schema
+from rsfm.store.database import Memory
+from rsfm.store.index import Index, Progress, fill
+from rsfm.store.ingest import Ingest
+from rsfm.store.lock import Busy, Held, Unavailable, Unusable, locked
+from rsfm.workspace import Workspace
+
+Fetch = Callable[[duckdb.DuckDBPyConnection], pd.DataFrame]
+
+#: Frames that are kept to be shown again, and rows in all of them.
+KEEP_FRAMES = 256
+KEEP_ROWS = 4_000_000
+#: How long a query waits for a refresh that is under way: with a last frame to fall back on, and without.
+PATIENCE_S = 0.5
+PATIENCE_COLD_S = 20.0
+
+
+@dataclass
+class _Kept:
+    frame: pd.DataFrame
+    generation: tuple[int, ...] | None
+    #: The index had been written this moment: the same time stamp may come to stand for newer content.
+    fresh: bool
+
+
+class Store:
+    """Questions to the index of one workspace, each answered with a new frame.
+
+    Missing text is None, missing numbers are NaN, times are UTC (`datetime64[us, UTC]`). Thread-safe; opens no file
+    before the first question. An answer whose index has not changed since comes from memory.
+
+    While another program holds `index.duckdb` open, every question that was answered before gets its last answer
+    again, and others are answered from the run folders; `notice` says so.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._index = Index(workspace)
+        self._database = self._index.reading()
+        self._guard = threading.Lock()
+        self._frames: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._good_schema: int | None = None  # inode of an index whose version was checked
+        self._held: Held | None = None
+        self._held_from_readers = False
+        self._good_at = datetime.now().astimezone()
+        self._refreshed = float("-inf")
+        self._memory: _MemoryIndex | None = None
+        self._memory_guard = threading.Lock()
+        self._builder: threading.Thread | None = None
+        self._build_error: Exception | None = None
+
+    # -- keeping up to date ----------------------------------------------------------------------------------------
+    @property
+    def notice(self) -> str | None:
+        """What the reader of a page must know of its numbers' age; None when all is well."""
+        held, memory = self._held, self._memory
+        if held is not None and memory is not None:
+            return f"{held}: {memory.state}"
+        if held is not None:
+            return f"{held}: showing the state of {self._good_at:%H:%M:%S}."
+        return self._index.building
+
+    def refresh_if_stale(self, max_age_s: float = 1.0) -> None:
+        """Take in what is new in the folders, unless that was done less than `max_age_s` ago.
+
+        Never waits for another process, except a moment at the very first call, so that a command line that asks
+        once sees what was written before it began. Where the index must be built first, that begins in the
+        background.
+        """
+        first = self._refreshed == float("-inf")
+        if time.monotonic() - self._refreshed < max_age_s or not self.workspace.root.is_dir():
+            return
+        self._refreshed = time.monotonic()
+        try:
+            outcome = self._index.refresh(wait_s=2.0 if first else 0.0, look=self._held is not None)
+        except Unusable:
+            self._build_in_background()
+        except Held as held:
+            self._note_held(held)
+            if self._memory is not None:
+                self._memory.refresh()
+        else:
+            if outcome != "busy":
+                self._note_free()
+
+    def rebuild(self, progress: Progress | None = None) -> dict[str, int]:
+        """Throw the index away and make it again from the folders; returns rows per table.
+
+        Raises:
+            RsfmError: another program holds the index open.
+        """
+        try:
+            counts = self._index.rebuild(progress)
+        except Unavailable as held:
+            raise RsfmError(f"{held}. Close it there, then try again.") from held
+        self._note_free()
+        return counts
+
+    def _note_held(self, held: Held, *, reading: bool = False) -> None:
+        with self._guard:
+            self._held = held
+            self._held_from_readers = self._held_from_readers or reading
+
+    def _note_readable(self) -> None:
+        """A question was answered. Whoever only reads the file as well still keeps the refresh out."""
+        if self._held is not None and self._held_from_readers:
+            self._note_free()
+
+    def _note_free(self) -> None:
+        with self._guard:
+            self._held = None
+            self._held_from_readers = False
+            self._memory = None
+            self._good_at = datetime.now().astimezone()
+
+    def _build_in_background(self) -> threading.Thread:
+        def build() -> None:
+            try:
+                self._index.rebuild(only_if_unusable=True)
+                self._build_error = None
+            except Held as held:
+                self._note_held(held)
+            except Busy:
+                pass  # readers kept it: whoever asks next begins again
+            except (Unusable, RsfmError, duckdb.Error, OSError) as error:
+                self._build_error = error
+
+        with self._guard:
+            if self._builder is None or not self._builder.is_alive():
+                self._builder = threading.Thread(target=build, name="index-build", daemon=True)
+                self._builder.start()
+            return self._builder
+
+    # -- answering -------------------------------------------------------------------------------------------------
+    def _answer(self, key: Hashable, fetch: Fetch) -> pd.DataFrame:
+        """A frame: the kept one where the index is as it was, else a new one, else the last one, else the folders'."""
+        generation = self._index.generation()
+        with self._guard:
+            kept = self._frames.get(key)
+            if kept is not None:
+                self._frames.move_to_end(key)
+        if kept is not None and not kept.fresh and generation is not None and kept.generation == generation:
+            return kept.frame.copy(deep=False)
+        if not self.workspace.root.is_dir():
+            return self._from_memory(fetch)  # nothing to index, and nothing is created by looking
+        try:
+            answer = self._keep(key, *self._read(fetch, PATIENCE_S if kept is not None else PATIENCE_COLD_S))
+            self._note_readable()
+            return answer
+        except Unusable:
+            builder = self._build_in_background()
+            if kept is not None:
+                return kept.frame.copy(deep=False)
+            builder.join()
+        except Unavailable as reason:
+            if isinstance(reason, Held):
+                self._note_held(reason, reading=True)
+            if kept is not None and self._memory is None:
+                return kept.frame.copy(deep=False)
+        return self._cold(key, fetch)
+
+    def _cold(self, key: Hashable, fetch: Fetch) -> pd.DataFrame:
+        """No last frame, and the index could not be read: once more, then from the folders."""
+        if self._build_error is not None:
+            raise RsfmError(f"The index cannot be built: {self._build_error}") from self._build_error
+        if self._held is None:
+            try:
+                return self._keep(key, *self._read(fetch, PATIENCE_COLD_S))
+            except Held as held:
+                self._note_held(held, reading=True)
+            except (Unusable, Busy):
+                pass
+        return self._from_memory(fetch)
+
+    def _read(self, fetch: Fetch, patience_s: float) -> tuple[pd.DataFrame, tuple[int, ...] | None, bool]:
+        """Ask the index itself.
+
+        Raises:
+            Busy, Held: it cannot be read now.
+            Unusable: it must be built again.
+        """
+        seen: int | None = None
+        try:
+            with locked(self._index.lock_path, write=False, timeout_s=patience_s):
+                generation = self._index.generation()
+                if generation is None:
+                    raise Unusable(f"{self._index.path.name} does not exist")
+                seen = generation[0]
+                fresh = time.time_ns() - max(generation[2::2]) < 50_000_000
+                with self._database.attached() as cursor:
+                    if self._good_schema != seen:
+                        if schema.version(cursor) != schema.VERSION:
+                            raise Unusable("it was made by another version")
+                        self._good_schema = seen
+                    return fetch(cursor), generation, fresh
+        except Unusable as reason:
+            if not reason.damaged:
+                raise
+            self._good_schema = None
+            self._index.condemn(reason, seen, fetch)
+            raise Unusable(str(reason)) from reason
+
+    def _keep(
+        self, key: Hashable, frame: pd.DataFrame, generation: tuple[int, ...] | None, fresh: bool
+    ) -> pd.DataFrame:
+        with self._guard:
+            self._frames[key] = _Kept(frame, generation, fresh)
+            self._frames.move_to_end(key)
+            rows = sum(len(kept.frame) for kept in self._frames.values())
+            while len(self._frames) > 1 and (len(self._frames) > KEEP_FRAMES or rows > KEEP_ROWS):
+                _, oldest = self._frames.popitem(last=False)
+                rows -= len(oldest.frame)
+        return frame.copy(deep=False)
+
+    def _from_memory(self, fetch: Fetch) -> pd.DataFrame:
+        with self._memory_guard:  # built once; whoever comes meanwhile waits for it
+            memory = self._memory
+            if memory is None:
+                memory = self._memory = _MemoryIndex(self.workspace)
+            memory.refresh()
+        return memory.fetch(fetch)
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+    def runs(
+        self,
+        kind: str | None = None,
+        states: Sequence[str] | None = None,
+        search: str | None = None,
+        limit: int = 200,
+        offset: int = 0,
+    ) -> pd.DataFrame:
+        """Runs, newest first. `loss` is the last one, `knn` the best one; `tags` are joined by commas."""
+        found = self._ask(
+            queries.RUNS, kind=kind, states=tuple(states) if states is not None else None, search=search or None,
+            limit=limit, offset=offset,
+        )  # fmt: skip
+        return _as_of_now(found)
+
+    def run(self, run_id: str) -> pd.DataFrame:
+        """One run (or no row): as `runs`, with spec and versions (JSON), git_revision, host, device, slot."""
+        return _as_of_now(self._ask(queries.RUN, run_id=run_id))
+
+    def run_counts(self) -> pd.DataFrame:
+        """state, n."""
+        return self._ask(queries.RUN_COUNTS)
+
+    def events(self, run_id: str) -> pd.DataFrame:
+        """time, state, attempt, message, data (the whole event as JSON), in order."""
+        return self._ask(queries.EVENTS, run_id=run_id)
+
+    def attempts(self, run_id: str) -> pd.DataFrame:
+        """attempt, started, finished, state, code, signal, start_step, last_step, message."""
+        return self._ask(queries.ATTEMPTS, run_id=run_id)
+
+    # -- metrics ---------------------------------------------------------------------------------------------------
+    def metric_names(self, run_id: str) -> pd.DataFrame:
+        """name, n, last, best_min, best_max, last_step."""
+        return self._ask(queries.METRIC_NAMES, run_id=run_id)
+
+    def metrics(
+        self, run_ids: str | Sequence[str], names: Sequence[str] | None = None, max_points: int = 2000
+    ) -> pd.DataFrame:
+        """run_id, name, attempt, step, samples, time, value, by run, name and step.
+
+        Steps that a later attempt did again are gone. A series of more than `max_points` is thinned evenly; its first
+        and last points stay.
+        """
+        wanted = (run_ids,) if isinstance(run_ids, str) else tuple(run_ids)
+        picked = tuple(names) if names is not None else None
+        fetch = partial(queries.metrics, run_ids=wanted, names=picked, max_points=max_points)
+        return self._answer(("metrics", wanted, picked, max_points), fetch)
+
+    # -- results ---------------------------------------------------------------------------------------------------
+    def scores(
+        self, dataset: str | None = None, model_group: str | None = None, run_id: str | None = None
+    ) -> pd.DataFrame:
+        """Single measurements, with run_id, attempt and time.
+
+        Of rows with equal keys (`rsfm.store.schema.SCORE_KEY`) the newest counts: of all runs, or of `run_id` alone.
+        """
+        if run_id is not None:
+            return self._ask(queries.SCORES_OF_RUN, run_id=run_id, dataset=dataset, model_group=model_group)
+        return self._ask(queries.SCORES, dataset=dataset, model_group=model_group)
+
+    def compare(
+        self,
+        dataset: str | None = None,
+        task: str | None = None,
+        adaptation: str | None = None,
+        metric: str | None = None,
+    ) -> pd.DataFrame:
+        """One row per model group and point of its curve, folded over seeds.
+
+        Only scores on the newest measured content of each pack (`pack_hash`) count. With two or more model seeds,
+        evaluation seeds are averaged within each model seed first, and `std` (n - 1) and `seeds` are those of the
+        model seeds' means; otherwise they are those of the evaluation seeds, which `seed_kind` says. One seed has no
+        `std`.
+
+        `ci_low` and `ci_high` join the two sources of error in quadrature, each side by itself:
+
+            ci_low  = mean - sqrt(mean over seeds of (value - its ci_low), squared  + (1.96 * std)² / seeds)
+            ci_high = mean + sqrt(mean over seeds of (its ci_high - value), squared + (1.96 * std)² / seeds)
+
+        All seeds are measured on the same test samples, so averaging over seeds does not shrink the bootstrap's half
+        width; the spread over seeds shrinks with their number. A single value keeps its own interval. `n` is the
+        number of test samples. Scores are shares, so an interval ends at 0 and 1.
+        """
+        return self._ask(queries.COMPARE, dataset=dataset, task=task, adaptation=adaptation, metric=metric)
+
+    def artifacts(self, run_id: str, kind: str | None = None) -> pd.DataFrame:
+        """Files that a run left, checked when they were registered: `ok`, else `problem` says why not. Paths are
+        relative to the run's folder; `artifact_id` is another one when a path is registered again."""
+        return self._ask(queries.ARTIFACTS, run_id=run_id, kind=kind)
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """Rows of a run's good prediction tables; no columns where there is none."""
+        found = self.artifacts(run_id, "predictions")
+        files = [self.workspace.runs / run_id / path for path in found.loc[found["ok"], "path"]]
+        frames = [pd.read_parquet(file) for file in files if file.suffix == ".parquet"]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    # -- the workspace ---------------------------------------------------------------------------------------------
+    def datasets(self) -> pd.DataFrame:
+        """Packs, the broken ones with their `problem`; `splits` is JSON, `bands` joined by commas."""
+        return self._ask(queries.DATASETS)
+
+    def models(self) -> pd.DataFrame:
+        """Exported models, newest first, the broken ones with their `problem`."""
+        return self._ask(queries.MODELS)
+
+    def lint(self) -> pd.DataFrame:
+        """subject, rule, severity, message: what is odd about the results."""
+        return self._ask(queries.LINT)
+
+    def problems(self) -> pd.DataFrame:
+        """path (below the workspace), problem: folders and files that were left out."""
+        return self._ask(queries.PROBLEMS)
+
+    def _ask(self, sql: str, **parameters: object) -> pd.DataFrame:
+        return self._answer((sql, *parameters.values()), partial(queries.frame, sql=sql, **parameters))
+
+
+class _MemoryIndex:
+    """The index in this process's memory, for as long as the file cannot be had."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.state = "reading the run folders."
+        self._memory = Memory()
+        self._ingest = Ingest(workspace)
+        self._at = float("-inf")
+        self._guard = threading.Lock()
+        with self._memory.attached() as con:
+            schema.create(con)
+
+    def refresh(self, max_age_s: float = 1.0) -> None:
+        with self._guard:
+            if time.monotonic() - self._at < max_age_s:
+                return
+            with self._memory.attached() as con:
+                fill(self._ingest, con, self._report)
+            self.state = "showing the run folders instead."
+            self._at = time.monotonic()
+
+    def _report(self, done: int, total: int) -> None:
+        if self._at == float("-inf"):
+            self.state = f"reading the run folders, {done} of {total}."
+
+    def fetch(self, fetch: Fetch) -> pd.DataFrame:
+        with self._memory.attached() as con:
+            return fetch(con)
+
+
+def _as_of_now(found: pd.DataFrame) -> pd.DataFrame:
+    """Fill in what the clock decides: how long a run has been going, and whether its runner is overdue."""
+    now = pd.Timestamp.now("UTC")
+    going = (now - found["active_since"]).dt.total_seconds().clip(lower=0)
+    found["duration_s"] = found["active_s"] + going.fillna(0)
+    found.loc[found["started"].isna(), "duration_s"] = float("nan")
+    found["stalled"] = (found["heartbeat_due"] < now).astype(bool)
+    return found.drop(columns=["active_s", "active_since", "heartbeat_due"])
