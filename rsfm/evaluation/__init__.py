@@ -1,0 +1,1 @@
+"""Frozen features on a labelled pack, at native and coarser resolution (needs torch)."""

@@ -1,0 +1,156 @@
+"""Frozen features of one split of a pack at one severity: extracted once, then read from the workspace's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rsfm.bands import require_same_unit, select
+from rsfm.degrade import OperatorEntry
+from rsfm.errors import RsfmError
+from rsfm.models.export import FeatureModel
+from rsfm.packs import Pack
+from rsfm.specs import spec_hash
+from rsfm.workspace import Workspace
+
+CACHE_FORMAT = 1
+#: Images per forward pass on a CPU, whatever the batch: more do not fit its caches and are slower.
+_CPU_PIECE = 32
+
+
+class PackImages:
+    """A pack's images as a model wants them: its bands by name, degraded, in the bands' unit.
+
+    Raises:
+        RsfmError: a band is missing or in another unit.
+    """
+
+    def __init__(self, pack: Pack, model: FeatureModel, operator: OperatorEntry) -> None:
+        layer, where = pack.layer(), f"Pack {pack.name!r}"
+        self.pack, self.operator = pack, operator
+        self.names = [band.name for band in model.bands]
+        self.positions = select(pack.bands(), self.names, where=where)
+        self.bands = [pack.bands()[p] for p in self.positions]
+        for wanted, stored in zip(model.bands, self.bands, strict=True):
+            require_same_unit(wanted.band(), stored, where=f"Model {model.name} on pack {pack.name!r}")
+        # Stored value that stands in for one that is not finite: the band's mean.
+        means = [layer.bands[p].statistics.mean if layer.bands[p].statistics else math.nan for p in self.positions]
+        self.fill = np.array([(m - b.offset) / b.scale for m, b in zip(means, self.bands, strict=True)])
+
+    def read(self, split: str, start: int, stop: int, severity: float) -> np.ndarray:
+        """Samples start..stop-1 of a split: (B, C, H, W) float32 in the bands' unit.
+
+        The operator sees stored values: on 8-bit data that is the published operator, and on others it commutes with
+        the scale and offset of the unit. Values that are not finite become the band's mean first, because a filter
+        would spread them.
+        """
+        stored = self.pack.array(split)[start:stop]
+        chosen = stored if self.positions == list(range(stored.shape[1])) else stored[:, self.positions]
+        if chosen.dtype.kind == "f":
+            fill = self.fill[None, :, None, None].astype(chosen.dtype)
+            chosen = np.where(np.isfinite(chosen), chosen, fill)
+        degraded = self.operator(chosen, severity)
+        values = np.empty(degraded.shape, np.float32)
+        for i, band in enumerate(self.bands):
+            values[:, i] = band.to_unit(degraded[:, i])
+        return values
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Features on disk, named by the hash of everything that decides them. May be deleted at any time."""
+
+    workspace: Workspace
+
+    def path(self, model: FeatureModel, images: PackImages, split: str, severity: float) -> Path:
+        """Where the features lie. At native resolution no operator is applied, so none is in the name."""
+        operator = images.operator
+        native = severity == operator.identity
+        name = spec_hash(
+            {
+                "format": CACHE_FORMAT, "model": model.key, "pack": images.pack.info.content_hash, "split": split,
+                "operator": None if native else operator.operator_hash, "severity": None if native else float(severity),
+                "bands": images.names,
+            }
+        )  # fmt: skip
+        return self.workspace.features / f"{name}.npy"
+
+    def load(self, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+        """The features, or None where there are none or not whole ones of that shape."""
+        try:
+            features = np.load(path, allow_pickle=False)
+        except (FileNotFoundError, ValueError, EOFError):
+            return None
+        return features if features.shape == shape and features.dtype == np.float32 else None
+
+    def save(self, path: Path, features: np.ndarray) -> None:
+        """Written in one step: another job that evaluates the same model sees all of it or nothing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.npy")
+        try:
+            np.save(temporary, features)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def extract(
+    model: FeatureModel,
+    images: PackImages,
+    split: str,
+    severity: float,
+    *,
+    cache: FeatureCache,
+    device: str | torch.device,
+    batch_size: int,
+    after_batch: Callable[[int], None],
+) -> np.ndarray:
+    """(N, D) float32 features of a whole split, in the order of its rows.
+
+    Args:
+        after_batch: called with the number of images after each batch, or once with all of them on a cache hit; may
+            raise to stop.
+
+    Raises:
+        RsfmError: the model gives features that are not finite.
+    """
+    count = images.pack.info.splits[split]
+    path = cache.path(model, images, split, severity)
+    cached = cache.load(path, (count, model.feature_dim))
+    if cached is not None:
+        after_batch(count)
+        return cached
+    # A probe on an encoder in training mode measures its dropout and drop path, not the encoder.
+    assert not any(module.training for module in model.modules())
+    features = np.empty((count, model.feature_dim), np.float32)
+    for start in range(0, count, batch_size):
+        stop = min(start + batch_size, count)
+        features[start:stop] = forward(model, images.read(split, start, stop, severity), device)
+        after_batch(stop - start)
+    if not np.isfinite(features).all():
+        bad = int((~np.isfinite(features).all(axis=1)).sum())
+        raise RsfmError(
+            f"Model {model.name} gives features that are not finite for {bad} of {count} images of {split!r} in pack "
+            f"{images.pack.name!r}: its weights are damaged, or its training diverged."
+        )
+    cache.save(path, features)
+    return features
+
+
+@torch.no_grad()
+def forward(model: FeatureModel, values: np.ndarray, device: str | torch.device) -> np.ndarray:
+    """(B, C, H, W) values in the bands' unit to (B, D) features."""
+    batch = torch.from_numpy(values)
+    pieces = [batch.to(device)] if torch.device(device).type != "cpu" else list(batch.split(_CPU_PIECE))
+    features = torch.cat([model.extract(piece) for piece in pieces])
+    assert not features.requires_grad
+    return features.cpu().numpy()

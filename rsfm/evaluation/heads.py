@@ -1,0 +1,163 @@
+"""What is fitted on frozen features: k nearest neighbours and a linear probe.
+
+Both take features as they come from a model, and give for each test image the predicted class and a confidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize, one_hot
+
+from rsfm.errors import RsfmError
+
+#: Strengths of the L2 penalty that the linear probe chooses from, strong to weak.
+L2_GRID: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+HELD_OUT = 0.2
+#: Enough to rank the penalties; the chosen one is then fitted to convergence.
+_SEARCH_ITERATIONS = 50
+_FINAL_ITERATIONS = 300
+_KNN_CHUNK = 4096
+
+
+def stratified_draw(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """A random share of every class, at least one sample of each: sorted positions.
+
+    Args:
+        labels: (N,) class indices.
+        fraction: in (0, 1]; 1 gives all positions, whatever the seed.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        drawn.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(drawn))
+
+
+@torch.no_grad()
+def knn_predict(
+    train: Tensor, train_labels: Tensor, test: Tensor, *, classes: int, k: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Cosine k nearest neighbours, each voting for its class with e^{similarity / temperature}.
+
+    Args:
+        train: (N, D); train_labels: (N,) int64; test: (M, D).
+        k: at most N.
+
+    Returns:
+        Predicted class (M,) int64 and its share of the votes (M,) float32.
+    """
+    if k > len(train):
+        raise RsfmError(f"kNN with {k} neighbours needs at least {k} training samples, there are {len(train)}.")
+    train = normalize(train.float(), dim=1)
+    predicted, share = [], []
+    for part in test.split(_KNN_CHUNK):
+        similarity, neighbour = (normalize(part.float(), dim=1) @ train.T).topk(k, dim=1)
+        # Relative to the nearest: the same shares, and no overflow at a low temperature.
+        weight = ((similarity - similarity[:, :1]) / temperature).exp()
+        votes = torch.zeros(len(part), classes, device=part.device)
+        votes.scatter_add_(1, train_labels[neighbour], weight)
+        best, index = votes.max(dim=1)
+        predicted.append(index)
+        share.append(best / votes.sum(dim=1))
+    return torch.cat(predicted), torch.cat(share)
+
+
+@dataclass
+class LinearProbe:
+    """Multinomial logistic regression on standardised features.
+
+    Attributes:
+        mean, std: (D,) of the training features; weight: (D, K); bias: (K,), all float64.
+        l2: the penalty that was chosen; present: (K,) class index of each column.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: Tensor
+    l2: float
+    present: Tensor
+
+    @torch.no_grad()
+    def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, D) to the predicted class (M,) int64 and its probability (M,) float32."""
+        logits = (features.double() - self.mean) / self.std @ self.weight + self.bias
+        best, column = logits.softmax(dim=1).max(dim=1)
+        return self.present[column], best.float()
+
+
+def minimise(
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, l2: float, max_iterations: int = _FINAL_ITERATIONS
+) -> None:
+    """Minimise mean cross-entropy + l2/2 · ‖weight‖² by full-batch L-BFGS, in place. The bias is not penalised."""
+    weight.requires_grad_(True)
+    bias.requires_grad_(True)
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=max_iterations, tolerance_grad=1e-5, tolerance_change=1e-9, history_size=20,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = cross_entropy(features @ weight + bias, labels) + l2 / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    weight.requires_grad_(False)
+    bias.requires_grad_(False)
+
+
+def fit_linear(train: Tensor, train_labels: Tensor, seed: int) -> LinearProbe:
+    """Fit a linear probe. Its L2 penalty has the lowest cross-entropy on a held-out part of the training data.
+
+    Args:
+        train: (N, D); train_labels: (N,) int64.
+        seed: draws the held-out part and the head's initial weights.
+
+    Raises:
+        RsfmError: fewer than two classes, or no class with two samples.
+    """
+    present, column = train_labels.unique(return_inverse=True)
+    if len(present) < 2:
+        raise RsfmError("A linear probe needs training samples of at least two classes.")
+    x = train.double()
+    std, mean = torch.std_mean(x, dim=0, correction=0)
+    std = torch.where(std > 1e-8 * mean.abs().clamp(min=1e-8), std, 1.0)  # a constant feature becomes 0
+    x = (x - mean) / std
+
+    fitting, held = _hold_out(column, seed)
+    x_fit = x[fitting]
+    generator = torch.Generator().manual_seed(seed)
+    weight = (0.01 * torch.randn(x.shape[1], len(present), generator=generator, dtype=x.dtype)).to(x.device)
+    bias = torch.zeros(len(present), dtype=x.dtype, device=x.device)
+    lowest, chosen = float("inf"), (L2_GRID[0], weight, bias)
+    for l2 in L2_GRID:  # each starts from the last one's solution
+        minimise(x_fit, column[fitting], weight, bias, l2, _SEARCH_ITERATIONS)
+        # Not accuracy: on a small held-out part it takes few values, and a tie or a lucky sample decides.
+        loss = cross_entropy(x[held] @ weight + bias, column[held]).item()
+        if loss < lowest:
+            lowest, chosen = loss, (l2, weight.clone(), bias.clone())
+    l2, weight, bias = chosen
+    minimise(x, column, weight, bias, l2)
+    return LinearProbe(mean, std, weight, bias, l2, present)
+
+
+def _hold_out(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions to fit on and positions held out: a fifth of every class that has two samples or more."""
+    counts = one_hot(labels).sum(dim=0).tolist()
+    if max(counts) < 2:
+        raise RsfmError("A linear probe needs at least two training samples in a class, to choose its L2 penalty.")
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), bool)
+    classes = labels.cpu().numpy()
+    for index, count in enumerate(counts):
+        if count >= 2:
+            held[rng.permutation(np.flatnonzero(classes == index))[: max(1, round(HELD_OUT * count))]] = True
+    where = torch.from_numpy(held).to(labels.device)
+    return (~where).nonzero()[:, 0], where.nonzero()[:, 0]
