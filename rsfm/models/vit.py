@@ -204,7 +204,8 @@ class ViT(Encoder):
         """(B, C, H, W) to (B, prefix_tokens + K, D); see `forward_patches`."""
         if x.shape[1] != self.in_chans:
             raise RsfmError(f"This encoder takes {self.in_chans} bands, got {x.shape[1]}.")
-        return self.forward_patches(patchify(x, self.patch_size), self.grid_of(x.shape[2], x.shape[3]), keep)
+        grid = self.grid_of(x.shape[2], x.shape[3])
+        return self.forward_patches(patchify(x, self.patch_size), grid, keep)
 
     def features(self, x: Tensor) -> Tensor:
         """Mean of the patch tokens after the final norm: (B, C, H, W) to (B, D)."""

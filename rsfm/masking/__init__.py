@@ -1,0 +1,1 @@
+"""Which patches are hidden: pure functions of a generator (needs torch)."""

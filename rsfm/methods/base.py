@@ -1,0 +1,143 @@
+"""The contract between a pretraining method and the training that drives it.
+
+A method holds an encoder, its own heads and state (as buffers, so that checkpoints hold them), and four things:
+`views` (on the device, batched), `loss` (float32), `after_step` (moving averages, centres, queues) and
+`parameter_groups`. Optimiser, schedules, precision, logging, monitors and checkpoints are not its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from rsfm.data.source import Batch, LayerInput
+from rsfm.errors import RsfmError
+from rsfm.models.vit import Encoder
+from rsfm.packs import Pack
+from rsfm.specs import PretrainSpec
+
+#: What `loss` looks at, by name: images (B, C, H, W), masks, positions, partners.
+Views = Mapping[str, Tensor]
+
+
+@dataclass
+class LossParts:
+    """A scalar float32 loss; `parts` sum up to it (with the method's weights), `logs` are further scalars."""
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the training is, after `step` optimiser steps."""
+
+    step: int
+    steps: int
+    samples: int
+
+    @property
+    def fraction(self) -> float:
+        return self.step / self.steps
+
+
+@dataclass
+class ParamGroup:
+    """Parameters that share their settings; the learning rate is the schedule's times `lr_scale`."""
+
+    parameters: list[nn.Parameter]
+    decay: bool = True
+    lr_scale: float = 1.0
+
+
+@dataclass
+class Panel:
+    """Images for people: each row is a kind of image with its name, standardised values (n, C, H, W)."""
+
+    what: str  # "views" or "reconstruction": part of the file's name
+    title: str
+    rows: list[tuple[str, Tensor]]
+    caption: str = ""
+
+
+def decay_groups(named: Iterable[tuple[str, nn.Parameter]], lr_scale: float = 1.0) -> list[ParamGroup]:
+    """Two groups: with weight decay, and without (biases, norms, everything of one dimension, tokens, positions)."""
+    decayed, free = [], []
+    for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
+        last = name.rpartition(".")[2]
+        exempt = parameter.ndim <= 1 or last == "bias" or last.endswith(("token", "positions"))
+        (free if exempt else decayed).append(parameter)
+    groups = [ParamGroup(decayed, True, lr_scale), ParamGroup(free, False, lr_scale)]
+    return [group for group in groups if group.parameters]
+
+
+class Method(nn.Module):
+    """Base of all pretraining objectives.
+
+    Attributes:
+        encoder: what is monitored and exported (a student, or its moving average, as the paper says).
+    """
+
+    encoder: Encoder
+
+    @classmethod
+    def build(cls, spec: PretrainSpec, inputs: Mapping[str, LayerInput]) -> Self:
+        """The method of a spec, initialised as a function of `spec.seed`.
+
+        Args:
+            inputs: the layers of `layers`, by name.
+
+        Raises:
+            RsfmError: the settings do not go together (e.g. image size and patch size).
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def layers(cls, pack: Pack) -> list[str]:
+        """Which image layers of the pack the method learns from; by default the only one, or the one named `image`.
+
+        Raises:
+            RsfmError: the pack does not have what the method needs.
+        """
+        names = [layer.name for layer in pack.info.layers if layer.role == "image"]
+        if "image" in names:
+            return ["image"]
+        if len(names) != 1:
+            raise RsfmError(
+                f"Pack {pack.name!r} has the image layers {', '.join(names) or '(none)'}; this method needs one."
+            )
+        return names
+
+    def views(self, batch: Batch, generator: torch.Generator) -> Views:
+        """Everything random about a step, drawn from `generator`: augmented images, masks. On the batch's device."""
+        raise NotImplementedError
+
+    def loss(self, views: Views) -> LossParts:
+        """The objective; a function of the views and the method's state only."""
+        raise NotImplementedError
+
+    def after_step(self, progress: Progress) -> None:
+        """Runs inside the optimiser step, after the weights changed and before any checkpoint."""
+
+    def parameter_groups(self) -> list[ParamGroup]:
+        return decay_groups(self.named_parameters())
+
+    def views_panel(self, batch: Batch, views: Views) -> Panel | None:
+        """Originals beside augmented views, shown once at the start: most data bugs are visible here."""
+        return None
+
+    def previews(self, views: Views) -> list[Panel]:
+        """What the model makes of some views, shown at every monitoring (without gradients, in eval mode)."""
+        return []
+
+
+def view_size(spec: PretrainSpec, layer: LayerInput) -> int:
+    """Pixels per side of a view: the spec's, else the shorter side of the pack's images."""
+    return spec.image_size or min(layer.height, layer.width)

@@ -1,0 +1,1 @@
+"""One training for every method: schedules, monitors, checkpoints, the run-folder log (needs torch)."""

@@ -1,0 +1,90 @@
+"""From a spec to what is trained: pack, sources, method; with every check that needs no training."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+import torch
+
+from rsfm.data.source import PackSource
+from rsfm.errors import RsfmError
+from rsfm.methods.base import Method
+from rsfm.packs import Pack
+from rsfm.registry import ENCODERS, load
+from rsfm.registry import method as method_entry
+from rsfm.specs import PretrainSpec
+from rsfm.workspace import Workspace
+
+
+@dataclass
+class Setup:
+    """Everything a pretraining needs before the first step."""
+
+    pack: Pack
+    sources: dict[str, PackSource]  # by layer
+    method: Method
+
+
+def set_up(spec: PretrainSpec, workspace: Workspace) -> Setup:
+    """Open the pack, choose the bands, build the method.
+
+    Raises:
+        RsfmError: no such pack, split or band; statistics missing; sizes that do not go together.
+    """
+    method_class: type[Method] = load(method_entry(spec.method).target)  # type: ignore[assignment]
+    pack = Pack.named(workspace, spec.dataset)
+    sources = {layer: PackSource(pack, spec.splits, layer, spec.bands) for layer in method_class.layers(pack)}
+    method = method_class.build(spec, {name: source.input for name, source in sources.items()})
+    return Setup(pack, sources, method)
+
+
+def encoder_title(spec: PretrainSpec) -> str:
+    """`vit-nano` where the size has a name, else its numbers."""
+    values = spec.encoder.model_dump(include={"width", "depth", "heads", "patch_size"})
+    for name, known in ENCODERS.items():
+        if known == values:
+            return name
+    return f"ViT {spec.encoder.width}×{spec.encoder.depth}/{spec.encoder.patch_size}"
+
+
+def resolve_device(spec: PretrainSpec, granted: str) -> torch.device:
+    """The device that the slot grants, if it suits the spec and exists.
+
+    Raises:
+        RsfmError: a GPU is wanted and there is none.
+    """
+    if spec.runtime.device == "cuda" and granted != "cuda":
+        raise RsfmError("runtime.device is cuda, but the run got a CPU slot. Set runtime.device=auto or cpu.")
+    if granted == "cuda" and not torch.cuda.is_available():
+        raise RsfmError("The run got a GPU slot, but torch finds no CUDA device here.")
+    return torch.device("cuda" if granted == "cuda" and spec.runtime.device != "cpu" else "cpu")
+
+
+def lightning_precision(spec: PretrainSpec, device: torch.device) -> str:
+    """Lightning's name of the precision: bf16 where the device has it, unless the spec says otherwise."""
+    wanted = spec.runtime.precision
+    if wanted == "auto":
+        wanted = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16-mixed" if wanted == "bf16" else "32-true"
+
+
+def require_disk(spec: PretrainSpec, method: Method, workspace: Workspace) -> int:
+    """Bytes that checkpoints and the exported model will take.
+
+    Raises:
+        RsfmError: less is free.
+    """
+    weights = sum(p.numel() * p.element_size() for p in method.parameters())
+    # A checkpoint holds the weights and the optimiser's two moments; one more than `keep` exists while it is written.
+    needed = 3 * weights * (spec.runtime.keep_checkpoints + 1) + weights + 50_000_000
+    place = workspace.root
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise RsfmError(
+            f"The run needs about {needed / 1e9:.1f} GB for checkpoints in {workspace.root}, but only {free / 1e9:.1f} "
+            "GB are free. Free some space or set runtime.keep_checkpoints=1."
+        )
+    return needed
