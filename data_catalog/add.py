@@ -153,8 +153,13 @@ def register(entry: DatasetEntry, workspace: Workspace) -> Path:
     return write_registered(entry, workspace)
 
 
-def for_prepare(kind: DatasetEntry, spec: PrepareSpec, source: Path) -> DatasetEntry:
-    """The entry behind `rsfm data prepare image-folder|scene --source PATH`; refuses to guess.
+def for_prepare(kind: DatasetEntry, spec: PrepareSpec, source: Path) -> tuple[DatasetEntry, PrepareSpec]:
+    """What `rsfm data prepare image-folder|scene --source PATH` means; refuses to guess.
+
+    Options bands, sensor, unit, scale and gsd_m say what is known; the others are the reader's.
+
+    Returns:
+        the entry that describes the data, and the spec for its reader.
 
     Raises:
         RsfmError: something about the data is ambiguous and not given in the spec's options.
@@ -179,8 +184,7 @@ def for_prepare(kind: DatasetEntry, spec: PrepareSpec, source: Path) -> DatasetE
             f"{'scene' if not wanted_scene else 'image-folder'}."
         )
     rest = {k: v for k, v in spec.options.items() if k not in known}
-    options_of_reader = {**found.entry.reader_options, **rest}
-    return found.entry.model_copy(update={"reader_options": options_of_reader, "default_source": ""})
+    return found.entry.model_copy(update={"default_source": ""}), spec.model_copy(update={"options": rest})
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ class EntryLayer(_Model):
                 bands.append({**vars(found[0])})
             else:
                 bands.append(band)
-        return {**data, "bands": bands}
+        kept = {k: v for k, v in data.items() if k not in rule}  # from here on the rule lives in each band
+        return {**kept, "bands": bands}
 
 
 class Download(_Model):
@@ -194,11 +195,15 @@ def read_registered(workspace: Workspace) -> tuple[dict[str, DatasetEntry], dict
     bad: dict[str, str] = {}
     for file in sorted(workspace.datasets.glob("*.json")):
         try:
-            entry = _parse(json.loads(file.read_text("utf-8")), file)
+            try:
+                data = json.loads(file.read_text("utf-8"))
+            except ValueError as error:
+                raise RsfmError(f"{file} is not JSON ({error}): mend or remove it.") from error
+            entry = _parse(data, file)
             if entry.name != file.stem:
                 raise RsfmError(f"{file} describes {entry.name!r}; file and entry must have the same name.")
             good[entry.name] = entry
-        except (RsfmError, ValueError) as error:
+        except RsfmError as error:
             bad[file.stem] = str(error)
     return good, bad
 

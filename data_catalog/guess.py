@@ -199,7 +199,12 @@ def guess_unit(
         said = [(unit, scale, m.group(0)) for p, (unit, scale) in _IN_WORDS if (m := re.search(p, text, re.I))]
         if len({s[:2] for s in said}) == 1:
             unit, scale, words = said[0]
-            fits = unit != "reflectance" or _BRIGHT_MEDIAN[0] / 4 <= bright * scale <= 1.6
+            # Water alone may be this dark; what counts against the words is that another rule would fit.
+            fits = (
+                unit != "reflectance"
+                or _plausible(bright * scale)
+                or not any(_plausible(bright * s) for s in _RULES.values())
+            )
             doubt = "" if fits else f", but the brightest band's median would then be {bright * scale:.3g}"
             return (
                 unit,
@@ -211,7 +216,7 @@ def guess_unit(
     if sensor_name not in ("sentinel-2", "landsat-8"):
         text = f"raw digital numbers (up to {largest:.0f}): nothing says how they relate to reflectance."
         return "dn", 1.0, Finding("unit", text, False)
-    fitting = {w: s for w, s in _RULES.items() if _BRIGHT_MEDIAN[0] <= bright * s <= _BRIGHT_MEDIAN[1]}
+    fitting = {w: s for w, s in _RULES.items() if _plausible(bright * s)}
     shown = ", ".join(f"{w} would make the brightest band's median {bright * s:.2g}" for w, s in _RULES.items())
     if len(fitting) == 1:
         words, scale = next(iter(fitting.items()))
@@ -239,9 +244,13 @@ def _floating(values: np.ndarray, bright: float) -> tuple[Unit, float, Finding]:
         return "db", 1.0, Finding("unit", f"decibels: {span}.")
     if low > -0.2 and high <= 1.6 and bright >= 0.01:
         return "reflectance", 1.0, Finding("unit", f"reflectance 0..1: {span}.")
-    if _BRIGHT_MEDIAN[0] <= bright * 1e-4 <= _BRIGHT_MEDIAN[1]:
+    if _plausible(bright * 1e-4):
         return "reflectance", 1e-4, Finding("unit", f"reflectance × 10000 in floating point: {span}.", False)
     return "dn", 1.0, Finding("unit", f"raw numbers: {span}, which no known scaling fits.", False)
+
+
+def _plausible(bright: float) -> bool:
+    return _BRIGHT_MEDIAN[0] <= bright <= _BRIGHT_MEDIAN[1]
 
 
 def _scale_text(scale: float) -> str:

@@ -57,7 +57,8 @@ def prepare(
     classes = frozenset(reader.classes())
     _require_room(workspace, layers, len(keys))
     name = pack_name(spec, dataset)
-    request = _request_hash(spec, dataset, layers, keys, _source(spec, dataset, workspace))
+    origin = reader.origin
+    request = _request_hash(spec, dataset, layers, keys, _source(spec, dataset, workspace), origin)
 
     def tell(done: int, total: int, phase: str) -> None:
         if should_stop is not None and should_stop():
@@ -98,7 +99,7 @@ def prepare(
         return writer.finish(
             dataset=dataset.name, title=dataset.title, task=reader.task, classes=reader.classes(),
             synthetic=reader.synthetic, licence=dataset.licence, citation=dataset.citation,
-            source=dataset.homepage or dataset.title, notes=[*reader.notes(), *_own_notes(spec, writer, native)],
+            source=origin, notes=[*reader.notes(), *_own_notes(spec, writer, native)],
             progress=lambda done, total: tell(done, total, "statistics"),
         )  # fmt: skip
 
@@ -183,8 +184,7 @@ def open_reader(spec: PrepareSpec, workspace: Workspace) -> tuple[DatasetEntry, 
             raise RsfmError(f"Give the pack a name: rsfm data prepare {dataset.name} --source PATH --name NAME")
         from data_catalog.add import for_prepare
 
-        dataset = for_prepare(dataset, spec, source)
-        spec = spec.model_copy(update={"options": {}})
+        dataset, spec = for_prepare(dataset, spec, source)
     return dataset, load(dataset.reader or "")(dataset, spec, source, workspace)
 
 
@@ -263,7 +263,12 @@ def _require_room(workspace: Workspace, layers: list[LayerInfo], count: int) -> 
 
 
 def _request_hash(
-    spec: PrepareSpec, dataset: DatasetEntry, layers: list[LayerInfo], keys: list[SampleKey], source: Path | None
+    spec: PrepareSpec,
+    dataset: DatasetEntry,
+    layers: list[LayerInfo],
+    keys: list[SampleKey],
+    source: Path | None,
+    origin: str,
 ) -> str:
     """Equal for equal requests on unchanged data: the spec, the entry's rules, and name, size and time of each file."""
     digest = hashlib.blake2b(digest_size=16)
@@ -285,7 +290,7 @@ def _request_hash(
     return spec_hash(
         [
             PACK_FORMAT, _VERSION, spec.model_dump(mode="json", exclude={"name", "source"}), described,
-            [x.model_dump(mode="json") for x in layers], digest.hexdigest(),
+            [x.model_dump(mode="json") for x in layers], digest.hexdigest(), origin,
         ]
     )  # fmt: skip
 

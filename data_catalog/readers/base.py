@@ -66,6 +66,7 @@ class Reader(Protocol):
 
     synthetic: bool
     task: Task
+    origin: str  # where the data comes from, in words, never a local path; part of the request's hash
 
     def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None: ...
 

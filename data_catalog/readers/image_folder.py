@@ -186,6 +186,10 @@ class ImageFolderReader:
     def task(self) -> Task:
         return "classification" if any(item.label for item in self._items) else "unlabelled"
 
+    @property
+    def origin(self) -> str:
+        return self.entry.homepage or self.entry.title
+
     def classes(self) -> list[str]:
         found = sorted({item.label for item in self._items if item.label is not None})
         return self.entry.classes if self.entry.classes and found else found

@@ -110,6 +110,10 @@ class SceneReader:
         nodata = info.nodata if info.nodata is not None else header.nodata
         return [info.model_copy(update={"gsd_m": gsd or info.gsd_m, "nodata": nodata})]
 
+    @property
+    def origin(self) -> str:
+        return self.entry.homepage or self.entry.title
+
     def classes(self) -> list[str]:
         return []
 
