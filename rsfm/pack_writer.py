@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from rsfm.band_statistics import RunningStatistics
 from rsfm.errors import RsfmError
 from rsfm.geo import footprint
 from rsfm.packs import SAMPLE_COLUMNS, LayerInfo, Pack, PackInfo, Skipped
-from rsfm.statistics import RunningStatistics
 from rsfm.store.files import append_jsonl, utc_now, write_json
 from rsfm.workspace import Workspace
 

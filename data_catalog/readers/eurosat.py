@@ -7,7 +7,7 @@ from typing import Any
 
 from data_catalog.download import unpack
 from data_catalog.entry import RemoteFile
-from data_catalog.readers.image_folder import ImageFolderReader, Item
+from data_catalog.readers.image_folder import LABELS, ImageFolderReader, Item
 from rsfm.errors import RsfmError
 
 
@@ -25,6 +25,8 @@ class EuroSATReader(ImageFolderReader):
     """
 
     def _list(self) -> list[Item]:
+        if (self.source / LABELS).is_file():
+            return super()._list()
         dataset_class = _torchgeo_class(self.options["torchgeo_class"])
         lists = {s: self.source / n for s, n in dataset_class.split_filenames.items()}
         present = [split for split, file in lists.items() if file.is_file()]

@@ -78,7 +78,7 @@ def _photo(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | N
             array = np.asarray(image.convert("RGB") if mode == "P" else image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadFile(shown, f"cannot be decoded: {_message(error, path, shown)}") from error
-    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    array = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
     return header, array.astype(dtype, copy=False)
 
 

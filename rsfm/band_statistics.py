@@ -1,9 +1,9 @@
 """Streamed statistics of arrays that do not fit into memory.
 
-Mean and standard deviation are merged chunk by chunk in float64 (Chan, Golub and LeVeque 1983). Percentiles come
-from a histogram of 65,536 bins per band, whatever the length: exact for 8- and 16-bit integers (one bin per value);
-for other types a bin holds the values that share sign, exponent and 7 mantissa bits of their float32 form, so a
-percentile is within 1/128 of its true value, relatively.
+Every band has a histogram of 65,536 bins, whatever the length. For 8- and 16-bit integers a bin is a value, and all
+statistics follow from it exactly. For other types mean and standard deviation are merged chunk by chunk in float64
+(Chan, Golub and LeVeque 1983), and a bin holds the values that share sign, exponent and 7 mantissa bits of their
+float32 form, so a percentile is within 1/128 of its true value, relatively.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import numpy as np
 from rsfm.packs import BandInfo, BandStatistics
 
 _BINS = 1 << 16
+
+
+def _is_short(dtype: np.dtype) -> bool:
+    return dtype.kind in "ui" and dtype.itemsize <= 2
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
@@ -65,6 +69,11 @@ class RunningStatistics:
             values = values[values != nodata]
         if not values.size:
             return
+        self.histogram += np.bincount(_bins(values), minlength=_BINS)
+        if not _is_short(self.dtype):
+            self._merge(values)
+
+    def _merge(self, values: np.ndarray) -> None:
         exact = values.astype(np.float64)
         mean = float(exact.mean())
         delta, total = mean - self.mean, self.count + values.size
@@ -72,9 +81,17 @@ class RunningStatistics:
         self.mean += delta * values.size / total
         self.count = total
         self.low, self.high = min(self.low, float(exact.min())), max(self.high, float(exact.max()))
-        self.histogram += np.bincount(_bins(values), minlength=_BINS)
 
-    def percentile(self, q: float) -> float:
+    def _from_histogram(self) -> None:
+        used = np.flatnonzero(self.histogram)
+        counts, values = self.histogram[used], _edges(used, self.dtype)[0]
+        self.count = int(counts.sum())
+        if self.count:
+            self.low, self.high = float(values[0]), float(values[-1])
+            self.mean = float(counts @ values) / self.count
+            self.squares = float(counts @ np.square(values - self.mean))
+
+    def _percentile(self, q: float) -> float:
         """The stored value below which a share of q/100 lies (linear within a bin)."""
         target = q / 100 * (self.count - 1)
         edges = np.cumsum(self.histogram)
@@ -85,13 +102,15 @@ class RunningStatistics:
 
     def of(self, band: BandInfo) -> BandStatistics | None:
         """In the band's unit; None where there was no value at all."""
+        if _is_short(self.dtype):
+            self._from_histogram()
         if not self.count:
             return None
 
         def unit(*stored: float) -> list[float]:
             return sorted(v * band.scale + band.offset for v in stored)  # a negative scale turns the order around
 
-        (low, high), (p2, p98) = unit(self.low, self.high), unit(self.percentile(2), self.percentile(98))
+        (low, high), (p2, p98) = unit(self.low, self.high), unit(self._percentile(2), self._percentile(98))
         return BandStatistics(
             mean=unit(self.mean)[0],
             std=float(np.sqrt(self.squares / self.count)) * abs(band.scale),
