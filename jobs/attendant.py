@@ -15,7 +15,7 @@ log = logging.getLogger("rsfm.supervisor")
 class Attendant:
     """Refreshes the index while runs live, and reads the GPUs' memory."""
 
-    def __init__(self, workspace: Workspace, refresh_s: float, *, gpu_s: float = 5.0) -> None:
+    def __init__(self, workspace: Workspace, refresh_s: float | None, *, gpu_s: float = 5.0) -> None:
         self.workspace = workspace
         self.refresh_s = refresh_s
         self.gpu_s = gpu_s
@@ -40,7 +40,7 @@ class Attendant:
 
     def _run(self) -> None:
         gpu_at = 0.0
-        while not self._stop.wait(self.refresh_s):
+        while not self._stop.wait(self.refresh_s or 1.0):
             self._refresh()
             if self.watch_gpus and time.monotonic() >= gpu_at:
                 self.gpu_memory = gpu_memory_used()
@@ -48,7 +48,7 @@ class Attendant:
         self._refresh()
 
     def _refresh(self) -> None:
-        if not (self.active or self.dirty):
+        if self.refresh_s is None or not (self.active or self.dirty):
             return
         self.dirty = False
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jobs.protocol import LIVE, RUNGS, Attempt, Rung
@@ -29,6 +30,10 @@ class Run:
     after: list[str] = field(default_factory=list)
     threads: int = 0
     why: str = ""  # a queued run waits
+    resume_path: Path = field(init=False)  # looked at often
+
+    def __post_init__(self) -> None:
+        self.resume_path = self.folder.path / "control" / "resume"
 
     @property
     def id(self) -> str:
@@ -103,7 +108,7 @@ class Run:
     def note(self, **fields: Any) -> None:
         """Write an event, then take it in: where writing fails, nothing has changed."""
         event = {"time": utc_now(), **fields}
-        if self.attempt or "attempt" in fields:
+        if self.state != "queued":  # what happens to a queued run is not the attempt's before
             event.setdefault("attempt", self.attempt)
         self.folder.add_event(**event)
         self.fold(event)

@@ -79,8 +79,13 @@ class Supervisor:
         graces: Graces | None = None,
         idle_s: float | None = None,
         poll_s: float = 0.2,
-        refresh_s: float = 1.0,
+        refresh_s: float | None = 1.0,
     ) -> None:
+        """Args:
+        command_factory: what a runner executes.
+        idle_s: leave after so long with nothing to do; None: `RSFM_SUPERVISOR_IDLE_S`, else 60.
+        refresh_s: how often the index is refreshed while runs live; None: never.
+        """
         self.workspace = workspace
         self.backend = backend or make_backend()
         self.command_factory = command_factory
@@ -176,9 +181,11 @@ class Supervisor:
 
     # -- taking over -----------------------------------------------------------------------------------------------
     def _adopt(self) -> None:
-        """What a former supervisor left in a live state."""
+        """What a former supervisor left in a live state, or half resumed."""
         for run in self.table.live():
             self._guarded(run, self._adopt_one)
+        for run in self.table.queued():
+            run.folder.clear_request("resume")
 
     def _adopt_one(self, run: Run) -> None:
         handle = self.backend.adopt(run.current)
@@ -275,8 +282,8 @@ class Supervisor:
 
     def _resume(self, run: Run) -> None:
         asked, stopped = request_time(run.folder, "resume"), request_time(run.folder, "stop")
-        if run.state in RESUMABLE and (stopped is None or stopped <= (asked or "")):
-            # In this order: killed in between, the request to resume is still there.
+        if stopped is None or stopped <= (asked or ""):
+            # In this order: killed in between, the request to resume is still there, and `_adopt` removes it.
             run.folder.clear_request("stop")
             run.read_request()
             run.note(state="queued", message="Asked to resume.")

@@ -10,13 +10,13 @@ from itertools import islice
 
 from jobs.record import Run
 from rsfm.errors import RsfmError
-from rsfm.store.runs import RunFolder, is_run_id
+from rsfm.store.runs import RESUMABLE, RunFolder, is_run_id
 from rsfm.workspace import Workspace
 
 log = logging.getLogger("rsfm.supervisor")
 
-#: Finished runs that are asked for a request to resume in each turn.
-_RESUME_BATCH = 500
+#: Ended runs that are asked for a request to resume in each turn.
+_RESUME_BATCH = 200
 #: When a folder that could not be read is tried again.
 _RETRY_S = 30.0
 
@@ -65,11 +65,14 @@ class RunTable:
         return [r for r in self.runs.values() if r.state == "queued"]
 
     def asked_to_resume(self, *, all_of_them: bool = False) -> list[Run]:
-        """Finished runs with a request to resume; a part of them in each turn, unless all are asked for."""
+        """Ended runs with a request to resume; a part of them in each turn, unless all are asked for."""
         if all_of_them:
-            batch = [r for r in self.runs.values() if r.finished]
+            batch = self._resumable()
         else:
             batch = list(islice(self._turn, _RESUME_BATCH))
             if len(batch) < _RESUME_BATCH:
-                self._turn = iter([r for r in self.runs.values() if r.finished])
-        return [r for r in batch if r.finished and r.folder.requested("resume")]
+                self._turn = iter(self._resumable())
+        return [r for r in batch if r.state in RESUMABLE and r.resume_path.exists()]
+
+    def _resumable(self) -> list[Run]:
+        return [r for r in self.runs.values() if r.state in RESUMABLE]

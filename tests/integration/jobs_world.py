@@ -126,9 +126,15 @@ def _main(role: str, *words: str) -> int:
     from jobs.supervisor import Supervisor, serve_until_signalled
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    graces = Graces(request_s=float(os.environ.get("TEST_GRACE_S", "0.8")), terminate_s=0.8, kill_s=0.8)
+    graces = Graces(request_s=0.8, terminate_s=0.8, kill_s=0.8)
     supervisor = Supervisor(
-        Workspace.resolve(words[0]), command_factory=count_command, graces=graces, idle_s=1.5, poll_s=0.05
+        Workspace.resolve(words[0]),
+        command_factory=count_command,
+        graces=graces,
+        idle_s=1.5,
+        poll_s=0.05,
+        # Loading the database takes longer than most of these tests.
+        refresh_s=0.5 if os.environ.get("TEST_WITH_INDEX") else None,
     )
     serve_until_signalled(supervisor)
     return 0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import jobs_world as world
 import psutil
@@ -77,6 +78,7 @@ def test_supervisor_leaves_by_itself_and_is_started_again(workspace: Workspace) 
 
 
 def test_only_one_supervisor(workspace: Workspace) -> None:
+    queue(workspace, steps=10_000)  # keeps it
     old = pid(workspace)
     others = [subprocess.Popen(world.supervisor_command(workspace)) for _ in range(3)]
     assert [p.wait(timeout=20) for p in others] == [0, 0, 0]
@@ -201,6 +203,29 @@ def test_dependent_of_a_failed_run_is_cancelled_and_resumes(workspace: Workspace
     for folder in (first, second, third):
         client.resume(workspace, folder.id)
     assert [client.follow(workspace, f.id) for f in (first, second, third)] == ["succeeded"] * 3
+
+
+def test_whoever_submitted_may_die(workspace: Workspace) -> None:
+    """The supervisor and the run outlive the process that asked for them, killed together with its group."""
+    code = (
+        "import sys, time; import jobs_world as world; from jobs import client; from rsfm.workspace import Workspace; "
+        "client.supervisor_command = world.supervisor_command; place = Workspace.resolve(sys.argv[1]); "
+        "print(client.submit(place, world.spec(steps=80)), flush=True); time.sleep(600)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(world.HERE).parent)}
+    asker = subprocess.Popen(
+        [sys.executable, "-c", code, str(workspace.root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    folder = open_run(workspace, asker.stdout.readline().strip())
+    supervisor = client.supervisor_status(workspace)["pid"]
+    os.killpg(asker.pid, signal.SIGKILL)
+    asker.communicate()
+    world.wait_state(folder, "succeeded")
+    assert pid(workspace) == supervisor
 
 
 def test_supervisor_killed_run_goes_on_and_is_adopted(workspace: Workspace) -> None:
@@ -333,6 +358,20 @@ def test_killed_between_the_start_and_the_handle(workspace: Workspace) -> None:
     assert world.folded_steps(folder) == list(range(1, 61))
 
 
+def test_killed_within_a_resume(workspace: Workspace) -> None:
+    """A request that was carried out but not removed does not resume the run once more."""
+    folder = leave_as(
+        workspace,
+        {"time": "2026-01-01T00:00:00+00:00", "state": "failed", "attempt": 1},
+        {"time": "2026-01-01T00:00:01+00:00", "state": "queued", "attempt": 1},
+    )
+    folder.request("resume")
+    client.ensure_supervisor(workspace)
+    assert client.follow(workspace, folder.id) == "succeeded"
+    assert not folder.requested("resume")
+    assert folder.attempt() == 2
+
+
 def test_a_second_runner_is_refused(workspace: Workspace) -> None:
     from jobs.backends.local import LocalBackend
     from jobs.protocol import Slot, Task
@@ -391,6 +430,23 @@ def test_run_for_a_gpu_waits_and_does_not_keep_the_supervisor(
     assert seen[0]["why"] == "It needs a GPU and this machine has none."
     world.wait_for(lambda: client.supervisor_status(workspace) is None, what="the supervisor to leave")
     assert folder.state() == "queued"
+
+
+def test_supervisor_keeps_the_index_fresh(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rsfm.store.view import Store
+
+    monkeypatch.setenv("TEST_WITH_INDEX", "1")
+    folder = queue(workspace, steps=10_000)
+    world.wait_for(workspace.index.exists, 60, "the index")
+    store = Store(workspace)
+
+    def rows() -> int:
+        return len(store.metrics([folder.id], ["loss"], max_points=100_000))
+
+    first = world.wait_for(rows, 60, "rows of a live run")
+    world.wait_for(lambda: rows() > first, 60, "more of them, without anybody asking for a refresh")
+    client.stop(workspace, folder.id)
+    world.wait_for(lambda: store.run(folder.id).state[0] == "cancelled", 60, "the end in the index")
 
 
 def test_eight_runs_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
