@@ -144,8 +144,8 @@ def retention(factors: Sequence[float], scores: Sequence[float], factor: float) 
 
 #: What makes one curve in a compare frame, where present.
 CURVE_KEYS = (
-    "model", "model_title", "model_group", "dataset", "pack_hash", "synthetic", "task", "adaptation", "operator",
-    "metric",
+    "model", "model_title", "model_group", "dataset", "pack_hash", "synthetic", "split", "task", "adaptation", "bands",
+    "operator", "degrade_target", "train_degrade", "metric",
 )  # fmt: skip
 
 

@@ -213,6 +213,9 @@ def test_curve_summary_of_nothing_keeps_its_columns() -> None:
     assert {"model", "auc", "auc_norm", "mean", "retention"} <= set(summary.columns)
 
 
-def test_curves_of_different_packs_are_not_mixed() -> None:
-    frame = pd.concat([_compare("a", [1, 1, 1, 1], pack_hash=h) for h in ("x", "y")])
-    assert len(stats.curve_summary(frame)) == 2
+@pytest.mark.parametrize("what", ["pack_hash", "bands", "split", "train_degrade", "operator"])
+def test_different_curves_of_one_model_are_not_mixed(what: str) -> None:
+    frame = pd.concat([_compare("a", [1, 1, 1, 1], **{what: value}) for value in ("x", "y")])
+    summary = stats.curve_summary(frame)
+    assert summary[what].tolist() == ["x", "y"]
+    assert (summary["auc"] == 93.75).all()

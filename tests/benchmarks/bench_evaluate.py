@@ -1,0 +1,110 @@
+"""What an evaluation costs: extraction against heads, per model (python tests/benchmarks/bench_evaluate.py)."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rsfm.bands import SENSORS
+from rsfm.degrade import operator
+from rsfm.evaluation.evaluate import plan
+from rsfm.evaluation.features import FeatureCache, PackImages, extract
+from rsfm.evaluation.heads import fit_linear, knn_predict
+from rsfm.models.baselines import resolve
+from rsfm.pack_arrays import write_arrays
+from rsfm.packs import Pack
+from rsfm.specs import EvaluateSpec
+from rsfm.stats import bootstrap_ci
+from rsfm.workspace import Workspace
+
+
+def make_pack(workspace: Workspace, train: int, test: int, size: int, classes: int) -> Pack:
+    """Landsat-7-like uint8 images of 7 bands with a faint class signal."""
+    rng = np.random.default_rng(0)
+    images, labels = {}, {}
+    for split, count in (("train", train), ("test", test)):
+        y = np.arange(count) % classes
+        x = rng.normal(110, 30, (count, 7, size, size)) + 4 * rng.normal(size=(classes, 7))[y][:, :, None, None]
+        images[split], labels[split] = x.clip(0, 255).astype(np.uint8), [f"class-{i}" for i in y]
+    return write_arrays(workspace, "bench", images, SENSORS["landsat-7"].bands, labels=labels, gsd_m=30)
+
+
+def bench(workspace: Workspace, model_name: str) -> dict[str, float]:
+    """Seconds of each part of one evaluation with 4 factors and 3 seeds, nothing cached.
+
+    `cpu` is the process's own time: on a busy machine the honest figure.
+    """
+    spec = EvaluateSpec(model=model_name, dataset="bench")
+    what = plan(spec, workspace)
+    seconds: dict[str, float] = {}
+    clock, cpu = time.perf_counter(), time.process_time()
+
+    def lap(name: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[name] = seconds.get(name, 0.0) + now - clock
+        clock = now
+
+    model = resolve(spec, what.pack, workspace)
+    lap("load")
+    images, cache = PackImages(what.pack, model, what.operator), FeatureCache(workspace)
+    features = {}
+    for split, factor in (("train", 1), *(("test", f) for f in spec.factors)):
+        array = extract(
+            model, images, split, factor, cache=cache, device="cpu", batch_size=spec.batch_size,
+            after_batch=lambda count: None,
+        )  # fmt: skip
+        features[split, factor] = torch.from_numpy(array)
+    lap("extract")
+    labels, predictions = torch.tensor(what.train_labels), []
+    for seed in spec.eval_seeds:
+        rows = torch.from_numpy(what.draws[seed])
+        x, y = features["train", 1][rows], labels[rows]
+        for factor in spec.factors:
+            options = {"classes": len(what.pack.info.classes), "k": spec.knn_k, "temperature": spec.knn_temperature}
+            predictions.append(knn_predict(x, y, features["test", factor], **options)[0].numpy())
+        lap("knn")
+        probe = fit_linear(x, y, seed)
+        predictions += [probe.predict(features["test", f])[0].numpy() for f in spec.factors]
+        lap("linear")
+    correct = np.stack([p == what.test_labels for p in predictions], axis=1)
+    bootstrap_ci(correct, draws=spec.bootstrap)
+    lap("bootstrap")
+    total, cpu = sum(seconds.values()), time.process_time() - cpu
+    seconds["images/s"] = (len(what.train_labels) + len(spec.factors) * len(what.test_labels)) / seconds["extract"]
+    return {**seconds, "total": total, "cpu": cpu}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", type=int, default=1500)
+    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--classes", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--models", default="band-stats,random:vit-nano,efficientnet-lite0")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder))
+        pack = make_pack(workspace, args.train, args.test, args.size, args.classes)
+        print(f"{args.train} train + 4 × {args.test} test images, {pack.layer().shape}, {args.threads} thread(s)\n")
+        stored = np.ascontiguousarray(pack.array("test")[:256])
+        for factor in (2, 4, 8):
+            start = time.perf_counter()
+            operator("bilinear")(stored, factor)
+            print(f"degrade {factor}×: {len(stored) / (time.perf_counter() - start):7.0f} images/s")
+        names = ["load", "extract", "images/s", "knn", "linear", "bootstrap", "total", "cpu"]
+        print(f"\n{'model':22}" + "".join(f"{n:>11}" for n in names))
+        for model in args.models.split(","):
+            seconds = bench(workspace, model)
+            print(f"{model:22}" + "".join(f"{seconds[n]:11.2f}" for n in names), flush=True)
+
+
+if __name__ == "__main__":
+    main()
