@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,7 @@ _PIXELS = 65_536  # per file
 _SCENE_SIDE = 512  # a raster this wide or high, alone or with few others, is a scene
 
 
-@dataclass(frozen=True)
-class Understanding:
+class Understanding(NamedTuple):
     """A draft entry and what it rests on."""
 
     entry: DatasetEntry

@@ -7,9 +7,12 @@ import numpy as np
 from data_catalog.readers.base import BadFile, Sample
 from rsfm.packs import BandInfo, LayerInfo
 
-#: Surfaces, clouds and snow reflect between these; the median of a whole image is never outside when scaled rightly.
+#: Surfaces, clouds and snow reflect less than this in every band (a band's median over a whole image), and somewhere
+#: more than the other. A file that was scaled by 65535 instead of 10000 is 6.5 times too bright: land in the near
+#: infrared then exceeds the first.
 REFLECTANCE_MEDIAN_MAX = 1.6
 REFLECTANCE_MIN = 0.001
+_MEDIAN_PIXELS = 1024  # enough for a median that is to tell 0.3 from 2
 #: Backscatter of land and water in dB is negative nearly everywhere.
 DB_MEDIAN = (-60.0, 20.0)
 
@@ -63,37 +66,45 @@ def _check_values(array: np.ndarray, layer: LayerInfo, path: str) -> None:
         values = sorted({float(v) for v in flat[:, 0]})
         text = f"{values[0]:g}" if len(values) == 1 else "one value per band"
         raise BadFile(path, f"is constant ({text}): no image, only fill")
-    for unit, check in (("reflectance", _check_reflectance), ("db", _check_db)):
-        chosen = [i for i, band in enumerate(layer.bands) if band.unit == unit]
-        if chosen:
-            values = _in_unit(array, layer, chosen)
-            if values.size:
-                check(values, layer.bands[chosen[0]], path)
+    for i, band in enumerate(layer.bands):
+        if band.unit == "reflectance":
+            thinned = flat[i, :: max(1, flat.shape[1] // _MEDIAN_PIXELS)]
+            _check_reflectance(_in_unit(thinned, band, layer.nodata), band, path)
+    if any(band.unit == "reflectance" for band in layer.bands):
+        _check_not_black(array, layer, path)
+    decibels = [_in_unit(array[i], b, layer.nodata) for i, b in enumerate(layer.bands) if b.unit == "db"]
+    if decibels:
+        _check_db(np.concatenate(decibels), path)
 
 
-def _in_unit(array: np.ndarray, layer: LayerInfo, chosen: list[int]) -> np.ndarray:
-    parts = []
-    for i in chosen:
-        stored = array[i]
-        keep = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, bool)
-        if layer.nodata is not None:
-            keep &= stored != layer.nodata
-        parts.append(layer.bands[i].band().to_unit(stored[keep]))
-    return np.concatenate(parts)
+def _in_unit(stored: np.ndarray, band: BandInfo, nodata: float | None) -> np.ndarray:
+    """(N,) values with data of one band, in its unit."""
+    keep = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, bool)
+    if nodata is not None:
+        keep &= stored != nodata
+    return band.band().to_unit(stored[keep])
 
 
 def _check_reflectance(values: np.ndarray, band: BandInfo, path: str) -> None:
-    median = float(np.median(values))
-    if median > REFLECTANCE_MEDIAN_MAX:
-        raise BadFile(path, f"is wrongly scaled: its median reflectance would be {median:.3g} (scale {band.scale:g})")
-    if float(values.max()) < REFLECTANCE_MIN:
+    if values.size and (median := float(np.median(values))) > REFLECTANCE_MEDIAN_MAX:
         raise BadFile(
             path,
-            f"is wrongly scaled: its largest reflectance would be {float(values.max()):.3g} (scale {band.scale:g})",
+            f"is wrongly scaled: its median reflectance in {band.name} would be {median:.3g} (scale {band.scale:g})",
         )
 
 
-def _check_db(values: np.ndarray, band: BandInfo, path: str) -> None:
-    median = float(np.median(values))
-    if not DB_MEDIAN[0] <= median <= DB_MEDIAN[1] or float(values.min()) >= 0:
-        raise BadFile(path, f"does not look like decibels: values from {float(values.min()):.3g}, median {median:.3g}")
+def _check_not_black(array: np.ndarray, layer: LayerInfo, path: str) -> None:
+    chosen = [(i, b) for i, b in enumerate(layer.bands) if b.unit == "reflectance"]
+    largest = max((float(v.max()) for i, b in chosen if (v := _in_unit(array[i], b, layer.nodata)).size), default=None)
+    if largest is not None and largest < REFLECTANCE_MIN:
+        raise BadFile(
+            path, f"is wrongly scaled: its largest reflectance would be {largest:.3g} (scale {chosen[0][1].scale:g})"
+        )
+
+
+def _check_db(values: np.ndarray, path: str) -> None:
+    if not values.size:
+        return
+    median, low = float(np.median(values)), float(values.min())
+    if not DB_MEDIAN[0] <= median <= DB_MEDIAN[1] or low >= 0:
+        raise BadFile(path, f"does not look like decibels: values from {low:.3g}, median {median:.3g}")

@@ -46,6 +46,9 @@ class Finding:
     text: str
     certain: bool = True
 
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}" + ("" if self.certain else " [a guess]")
+
 
 # -- bands -------------------------------------------------------------------------------------------------------------
 def guess_sensor(paths: Sequence[str], descriptions: Sequence[str | None], readme: str) -> tuple[str | None, str]:

@@ -122,9 +122,10 @@ def _prepare(spec: Any, place: Workspace, as_json: bool, download: bool = False)
             bars.show(what, done, total)
 
         if download:
+            from data_catalog import entry
             from data_catalog.download import download as fetch
 
-            fetch(spec, place, progress=progress)
+            fetch(entry(spec.dataset, place), place, progress=progress)
         info = prepare(spec, place, progress=progress)
     if as_json:
         print_json(info.model_dump(mode="json"))
@@ -190,18 +191,17 @@ def add(
 ) -> None:
     """Add your own folder or scene: infer, show what was understood, register, prepare."""
     from data_catalog.add import register, understand
-
     from rsfm.specs import PrepareSpec
 
     place = Workspace.resolve(workspace)
     entry, findings = understand(
-        path, name, sensor=sensor, bands=split(bands) if bands else None, unit=unit, scale=scale
+        path, name, sensor_name=sensor, bands=split(bands) if bands else None, unit=unit, scale=scale
     )
     for finding in findings:
         print(f"  {finding}", file=sys.stderr)
     if dry:
         if as_json:
-            print_json({"entry": entry.model_dump(mode="json"), "findings": findings})
+            print_json({"entry": entry.model_dump(mode="json"), "findings": [vars(f) for f in findings]})
         return
     register(entry, place)
     _prepare(PrepareSpec(dataset=entry.name, tile_size=tile_size), place, as_json)
