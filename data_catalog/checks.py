@@ -66,11 +66,14 @@ def _check_values(array: np.ndarray, layer: LayerInfo, path: str) -> None:
         values = sorted({float(v) for v in flat[:, 0]})
         text = f"{values[0]:g}" if len(values) == 1 else "one value per band"
         raise BadFile(path, f"is constant ({text}): no image, only fill")
+    light = 0.0
     for i, band in enumerate(layer.bands):
         if band.unit == "reflectance":
             thinned = flat[i, :: max(1, flat.shape[1] // _MEDIAN_PIXELS)]
-            _check_reflectance(_in_unit(thinned, band, layer.nodata), band, path)
-    if any(band.unit == "reflectance" for band in layer.bands):
+            values = _in_unit(thinned, band, layer.nodata)
+            _check_reflectance(values, band, path)
+            light = max(light, float(values.max(initial=0.0)))
+    if light < REFLECTANCE_MIN and any(band.unit == "reflectance" for band in layer.bands):
         _check_not_black(array, layer, path)
     decibels = [_in_unit(array[i], b, layer.nodata) for i, b in enumerate(layer.bands) if b.unit == "db"]
     if decibels:
