@@ -82,13 +82,13 @@ class _Images:
 class Monitors:
     """Features of fixed subsets under the encoder as it is.
 
-    The subset of the training data has 512 images, or two per feature dimension; with scene labels, 1024 of them
-    are the kNN's memory and 512 of `val` (else `test`) its queries.
+    The subset of the training data has 512 images, or two per feature dimension. Where the pack has scene labels, it
+    is also the kNN's memory, and 256 images of `val` (else `test`) are the queries. Sizes do not depend on the run:
+    RankMe and kNN compare between runs only on equal numbers of images.
     """
 
     def __init__(self, pack: Pack, source: PackSource, splits: list[str], layer: str, feature_dim: int) -> None:
         self.standardiser = Standardiser(source)
-        wanted = max(512, 2 * feature_dim)
         labelled = pack.info.task == "classification"
         held_out = next((s for s in ("val", "test") if pack.info.splits.get(s, 0) and s not in splits), None)
         self.queries: _Images | None = None
@@ -97,14 +97,12 @@ class Monitors:
         if labels is not None and held_out is not None and (labels >= 0).any():
             names = [b.name for b in source.input.bands]
             queries = PackSource(pack, [held_out], layer, names)
-            index = _subset(len(queries), 512, "queries")
+            index = _subset(len(queries), 256, "queries")
             self.queries = _Images(queries, index, torch.from_numpy(pack.label_indices(held_out)[index]))
-            wanted = max(wanted, 1024)
         elif labels is not None:
             self.note = "No online kNN: the pack has labels, but no val or test split besides the training's."
-        index = _subset(len(source), wanted, "memory")
+        index = _subset(len(source), max(512, 2 * feature_dim), "memory")
         self.memory = _Images(source, index, None if labels is None else torch.from_numpy(labels[index]))
-        self.collapse_images = min(len(index), max(512, 2 * feature_dim))
 
     @torch.no_grad()
     def _features(
@@ -127,7 +125,7 @@ class Monitors:
         encoder.eval()
         try:
             memory = self._features(encoder, self.memory, device, autocast)
-            values = collapse_monitors(memory[: self.collapse_images].cpu())
+            values = collapse_monitors(memory.cpu())
             if self.queries is not None and torch.isfinite(memory).all():
                 queries = self._features(encoder, self.queries, device, autocast)
                 assert self.memory.labels is not None and self.queries.labels is not None

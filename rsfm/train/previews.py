@@ -68,6 +68,6 @@ def save_panel(panel: Panel, bands: Sequence[ModelBand], folder: Path, step: int
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{panel.what}-{step:08d}.png"
     temporary = folder / f".{path.name}"
-    draw_panel(panel, bands).save(temporary, format="PNG", optimize=True)
+    draw_panel(panel, bands).save(temporary, format="PNG")
     temporary.replace(path)
     return path

@@ -1,0 +1,175 @@
+"""A training step of our masked autoencoder against one built from lightly's blocks, on the same ViT.
+
+    python tests/benchmarks/bench_mae_step.py [--threads 2] [--rounds 8] [--device cpu]
+
+Both get the same images, encoder and decoder sizes, mask ratio and optimiser; ours also normalises its targets and
+leaves flat patches out, as its defaults are, lightly's does so with --norm-pix. Rounds alternate, the ratio is the
+median of rounds, so that other load on the machine hits both. Then the parts of a whole step of a run: waiting for
+the batch, making views, the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightly.models import utils
+from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from rsfm.bands import SENSORS
+from rsfm.data.loader import WaitTimer, train_loader
+from rsfm.data.sampler import EndlessBatchSampler
+from rsfm.data.seeding import step_generator
+from rsfm.data.source import PackSource
+from rsfm.methods.mae import MAE
+from rsfm.pack_arrays import write_arrays
+from rsfm.packs import Pack
+from rsfm.specs import MAEParams, PretrainSpec, pretrain_spec
+from rsfm.train.module import PretrainModule
+from rsfm.train.setup import set_up
+from rsfm.workspace import Workspace
+
+
+class LightlyMAE(nn.Module):
+    """The masked autoencoder as lightly's examples put it together."""
+
+    def __init__(self, spec: PretrainSpec, bands: int, size: int, norm_pix: bool) -> None:
+        super().__init__()
+        e, params = spec.encoder, spec.params
+        assert isinstance(params, MAEParams)
+        self.backbone = MaskedVisionTransformerTIMM(
+            VisionTransformer(
+                img_size=size, patch_size=e.patch_size, in_chans=bands, num_classes=0, embed_dim=e.width,
+                depth=e.depth, num_heads=e.heads,
+            )
+        )  # fmt: skip
+        self.patch_size, self.ratio, self.norm_pix = e.patch_size, params.mask_ratio, norm_pix
+        self.length = self.backbone.sequence_length
+        self.embed = nn.Linear(e.width, params.decoder_width)
+        self.decoder = MaskedVisionTransformerDecoderTIMM(
+            num_patches=self.length - 1, embed_dim=params.decoder_width, depth=params.decoder_depth,
+            num_heads=params.decoder_heads,
+        )  # fmt: skip
+        self.predict = nn.Linear(params.decoder_width, e.patch_size**2 * bands)
+
+    def loss(self, images: Tensor) -> Tensor:
+        count = len(images)
+        keep, hidden = utils.random_token_mask((count, self.length), self.ratio, device=images.device)
+        encoded = self.embed(self.backbone.encode(images=images, idx_keep=keep))
+        canvas = utils.repeat_token(self.decoder.mask_token, (count, self.length))
+        canvas = utils.set_at_index(canvas, keep, encoded.type_as(canvas))
+        decoded = self.decoder.decode(self.decoder.add_pos_embed(canvas))
+        prediction = self.predict(utils.get_at_index(decoded, hidden))
+        target = utils.get_at_index(utils.patchify(images, self.patch_size), hidden - 1)
+        if self.norm_pix:
+            target = utils.normalize_mean_var(target)
+        return nn.functional.mse_loss(prediction, target)
+
+
+def stepper(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """One optimiser step as a function."""
+    optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+
+    return step
+
+
+def seconds(function: Callable[[], object], repeat: int, device: torch.device) -> float:
+    start = time.perf_counter()
+    for _ in range(repeat):
+        function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) / repeat
+
+
+def make_pack(workspace: Workspace, count: int, size: int) -> Pack:
+    images = np.random.default_rng(0).integers(0, 255, (count, 7, size, size)).astype(np.uint8)
+    return write_arrays(workspace, "bench", {"train": images}, SENSORS["landsat-7"].bands, gsd_m=30)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--norm-pix", action="store_true", help="lightly's step normalises its targets too")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder))
+        make_pack(workspace, args.images, args.size)
+        spec = pretrain_spec("mae", "bench", args.preset, image_size=args.size)
+        setup = set_up(spec, workspace)
+        module = PretrainModule(spec, setup.method, setup.sources).to(device)
+        method = setup.method
+        assert isinstance(method, MAE)
+        batch_size = spec.optim.batch_size // spec.optim.accumulate
+        source: PackSource = setup.sources["image"]
+        stored = {"image": source[np.arange(batch_size)].to(device), "index": torch.arange(batch_size, device=device)}
+        batch = module.standardise(stored)
+        generator = step_generator(device, 0, 0)
+        views = method.views(batch, generator)
+        theirs = LightlyMAE(spec, len(source.input.bands), args.size, args.norm_pix).to(device)
+
+        our_step = stepper(method, lambda: method.loss(views).total)
+        their_step = stepper(theirs, lambda: theirs.loss(views["image"]))
+        ours, lightly = [], []
+        for round_number in range(args.rounds + 1):
+            a, b = seconds(our_step, args.steps, device), seconds(their_step, args.steps, device)
+            if round_number:  # the first warms up
+                ours.append(a)
+                lightly.append(b)
+        ratio = statistics.median(a / b for a, b in zip(ours, lightly, strict=True))
+
+        timer = WaitTimer()
+        sampler = EndlessBatchSampler(len(source), batch_size, 0)
+        loader = iter(train_loader(setup.sources, sampler, workers=0, pin_memory=device.type == "cuda", timer=timer))
+        made = [0.0]
+
+        def whole() -> Tensor:
+            arrived = {name: tensor.to(device) for name, tensor in next(loader).items()}
+            start = time.perf_counter()
+            with torch.no_grad():
+                fresh = method.views(module.standardise(arrived), generator)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            made[0] += time.perf_counter() - start
+            return method.loss(fresh).total
+
+        whole_step = stepper(method, whole)
+        seconds(whole_step, 2, device)
+        timer.seconds, made[0], count = 0.0, 0.0, args.rounds * args.steps
+        per_step = seconds(whole_step, count, device)
+        waiting, views_made = timer.seconds / count, made[0] / count
+
+    print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
+    for name, times in (("ours", ours), ("lightly", lightly)):
+        middle = statistics.median(times)
+        print(f"step, {name:8}   {middle * 1e3:8.1f} ms   {batch_size / middle:8.0f} images/s")
+    print(f"ours / lightly   {ratio:8.2f}")
+    print(f"whole step       {per_step * 1e3:8.1f} ms   {batch_size / per_step:8.0f} images/s (with data and views)")
+    print(f"  waiting for data {100 * waiting / per_step:6.2f} %")
+    print(f"  making views     {100 * views_made / per_step:6.2f} %")
+
+
+if __name__ == "__main__":
+    main()

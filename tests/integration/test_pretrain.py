@@ -1,0 +1,477 @@
+"""Pretraining as a job: what it leaves behind, stopping and resuming, refusals before it starts."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from rsfm import registry
+from rsfm.bands import Band
+from rsfm.errors import RsfmError
+from rsfm.methods.base import LossParts
+from rsfm.methods.mae import MAE
+from rsfm.models.export import load_encoder, load_model
+from rsfm.pack_arrays import write_arrays
+from rsfm.specs import PretrainSpec
+from rsfm.store.files import read_jsonl
+from rsfm.store.job import JobContext, Stopped
+from rsfm.store.runs import RunFolder, create_run
+from rsfm.train import recorder, setup
+from rsfm.train.checkpoints import Checkpoints
+from rsfm.train.module import MAX_SKIPPED_IN_A_ROW
+from rsfm.train.pretrain import dry_run, run_job
+from rsfm.workspace import Workspace
+
+torch.set_num_threads(1)
+
+BANDS = [Band(n, w, 10, "uint8") for n, w in (("blue", 490), ("green", 560), ("red", 665), ("nir", 842))]
+
+
+@pytest.fixture
+def world(workspace):
+    """A workspace with a small labelled pack: two classes of different mean, in 37 + 20 images of 32 pixels."""
+    rng = np.random.default_rng(0)
+    images, labels = {}, {}
+    for split, count in (("train", 37), ("val", 20)):
+        kinds = rng.integers(0, 2, count)
+        smooth = rng.normal(0, 20, (count, 4, 8, 8)).repeat(4, 2).repeat(4, 3) + kinds[:, None, None, None] * 60 + 90
+        images[split] = np.clip(smooth, 0, 255).astype("uint8")
+        labels[split] = [("water", "forest")[k] for k in kinds]
+    write_arrays(workspace, "tiny", images, BANDS, labels=labels, gsd_m=10, sensor="rgb")
+    return workspace
+
+
+def make_spec(**changes) -> PretrainSpec:
+    """Fourteen steps of eight images, logged at each, saved at each fourth."""
+    data = {
+        "dataset": "tiny",
+        "encoder": {"patch_size": 8, "width": 32, "depth": 1, "heads": 2},
+        "optim": {"samples": 112, "batch_size": 8, "warmup_samples": 16, "base_lr": 0.05, "grad_clip": 1.0},
+        "runtime": {"log_every_steps": 3, "monitor_every_steps": 6, "checkpoint_every_steps": 4, "device": "cpu"},
+        "method_params": {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
+    }
+    for key, value in changes.items():
+        data[key] = {**data[key], **value} if isinstance(data.get(key), dict) else value
+    return PretrainSpec.model_validate(data)
+
+
+@dataclass
+class StopAt(JobContext):
+    """A context whose run is asked to stop once `stop_step` has been reported."""
+
+    stop_step: int = -1
+
+    def progress(self, done, total, **more):
+        super().progress(done, total, **more)
+        self.seen = more.get("step", 0)
+
+    def stop_requested(self):
+        return self.stop_step == getattr(self, "seen", None)
+
+
+def start(workspace: Workspace, spec: PretrainSpec) -> RunFolder:
+    return create_run(workspace, spec)
+
+
+def attempt(workspace: Workspace, run: RunFolder, number: int = 1, stop_step: int = -1) -> None:
+    run_job(run.spec(), StopAt(workspace, run, number, stop_step=stop_step))
+
+
+def current_rows(run: RunFolder) -> dict[int, dict[str, float]]:
+    """Values by step, a later attempt superseding earlier rows beyond its start; without what depends on time."""
+    rows: dict[int, dict[str, float]] = {}
+    number = 1
+    for row in read_jsonl(run.path / "metrics.jsonl")[0]:
+        if row["attempt"] != number:
+            number = row["attempt"]
+            rows = {step: values for step, values in rows.items() if step < row["step"]}
+        timed = ("throughput", "data_wait_share")
+        rows.setdefault(row["step"], {}).update({k: v for k, v in row["values"].items() if k not in timed})
+    return rows
+
+
+def weights(workspace: Workspace, run: RunFolder) -> str:
+    return load_encoder(workspace.models / run.id)[1].weights_hash
+
+
+@pytest.fixture(autouse=True)
+def poll_always(monkeypatch):
+    monkeypatch.setattr(recorder, "_POLL_S", 0.0)
+
+
+# -- what a run leaves -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_metrics_previews_checkpoints_and_a_model(world, capsys):
+    run = start(world, make_spec(bands=["nir", "red", "green", "blue"], seed=4))
+    attempt(world, run)
+    rows = current_rows(run)
+    assert sorted(rows) == [0, 1, 3, 6, 9, 12, 14]
+    for step in (1, 3, 14):
+        assert {"loss", "lr", "weight_decay", "grad_norm", "flat_patch_share"} <= set(rows[step])
+    for step in (0, 6, 12, 14):
+        assert {"std_l2", "rankme", "rankme_centered", "top1_eigen_share", "knn"} <= set(rows[step])
+    assert rows[1]["lr"] == 0
+    assert rows[14]["knn"] > 0.9  # the classes differ in their mean
+    throughput = [r["values"] for r in read_jsonl(run.path / "metrics.jsonl")[0] if "throughput" in r["values"]]
+    assert all(v["throughput"] > 0 and 0 <= v["data_wait_share"] < 1 for v in throughput)
+    assert len(throughput) == 5
+
+    assert [p.name for p in Checkpoints(run.path / "checkpoints", 2).paths()] == [
+        "step-00000014.ckpt",
+        "step-00000012.ckpt",
+    ]
+    progress = run.progress()
+    assert (progress["done"], progress["total"], progress["step"], progress["unit"]) == (112, 112, 14, "samples")
+
+    artifacts = read_jsonl(run.path / "artifacts.jsonl")[0]
+    assert [(a["what"], a["step"]) for a in artifacts] == [
+        ("views", 0), ("reconstruction", 0), ("reconstruction", 6), ("reconstruction", 12), ("reconstruction", 14),
+    ]  # fmt: skip
+    for artifact in artifacts:
+        picture = Image.open(run.path / artifact["path"])
+        assert artifact["kind"] == "preview"
+        assert np.asarray(picture).std() > 10
+
+    encoder, info = load_encoder(world.models / run.id)
+    assert [b.name for b in info.bands] == ["nir", "red", "green", "blue"]
+    assert (info.seed, info.step, info.samples, info.trained_on) == (4, 14, 112, "tiny")
+    assert info.group == run.envelope()["group"]
+    assert encoder.in_chans == 4
+    log = capsys.readouterr().out
+    assert "step 14/14" in log
+    assert "Tip" not in log
+    assert not (run.path / "lightning_logs").exists()
+
+
+def test_permuted_bands_in_the_file_train_the_same_model(world):
+    tiny = world.packs / "tiny"
+    order = [2, 0, 3, 1]
+    source = {s: np.fromfile(tiny / "arrays" / f"{s}.image.bin", "uint8").reshape(-1, 4, 32, 32) for s in ("train",)}
+    write_arrays(world, "shuffled", {"train": source["train"][:, order]}, [BANDS[i] for i in order])
+    hashes = []
+    for name in ("tiny", "shuffled"):
+        run = start(world, make_spec(dataset=name, bands=["red", "nir"], optim={"samples": 32}))
+        attempt(world, run)
+        hashes.append(weights(world, run))
+    assert hashes[0] == hashes[1]
+
+
+def test_exported_model_gives_the_features_of_the_training(world):
+    """The last online features, computed by the training, equal those of the loaded model fed in units."""
+    run = start(world, make_spec())
+    attempt(world, run)
+    model = load_model(world.models / run.id)
+    values = torch.from_numpy(np.fromfile(world.packs / "tiny/arrays/train.image.bin", "uint8").reshape(-1, 4, 32, 32))
+    normal = F.normalize(model.extract(values.float()).double(), dim=1)
+    assert normal.std(dim=0).mean().item() == pytest.approx(current_rows(run)[14]["std_l2"], rel=1e-4)
+
+
+def test_seeds_differ_and_repeat(world):
+    runs = [start(world, make_spec(seed=s, optim={"samples": 40})) for s in (1, 1, 2)]
+    for run in runs:
+        attempt(world, run)
+    assert weights(world, runs[0]) == weights(world, runs[1]) != weights(world, runs[2])
+    assert len({r.envelope()["group"] for r in runs}) == 1
+
+
+def register(monkeypatch, method: type[MAE]) -> None:
+    entry = replace(registry.METHODS["mae"], target=f"{method.__module__}:{method.__name__}")
+    monkeypatch.setitem(registry.METHODS, "mae", entry)
+
+
+class RecordingMAE(MAE):
+    """Remembers which patches each pass could see."""
+
+    seen: list[list[int]] = []
+
+    def loss(self, views):
+        self.seen.append(views["keep"].flatten().tolist())
+        return super().loss(views)
+
+
+def test_every_pass_has_views_of_its_own(world, monkeypatch):
+    register(monkeypatch, RecordingMAE)
+    streams = []
+    for seed in (0, 0, 1):
+        monkeypatch.setattr(RecordingMAE, "seen", [])
+        attempt(world, start(world, make_spec(seed=seed, optim={"accumulate": 2, "samples": 40})))
+        streams.append(RecordingMAE.seen)
+    assert len(streams[0]) == 10
+    assert len({tuple(keep) for keep in streams[0] + streams[2]}) == 20
+    assert streams[0] == streams[1]
+
+
+# -- stopping and resuming -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("workers", "accumulate"), [(0, 1), (0, 2), (2, 1)])
+def test_stop_and_resume_equals_the_uninterrupted_run(world, workers, accumulate):
+    """Mid-epoch (37 images, batches of 8), between two log lines and between two checkpoints; twice."""
+    spec = make_spec(runtime={"workers": workers}, optim={"accumulate": accumulate})
+    whole = start(world, spec)
+    attempt(world, whole)
+
+    parts = start(world, spec)
+    for number, step in ((1, 5), (2, 10)):
+        with pytest.raises(Stopped):
+            attempt(world, parts, number, stop_step=step)
+        assert parts.progress()["step"] == step
+        assert Checkpoints(parts.path / "checkpoints", 2).latest().name == f"step-{step:08d}.ckpt"
+        assert not (world.models / parts.id).exists()
+    attempt(world, parts, 3)
+
+    assert current_rows(parts) == current_rows(whole)
+    assert weights(world, parts) == weights(world, whole)
+    third = [r["step"] for r in read_jsonl(parts.path / "metrics.jsonl")[0] if r["attempt"] == 3]
+    assert min(third) > 10
+
+
+class NoisyMAE(MAE):
+    """Uses the global random state, keeps a moving average, and looks at it in its loss."""
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.average = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, views):
+        parts = super().loss({**views, "image": F.dropout(views["image"], 0.1)})
+        with torch.no_grad():
+            target = self.average.features(views["image"])
+        pull = (self.encoder.features(views["image"]) - target).square().mean()
+        return LossParts(parts.total + pull, {"reconstruction": parts.total, "pull": pull})
+
+    @torch.no_grad()
+    def after_step(self, progress):
+        self.updates += 1
+        assert self.updates == progress.step
+        for mean, new in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
+            mean.lerp_(new, 0.1)
+
+
+def test_state_of_a_method_survives_a_resume(world, monkeypatch):
+    register(monkeypatch, NoisyMAE)
+    whole, parts = (start(world, make_spec()) for _ in range(2))
+    attempt(world, whole)
+    with pytest.raises(Stopped):
+        attempt(world, parts, 1, stop_step=7)
+    attempt(world, parts, 2)
+    rows = current_rows(whole)
+    assert rows == current_rows(parts)
+    assert rows[14]["loss"] == pytest.approx(rows[14]["loss/reconstruction"] + rows[14]["loss/pull"])
+    states = [torch.load(r.path / "checkpoints/step-00000014.ckpt", weights_only=True) for r in (whole, parts)]
+    assert states[0]["state_dict"]["method.updates"] == 14
+    for name, tensor in states[0]["state_dict"].items():
+        assert torch.equal(tensor, states[1]["state_dict"][name]), name
+
+
+def test_kill_and_resume_equals_the_uninterrupted_run(world):
+    spec = make_spec(
+        optim={"samples": 8 * 150}, runtime={"checkpoint_every_steps": 10, "monitor_every_steps": 75, "threads": 1}
+    )
+    whole, killed = start(world, spec), start(world, spec)
+    attempt(world, whole)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "rsfm.execute", str(killed.path), "--attempt", "1"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(killed.path.glob("checkpoints/step-*.ckpt")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (world.models / killed.id).exists()
+    attempt(world, killed, 2)
+    assert weights(world, killed) == weights(world, whole)
+    assert current_rows(killed) == current_rows(whole)
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(world, capsys):
+    run, whole = start(world, make_spec()), start(world, make_spec())
+    attempt(world, whole)
+    with pytest.raises(Stopped):
+        attempt(world, run, 1, stop_step=9)
+    newest = run.path / "checkpoints" / "step-00000009.ckpt"
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 0xFF  # a flipped byte among the weights: torch alone would not notice
+    newest.write_bytes(data)
+    attempt(world, run, 2)
+    log = capsys.readouterr().out
+    assert "step-00000009.ckpt is damaged" in log
+    assert "Resuming from step-00000008.ckpt" in log
+    assert weights(world, run) == weights(world, whole)
+
+
+def test_all_checkpoints_damaged_starts_again(world, capsys):
+    run = start(world, make_spec())
+    with pytest.raises(Stopped):
+        attempt(world, run, 1, stop_step=9)
+    for path in (run.path / "checkpoints").glob("*.ckpt"):
+        path.write_bytes(b"" if "08" in path.name else b"garbage" * 100)
+    attempt(world, run, 2)
+    assert "Resuming" not in capsys.readouterr().out
+    assert load_encoder(world.models / run.id)[1].step == 14
+
+
+def test_a_finished_training_only_exports_again(world):
+    run = start(world, make_spec())
+    attempt(world, run)
+    first, rows = weights(world, run), (run.path / "metrics.jsonl").read_bytes()
+    attempt(world, run, 2)
+    assert weights(world, run) == first
+    assert (run.path / "metrics.jsonl").read_bytes() == rows
+
+
+def test_checkpoint_on_request(world):
+    run = start(world, make_spec(runtime={"checkpoint_every_steps": 100, "keep_checkpoints": 5}))
+    run.request("checkpoint")
+    attempt(world, run)
+    assert [p.name for p in Checkpoints(run.path / "checkpoints", 5).paths()] == [
+        "step-00000014.ckpt",
+        "step-00000001.ckpt",
+    ]
+    assert not run.requested("checkpoint")
+
+
+def test_sigterm_saves_and_stops(world):
+    class Terminate(StopAt):
+        def progress(self, done, total, **more):
+            super().progress(done, total, **more)
+            if self.seen == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    run = start(world, make_spec())
+    with pytest.raises(Stopped):
+        run_job(run.spec(), Terminate(world, run, 1))
+    assert (run.path / "checkpoints" / "step-00000006.ckpt").is_file()
+
+
+# -- steps that are not finite ---------------------------------------------------------------------------------------
+
+
+class BadMAE(MAE):
+    """Gives NaN in the passes named in `bad`."""
+
+    bad: frozenset[int] = frozenset()
+    passes = 0
+
+    def loss(self, views):
+        parts = super().loss(views)
+        type(self).passes += 1
+        return replace(parts, total=parts.total * float("nan")) if self.passes in self.bad else parts
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(world, monkeypatch):
+    register(monkeypatch, BadMAE)
+    monkeypatch.setattr(BadMAE, "bad", frozenset({5, 6}))
+    monkeypatch.setattr(BadMAE, "passes", 0)
+    run = start(world, make_spec(runtime={"checkpoint_every_steps": 1, "keep_checkpoints": 20, "log_every_steps": 1}))
+    attempt(world, run)
+    rows = current_rows(run)
+    assert rows[14]["skipped_steps"] == 2
+    assert "loss" not in rows[5]
+    assert "loss" in rows[7]
+    states = {step: torch.load(run.path / f"checkpoints/step-{step:08d}.ckpt", weights_only=True) for step in (4, 6, 7)}
+    for name, tensor in states[4]["state_dict"].items():
+        assert torch.equal(tensor, states[6]["state_dict"][name])
+    moments = [s["optimizer_states"][0]["state"][0]["exp_avg"] for s in states.values()]
+    assert torch.equal(moments[0], moments[1])
+    name = "method.encoder.patch_projection.weight"
+    assert not torch.equal(states[6]["state_dict"][name], states[7]["state_dict"][name])
+
+
+def test_many_bad_steps_in_a_row_end_the_run(world, monkeypatch):
+    register(monkeypatch, BadMAE)
+    monkeypatch.setattr(BadMAE, "bad", frozenset(range(3, 1000)))
+    monkeypatch.setattr(BadMAE, "passes", 0)
+    run = start(world, make_spec(optim={"samples": 800}))
+    with pytest.raises(RsfmError, match=f"not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row"):
+        attempt(world, run)
+
+
+# -- the dry run -----------------------------------------------------------------------------------------------------
+
+
+def test_dry_run_says_what_it_found(world):
+    remarks = " ".join(dry_run(make_spec(image_size=16, bands=["red", "nir"]), world))
+    for text in ("37 images", "red, nir", "14 steps of 8", "32×32", "images/s", "MB on disk"):
+        assert text in remarks
+    assert not world.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "nowhere"}, "rsfm data prepare nowhere"),
+        ({"bands": ["red", "B99"]}, "no band B99"),
+        ({"splits": ["validation"]}, "no split 'validation'; it has train, val"),
+        ({"encoder": {"patch_size": 64}}, "cannot be cut into patches of 64"),
+        ({"encoder": {"patch_size": 12}}, "cannot be cut into patches of 12"),
+        ({"encoder": {"patch_size": 32}}, "mask_ratio"),
+        ({"image_size": 20}, "20×20"),
+    ],
+)
+def test_dry_run_refuses(world, changes, message):
+    with pytest.raises(RsfmError, match=message):
+        dry_run(make_spec(**changes), world)
+
+
+def test_dry_run_refuses_a_pack_without_statistics(world):
+    file = world.packs / "tiny" / "pack.json"
+    info = json.loads(file.read_text())
+    info["layers"][0]["bands"][2]["statistics"] = None
+    file.write_text(json.dumps(info))
+    with pytest.raises(RsfmError, match="band red has no usable statistics"):
+        dry_run(make_spec(), world)
+    dry_run(make_spec(bands=["nir"]), world)
+
+
+def test_dry_run_refuses_a_full_disk(world, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
+    with pytest.raises(RsfmError, match="GB are free"):
+        dry_run(make_spec(), world)
+
+
+def test_dry_run_refuses_what_diverges_at_once(world, monkeypatch):
+    register(monkeypatch, BadMAE)
+    monkeypatch.setattr(BadMAE, "bad", frozenset(range(100)))
+    with pytest.raises(RsfmError, match="not finite"):
+        dry_run(make_spec(), world)
+
+
+def test_a_pair_pack_is_refused(world):
+    file = world.packs / "tiny" / "pack.json"
+    info = json.loads(file.read_text())
+    layer = info["layers"][0]
+    info["layers"] = [{**layer, "name": "image_pre"}, {**layer, "name": "image_post"}]
+    file.write_text(json.dumps(info))
+    arrays: Path = world.packs / "tiny" / "arrays"
+    for split in ("train", "val"):
+        data = (arrays / f"{split}.image.bin").read_bytes()
+        for name in ("image_pre", "image_post"):
+            (arrays / f"{split}.{name}.bin").write_bytes(data)
+    with pytest.raises(RsfmError, match="image_pre, image_post; this method needs one"):
+        dry_run(make_spec(), world)
+
+
+def test_a_gpu_run_on_a_cpu_slot_is_refused(world):
+    run = start(world, make_spec(runtime={"device": "cuda"}))
+    with pytest.raises(RsfmError, match="CPU slot"):
+        attempt(world, run)
