@@ -30,6 +30,9 @@ Progress = Callable[[int, int, str], None]
 
 #: Part of every request: a change of what is stored (checks, resampling) makes packs anew.
 _VERSION = 1
+#: Fields of an entry that do not change its pack.
+_DESCRIPTIVE = {"default_source", "registered", "summary", "facts", "layout", "gsd_note", "splits", "download",
+                "statistics", "statistics_source"}  # fmt: skip
 _NAMED = 5  # bad files that an error message names
 
 
@@ -286,7 +289,7 @@ def _request_hash(
             except OSError:
                 continue  # a missing file is reported when it is read
             digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    described = dataset.model_dump(mode="json", exclude={"default_source", "registered"})
+    described = dataset.model_dump(mode="json", exclude=_DESCRIPTIVE)
     return spec_hash(
         [
             PACK_FORMAT, _VERSION, spec.model_dump(mode="json", exclude={"name", "source"}), described,

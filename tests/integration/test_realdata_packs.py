@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -124,10 +125,18 @@ def test_mixed_folders_are_refused_with_names(realdata):
         understand(realdata / "spacenet6_rotterdam")
 
 
-def test_wrong_scaling_is_noticed(realdata, workspace):
-    """65535-scaled files handed to the ×10000 reader of EuroSAT would be 6.5 times too bright."""
+def test_wrong_scaling_is_noticed(realdata, workspace, tmp_path):
+    """Raw numbers are no reflectance; and one file scaled by 65535 among files scaled by 10000 is named."""
     file = realdata / "sentinel2_fire_pair" / "S2_L2A_2018-12-01_10band.tif"
-    wrong = understand(file, "wrong", unit="reflectance", scale=1.0)
-    register(wrong.entry, workspace)
+    register(understand(file, "wrong", unit="reflectance", scale=1.0).entry, workspace)
     with pytest.raises(RsfmError, match="wrongly scaled"):
         prepare(PrepareSpec(dataset="wrong"), workspace)
+
+    shutil.copytree(realdata / "eurosat_ms", tmp_path / "eurosat")
+    planted = tmp_path / "eurosat" / "train" / "Pasture" / "Pasture_1.tif"
+    with rasterio.open(planted) as source:
+        profile, image = source.profile, source.read()
+    with rasterio.open(planted, "w", **profile) as target:
+        target.write(np.rint(image * 6.5535).clip(0, 65535).astype(np.uint16))
+    info = prepare(PrepareSpec(dataset="eurosat-ms", source=str(tmp_path / "eurosat")), workspace)
+    assert [s.path for s in info.skipped] == ["train/Pasture/Pasture_1.tif"]
