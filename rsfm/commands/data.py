@@ -130,6 +130,8 @@ def _prepare(spec: Any, place: Workspace, as_json: bool, download: bool = False)
     if as_json:
         print_json(info.model_dump(mode="json"))
         return
+    for note in info.notes:
+        print(f"  {note}", file=sys.stderr)
     for item in info.skipped[:10]:
         print(f"skipped {item.path}: {item.reason}", file=sys.stderr)
     if len(info.skipped) > 10:
