@@ -1,0 +1,187 @@
+"""Degradation: how scores fall as pixels get coarser, models overlaid."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app.components.degradation import (
+    AXES,
+    VALUES,
+    adaptation_title,
+    as_retention,
+    comparison_table,
+    degradation_figure,
+    metric_title,
+)
+from app.components.palette import Look, model_looks
+from app.page import CHART, LAUNCH, empty_state, heading
+from app.state import open_pack, store, workspace
+from app.text import missing, plain, visible
+from app.view_state import choose, choose_many, choose_one_of, choose_pills
+from rsfm.errors import RsfmError
+from rsfm.stats import curve_summary
+
+
+def looks_of(everything: pd.DataFrame) -> dict[str, Look]:
+    """Looks from all models of the workspace, so that filters never change a colour."""
+    models = store().models()
+    trained = [str(g) for g in models.sort_values("created")["group_id"].dropna()] if len(models) else []
+    return model_looks(dict.fromkeys(trained), set(everything["model_group"].dropna().astype(str)))
+
+
+def chance_level(datasets: list[str]) -> float | None:
+    """Accuracy of guessing, where one labelled pack is shown."""
+    if len(datasets) != 1:
+        return None
+    try:
+        classes = open_pack(workspace(), datasets[0]).info.classes
+    except RsfmError:  # the results outlive the pack they were measured on
+        return None
+    return 1 / len(classes) if classes else None
+
+
+def model_filter(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the chosen models; none chosen means all."""
+    labels = {str(g): visible(t) for g, t in zip(frame["model_group"], frame["model_title"], strict=True)}
+    chosen = choose_many(
+        "Models", list(labels), "models", format_func=lambda g: labels.get(g, g), placeholder="All models"
+    )
+    return frame[frame["model_group"].astype(str).isin(chosen)] if chosen else frame
+
+
+def controls(everything: pd.DataFrame) -> tuple[pd.DataFrame, str, str, bool]:
+    """The rows to draw, the axis, the value, and whether intervals are bands."""
+    tasks = sorted(everything["task"].unique())
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if len(tasks) > 1:
+            task = choose("Task", tasks, "task", width=180)
+            everything = everything[everything["task"] == task]
+        # The newest results first would change under a reader; the name does not.
+        names = sorted(everything["dataset"].unique())
+        synthetic = set(everything.loc[everything["synthetic"].astype(bool), "dataset"])
+        packs = choose_many(
+            "Packs", names, "packs", names[:1], width=320,
+            format_func=lambda n: f"{visible(n)}{' (synthetic)' if n in synthetic else ''}",
+        )  # fmt: skip
+        frame = everything[everything["dataset"].isin(packs)]
+        if frame.empty:
+            return frame, "gsd", "absolute", True
+        metric = choose(
+            "Metric", sorted(frame["metric"].unique()), "metric", "accuracy", format_func=metric_title, width=160
+        )
+        frame = frame[frame["metric"] == metric]
+        operators = sorted(frame["operator"].unique())
+        if len(operators) > 1:
+            operator = choose("Operator", operators, "operator", "bilinear", width=160)
+            frame = frame[frame["operator"] == operator]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        known = sorted(frame["adaptation"].unique())
+        adaptations = choose_pills("Adaptation", known, "adaptation", format_func=lambda a: plain(adaptation_title(a)))
+        frame = frame[frame["adaptation"].isin(adaptations)]
+        axis = choose_one_of("Horizontal axis", list(AXES), "axis", format_func=lambda a: AXES[a])
+        value = choose_one_of("Show", list(VALUES), "value", format_func=lambda v: VALUES[v])
+        style = choose_one_of("Intervals", ["bands", "bars"], "intervals", format_func=str.capitalize)
+    return model_filter(frame), axis, value, style == "bands"
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """What was measured, on what, with which uncertainty."""
+    parts = []
+    for dataset, rows in frame.groupby("dataset", sort=False):
+        first = rows.iloc[0]
+        gsd = "" if missing(first["gsd_m"]) else f", {first['gsd_m'] / first['severity']:.4g} m grid"
+        kind = "synthetic pack" if first["synthetic"] else "pack"
+        parts.append(f"{kind} **{plain(dataset)}**{gsd}, n = {int(rows['n'].max()):,} test images")
+    kinds = sorted({f"{int(s)} {k}" for s, k in zip(frame["seeds"], frame["seed_kind"], strict=True)})
+    spread = (
+        f"Mean over {', '.join(kinds)}. Intervals (95 %) join the bootstrap over test images and the spread over seeds."
+    )
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}. {spread}"
+
+
+def charts(frame: pd.DataFrame, looks: dict[str, Look], axis: str, value: str, bands: bool) -> None:
+    adaptations = sorted(frame["adaptation"].unique())
+    synthetic = bool(frame["synthetic"].astype(bool).any())
+    chance = chance_level(sorted(frame["dataset"].unique())) if set(frame["metric"]) == {"accuracy"} else None
+    low = min(frame["ci_low"].min(), frame["mean"].min(), chance if chance and value == "absolute" else 1)
+    high = max(frame["ci_high"].max(), frame["mean"].max())
+    with st.grid(min(2, len(adaptations)), min_column_width=420):
+        for adaptation in adaptations:
+            with st.container(border=True, gap="xsmall"):
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.markdown(f"**{plain(adaptation_title(adaptation))}**", width="content")
+                    if synthetic:
+                        st.badge("synthetic data", icon=":material/science:", color="violet")
+                rows = frame[frame["adaptation"] == adaptation]
+                figure = degradation_figure(rows, looks, axis=axis, value=value, bands=bands, chance=chance)
+                pad = 0.06 * max(high - low, 0.05)
+                figure.update_yaxes(range=[max(0, low - pad), high + pad])
+                st.plotly_chart(
+                    figure, config=CHART, key=f"degradation.{adaptation}",
+                    alt=f"{adaptation_title(adaptation)}: scores of all models against resolution",
+                )  # fmt: skip
+
+
+def table(frame: pd.DataFrame) -> None:
+    rows = comparison_table(curve_summary(frame), frame)
+    rows["model_title"] = rows["model_title"].map(visible)
+    rows["dataset"] = [
+        f"{visible(d)}{' (synthetic)' if s else ''}" for d, s in zip(rows["dataset"], rows["synthetic"], strict=True)
+    ]
+    rows["adaptation"] = rows["adaptation"].map(adaptation_title)
+    st.subheader("Figures", anchor=False)
+    levels = [c for c in rows.columns if c.endswith("×")]
+    score = {c: st.column_config.NumberColumn(c, format="%.3f", width=75) for c in levels}
+    st.dataframe(
+        rows, hide_index=True, alt="Scores per model and severity, best first",
+        column_order=["model_title", "dataset", "adaptation", *levels, "auc", "mean", "retention", "over", "n"],
+        column_config={
+            "model_title": st.column_config.TextColumn("Model"),
+            "dataset": st.column_config.TextColumn("Pack"),
+            "adaptation": st.column_config.TextColumn("Adaptation", width=110),
+            **score,
+            "auc": st.column_config.NumberColumn(
+                "AUC", format="%.1f", width=75,
+                help="Area under the score over 1/factor, × 100. Compare only curves over the same factors.",
+            ),
+            "mean": st.column_config.NumberColumn("Mean", format="%.3f", width=75, help="Over the severities."),
+            "retention": st.column_config.NumberColumn(
+                "Retention", format="percent", width=90, help="Share of the native score at the coarsest severity."
+            ),
+            "over": st.column_config.TextColumn("Seeds"),
+            "n": st.column_config.NumberColumn("n", format="localized", width=75, help="Test images"),
+        },
+    )  # fmt: skip
+    st.download_button(
+        "Download CSV", frame.to_csv(index=False), "degradation.csv", "text/csv", icon=":material/download:",
+        on_click="ignore", key="degradation.csv",
+    )  # fmt: skip
+
+
+heading("Degradation", "Scores of frozen features as test images get coarser. Heads are fitted at native resolution.")
+everything = store().compare()
+if everything.empty:
+    empty_state(
+        ":material/blur_on:", "No results yet",
+        "Evaluate a model on a labelled pack; its curve over 1×, 2×, 4× and 8× coarser images appears here.",
+        [(LAUNCH, "Evaluate a model")],
+    )  # fmt: skip
+    st.stop()
+chosen, axis, value, bands = controls(everything)
+if chosen.empty:
+    empty_state(":material/filter_alt_off:", "Nothing is selected", "Choose at least one pack above.")
+    st.stop()
+drawn = as_retention(chosen) if value == "retention" else chosen
+if axis == "gsd" and drawn["gsd_m"].isna().all():
+    st.info(
+        "The GSD of this pack is not known, so the curves are drawn against the factor.", icon=":material/straighten:"
+    )
+    axis = "factor"
+if drawn.empty:
+    st.info("Retention needs a result at factor 1, which these curves lack.", icon=":material/info:")
+else:
+    charts(drawn, looks_of(everything), axis, value, bands)
+    st.caption(caption(chosen))
+table(chosen)

@@ -1,0 +1,347 @@
+"""Launch: a form for a job, checked before it is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+import data_catalog
+from app.components.commands import command_line
+from app.components.spec_form import FormResult, Layout, check, defaults_of, merged, show_errors, spec_form
+from app.page import DATASETS, RUN, empty_state, heading, model_titles
+from app.state import open_pack, store, workspace
+from app.text import KIND_ICON, missing, model_name, number, plain, visible
+from app.view_state import choose, choose_one_of
+from jobs.client import DryRun, dry_run, submit
+from rsfm.errors import RsfmError
+from rsfm.packs import PackInfo
+from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
+from rsfm.specs import EvaluateSpec, PrepareSpec, PretrainSpec, Spec, spec_hash
+from rsfm.store.runs import is_run_id
+
+JOBS = {"pretrain": "Pretrain", "evaluate": "Evaluate", "prepare": "Prepare data"}
+
+
+# -- what there is to choose from ---------------------------------------------------------------------------------
+def packs(task: str | None = None) -> pd.DataFrame:
+    frame = store().datasets()
+    usable = frame[frame["problem"].isna() | (frame["problem"].astype(str) == "")]
+    return usable[usable["task"] == task] if task else usable
+
+
+def pack_labels(frame: pd.DataFrame) -> dict[str, str]:
+    labels = {}
+    for row in frame.itertuples():
+        parts = [visible(row.name), f"{number(row.samples)} samples"]
+        if not missing(row.gsd_m):
+            parts.append(f"{number(row.gsd_m)} m")
+        if row.synthetic:
+            parts.append("synthetic")
+        labels[str(row.name)] = "  ·  ".join(parts)
+    return labels
+
+
+def pack_choice(task: str | None = None) -> PackInfo | None:
+    frame = packs(task)
+    labels = pack_labels(frame)
+    if not labels:
+        kind = "labelled pack" if task else "pack"
+        empty_state(
+            ":material/inventory_2:", f"No {kind} is prepared yet",
+            "A job reads prepared packs only. Prepare a dataset first; the form stays as it is.",
+            [(DATASETS, "Go to Datasets")],
+        )  # fmt: skip
+        return None
+    name = choose("Pack", list(labels), "pack", format_func=lambda n: labels.get(n, n))
+    return open_pack(workspace(), name).info if name else None
+
+
+# -- checking and queueing ----------------------------------------------------------------------------------------
+def checked(spec: Spec) -> DryRun | None:
+    """What an earlier dry run of exactly this request said in this session."""
+    return st.session_state.setdefault("launch.checked", {}).get(spec_hash(spec.model_dump(mode="json")))
+
+
+def run_checks(specs: Sequence[Spec], labels: Sequence[str]) -> bool:
+    """Dry-run each request, in a process of its own, and keep the answers. Whether all passed."""
+    results = st.session_state.setdefault("launch.checked", {})
+    for spec, label in zip(specs, labels, strict=True):
+        if checked(spec) is None or not checked(spec).ok:
+            with st.spinner(f"Checking {plain(label)}: data, bands, memory, one batch…", show_time=True):
+                results[spec_hash(spec.model_dump(mode="json"))] = dry_run(spec, workspace())
+    return all(checked(s).ok for s in specs)
+
+
+def show_checks(specs: Sequence[Spec], labels: Sequence[str]) -> None:
+    for spec, label in zip(specs, labels, strict=True):
+        found = checked(spec)
+        if found is None:
+            continue
+        title = f"**{plain(label)}**: " if len(specs) > 1 else ""
+        if found.ok:
+            st.success(f"{title}ready to run.", icon=":material/task_alt:")
+        else:
+            st.error(f"{title}{plain(found.problem)}", icon=":material/block:")
+        for remark in found.remarks:
+            st.markdown(f":material/info: {plain(remark)}")
+
+
+def queue(specs: Sequence[Spec], labels: Sequence[str]) -> None:
+    """Put the requests into the queue and remember their ids for the message."""
+    made = []
+    for spec, label in zip(specs, labels, strict=True):
+        made.append({"run_id": submit(workspace(), spec), "label": label, "kind": spec.kind})
+    st.session_state["launch.queued"] = made
+
+
+def show_queued() -> None:
+    made = st.session_state.get("launch.queued")
+    if not made:
+        return
+    with st.container(border=True, gap="xsmall"):
+        text = "Queued" if len(made) == 1 else f"Queued {len(made)} runs"
+        st.markdown(f":green[:material/check_circle:] **{text}.** They go on without this page.".replace(
+            "They go", "It goes" if len(made) == 1 else "They go"
+        ))  # fmt: skip
+        for run in made:
+            st.page_link(
+                RUN,
+                label=f"Watch {plain(run['label'])}",
+                icon=KIND_ICON[run["kind"]],
+                query_params={"run": run["run_id"]},
+            )
+
+
+def actions(specs: Sequence[Spec] | None, labels: Sequence[str], key: str) -> None:
+    """The command line, the two buttons, and what came of them."""
+    problem = st.session_state.pop("launch.problem", None)
+    if specs:
+        st.markdown("**The same from a terminal**")
+        st.code("\n".join(command_line(s) for s in specs), language="bash", wrap_lines=True)
+    ready = bool(specs)
+    with st.container(horizontal=True):
+        queue_it = st.button(
+            "Queue", type="primary", icon=":material/playlist_add:", key=f"{key}.queue", disabled=not ready,
+            help="Checks the request first; what would fail is refused here with a reason.",
+        )  # fmt: skip
+        check_it = st.button("Dry run", icon=":material/rule:", key=f"{key}.check", disabled=not ready)
+    if specs and (queue_it or check_it):
+        try:
+            passed = run_checks(specs, labels)
+            if queue_it and passed:
+                queue(specs, labels)
+        except RsfmError as error:
+            problem = str(error)
+    if problem:
+        st.error(plain(problem), icon=":material/block:")
+    if specs:
+        show_checks(specs, labels)
+    show_queued()
+
+
+# -- the three jobs -----------------------------------------------------------------------------------------------
+def about_method(entry: MethodEntry, preset: str, spec: PretrainSpec | None, pack: PackInfo | None) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{plain(entry.title)}**")
+        st.caption(f"{plain(entry.paper)} · {plain(entry.family)} · {plain(entry.inputs)}")
+        st.markdown(plain(entry.summary))
+        if spec is not None and pack is not None:
+            samples = sum(pack.splits.get(s, 0) for s in spec.splits)
+            epochs = spec.optim.samples / samples if samples else float("nan")
+            st.table(
+                {
+                    "Optimiser steps": number(spec.optim.steps),
+                    "Passes over the data": number(epochs, 3),
+                    "Peak learning rate": number(spec.optim.peak_lr, 3),
+                    "Tokens per image": number(tokens(spec, pack)),
+                },
+                border="horizontal",
+            )
+        if entry.healthy:
+            st.markdown(":material/favorite: **What a healthy run looks like**")
+            st.caption(plain(entry.healthy))
+
+
+def tokens(spec: PretrainSpec, pack: PackInfo) -> int | None:
+    layer = next((x for x in pack.layers if x.role == "image"), None)
+    if layer is None:
+        return None
+    side = spec.image_size or layer.shape[1]
+    return (side // spec.encoder.patch_size) ** 2
+
+
+def pretrain_form() -> None:
+    main, side = st.columns([5, 3], gap="large")
+    with main:
+        pack = pack_choice()
+        with st.container(horizontal=True):
+            titles = {name: m.title for name, m in METHODS.items()}
+            method = choose("Method", list(METHODS), "method", format_func=lambda m: titles.get(m, m)) or "mae"
+            entry = METHODS[method]
+            names = list(entry.presets)
+            preset = choose(
+                "Preset", names, "preset", "cpu" if "cpu" in names else None,
+                format_func=lambda p: entry.presets[p].title if p in entry.presets else p,
+            )  # fmt: skip
+        if pack is None or preset is None:
+            return
+        groups = {"method_params": entry.params}
+        start = merged(
+            {**defaults_of(PretrainSpec), "method_params": defaults_of(entry.params)}, entry.presets[preset].values
+        )
+        start["splits"] = [s for s in start["splits"] if s in pack.splits] or list(pack.splits)[:1]
+        image = next((x for x in pack.layers if x.role == "image"), pack.layers[0])
+        choices = {("bands",): [b.name for b in image.bands], ("splits",): list(pack.splits)}
+        result = FormResult({"kind": "pretrain", "method": method, "dataset": pack.name, "preset": preset})
+        layout = Layout(
+            skip=frozenset({"kind", "method", "dataset", "preset"}),
+            titles={
+                "method_params": entry.title,
+                "optim": "Training",
+                "encoder": "Encoder",
+                "runtime": "Where and how it runs",
+            },
+        )  # fmt: skip
+        spec_form(
+            PretrainSpec, start, f"launch.pretrain.{method}.{preset}.{pack.name}", result, layout, choices, groups
+        )
+        spec, errors = check(PretrainSpec, result.values, groups)
+        for text in show_errors(result, errors):
+            st.error(plain(text), icon=":material/error:")
+        if errors:
+            st.error(
+                f"This cannot run yet; {len(errors)} to change: "
+                + plain("; ".join(f"{'.'.join(p)}: {m}" for p, m in errors.items())),
+                icon=":material/edit:",
+            )
+        label = f"{visible(method).upper()} on {visible(pack.name)}"
+        actions([spec] if spec else None, [label], "launch.pretrain")  # type: ignore[list-item]
+    with side:
+        about_method(entry, preset, spec, pack)  # type: ignore[arg-type]
+
+
+def known_models() -> dict[str, str]:
+    """What can be evaluated: name -> label."""
+    frame = store().models()
+    usable = frame[frame["problem"].isna() | (frame["problem"].astype(str) == "")]
+    labels = {}
+    for row in usable.itertuples():
+        title = visible(row.title) if not missing(row.title) and row.title else model_name(row.name)
+        labels[str(row.name)] = f"{title}  ·  seed {int(row.seed)}  ·  …{str(row.name)[-4:]}"
+    labels.update({name: f"{name}  ·  baseline" for name in BASELINES if "<" not in name})
+    labels.update({f"random:{name}": f"random:{name}  ·  baseline" for name in ENCODERS})
+    return labels
+
+
+def model_choice(labels: dict[str, str]) -> list[str]:
+    """Several models at once; at first the newest one."""
+    key = "launch.evaluate.models"
+    plain_baselines = [m for m in labels if m in BASELINES] + [f"random:{next(iter(ENCODERS))}"]
+    if key not in st.session_state:
+        st.session_state[key] = [m for m in labels if is_run_id(m)][:1]
+    chosen = st.multiselect(
+        "Models", list(labels), format_func=lambda m: labels.get(m, m), accept_new_options=True, key=key,
+        persist_state="session", placeholder="Choose models and baselines",
+        help="One run per model. Type timm:<name> or random:<run id> for others.",
+    )  # fmt: skip
+    absent = [m for m in plain_baselines if m not in chosen]
+
+    def add() -> None:
+        st.session_state[key] = [*st.session_state[key], *absent]
+
+    if absent:
+        st.button("Add the baselines", icon=":material/playlist_add:", type="tertiary", on_click=add)
+    return chosen
+
+
+def evaluate_form() -> None:
+    main, side = st.columns([5, 3], gap="large")
+    with main:
+        pack = pack_choice("classification")
+        if pack is None:
+            return
+        labels = known_models()
+        models = model_choice(labels)
+        start = defaults_of(EvaluateSpec)
+        choices = {
+            ("train_split",): list(pack.splits),
+            ("bands",): [b.name for b in pack.layers[0].bands],
+        }
+        result = FormResult({"kind": "evaluate", "dataset": pack.name})
+        layout = Layout(
+            skip=frozenset({"kind", "model", "dataset"}), first=("adaptations", "operator", "factors", "eval_seeds")
+        )
+        start["train_split"] = "train" if "train" in pack.splits else next(iter(pack.splits))
+        spec_form(EvaluateSpec, start, f"launch.evaluate.{pack.name}", result, layout, choices)
+        specs: list[Spec] = []
+        errors: dict[Any, str] = {}
+        for model in models or ["band-stats"]:
+            spec, errors = check(EvaluateSpec, {**result.values, "model": model})
+            if spec is not None:
+                specs.append(spec)  # type: ignore[arg-type]
+        for text in show_errors(result, errors):
+            st.error(plain(text), icon=":material/error:")
+        if errors:
+            st.error(
+                "This cannot run yet: " + plain("; ".join(f"{'.'.join(p)}: {m}" for p, m in errors.items())),
+                icon=":material/edit:",
+            )
+        titles = model_titles()
+        names = [f"{model_name(m, titles)} on {visible(pack.name)}" for m in models]
+        if not models:
+            st.caption("Choose at least one model.")
+        actions(specs if models and not errors else None, names, "launch.evaluate")
+    with side, st.container(border=True):
+        st.markdown("**What is measured**")
+        st.markdown(
+            "Features are frozen. Heads are fitted on training images at native resolution and tested on images made "
+            "coarser by each factor, so the curve shows what the features keep when detail is lost."
+        )
+        if len(models) > 1:
+            st.caption(f"{len(models)} runs, one per model.")
+        st.markdown("**Baselines**")
+        for name, about in BASELINES.items():
+            st.markdown(f"`{name}`")
+            st.caption(plain(about))
+
+
+def prepare_form() -> None:
+    entries = {n: e for n, e in data_catalog.entries(workspace()).items() if e.reader}
+    main, side = st.columns([5, 3], gap="large")
+    with main:
+        name = choose("Dataset", list(entries), "dataset", format_func=lambda n: f"{n}  ·  {visible(entries[n].title)}")
+        if name is None:
+            empty_state(":material/inventory_2:", "No dataset has a reader", "The catalog lists none that can be read.")
+            return
+        entry = entries[name]
+        result = FormResult({"kind": "prepare", "dataset": name})
+        layout = Layout(skip=frozenset({"kind", "dataset"}), first=("source", "name", "limit", "on_bad"))
+        spec_form(PrepareSpec, defaults_of(PrepareSpec), f"launch.prepare.{name}", result, layout)
+        spec, errors = check(PrepareSpec, result.values)
+        for text in show_errors(result, errors):
+            st.error(plain(text), icon=":material/error:")
+        actions([spec] if spec else None, [f"prepare {name}"], "launch.prepare")  # type: ignore[list-item]
+    with side, st.container(border=True):
+        st.markdown(f"**{plain(entry.title)}**")
+        if entry.synthetic:
+            st.badge("synthetic", icon=":material/science:", color="violet")
+        st.markdown(plain(entry.summary))
+        if entry.layout:
+            st.caption(f"Expected on disk: {plain(entry.layout)}")
+        if entry.reader_options:
+            st.caption(
+                "Options and their defaults: " + plain(", ".join(f"{k} = {v}" for k, v in entry.reader_options.items()))
+            )
+
+
+heading("Launch", "Describe a job, check it, queue it. It runs in the background, whether or not this page is open.")
+job = choose_one_of(
+    "Job", list(JOBS), "job", format_func=lambda j: f"{KIND_ICON[j]} {JOBS[j]}", label_visibility="collapsed"
+)
+if st.session_state.get("launch.job") != job:
+    st.session_state["launch.job"] = job
+    st.session_state.pop("launch.queued", None)
+{"pretrain": pretrain_form, "evaluate": evaluate_form, "prepare": prepare_form}[job]()

@@ -1,0 +1,223 @@
+"""Now: what runs, what waits, what has just finished, and what needs a hand."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.page import DATASETS, DEGRADATION, LAUNCH, empty_state, heading, model_titles, run_link, state_badge
+from app.state import store, workspace
+from app.text import ago, as_time, duration, missing, number, plain, run_details, share, size
+from jobs.client import ensure_supervisor, stop, supervisor_status
+from rsfm.errors import RsfmError
+from rsfm.store.runs import FINISHED
+
+LIVE = ["starting", "running", "stopping"]
+LOW_DISK_BYTES = 5_000_000_000
+
+
+def counts() -> dict[str, int]:
+    frame = store().run_counts()
+    return {str(r.state): int(r.n) for r in frame.itertuples()}
+
+
+def wake_supervisor(unfinished: int) -> None:
+    """Work that nobody works off gets a supervisor: once per visit, not on a timer."""
+    if unfinished and supervisor_status(workspace()) is None:
+        try:
+            ensure_supervisor(workspace())
+        except RsfmError as error:
+            st.error(plain(error), icon=":material/error:")
+
+
+def tiles(state_counts: dict[str, int], recent: pd.DataFrame) -> None:
+    today = datetime.now(UTC).date()
+    finished = [as_time(t) for t in recent.loc[recent["state"] == "succeeded", "finished"]]
+    done_today = sum(t is not None and t.date() == today for t in finished)
+    failed = state_counts.get("failed", 0) + state_counts.get("lost", 0)
+    with st.grid(4, min_column_width=150):
+        st.metric("Running", sum(state_counts.get(s, 0) for s in LIVE), icon=":material/play_circle:", border=True)
+        st.metric("Queued", state_counts.get("queued", 0), icon=":material/schedule:", border=True)
+        st.metric("Finished today", done_today, icon=":material/check_circle:", border=True)
+        st.metric("Failed or lost", failed, icon=":material/error:", border=True)
+
+
+def ask_to_stop(run_id: str) -> None:
+    try:
+        stop(workspace(), run_id)
+        st.toast("Asked to finish its step, save and stop.", icon=":material/front_hand:")
+    except RsfmError as error:
+        st.toast(plain(error), icon=":material/error:")
+
+
+def job_card(run: dict[str, Any], titles: dict[str, str]) -> None:
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            run_link(run, titles)
+            state_badge(run["state"], stalled=run["stalled"])
+            details = run_details(run)
+            if details:
+                st.caption(plain(details), width="content")
+            st.space("stretch")
+            if run["state"] != "stopping":
+                st.button(
+                    "Stop", key=f"now-stop-{run['run_id']}", icon=":material/stop_circle:", type="tertiary",
+                    on_click=ask_to_stop, args=(run["run_id"],), help="Finish the step, save, and stop.",
+                )  # fmt: skip
+        done = share(run["done"], run["total"])
+        parts = []
+        if done is not None:
+            unit = "" if missing(run["unit"]) else f" {run['unit']}"
+            parts.append(f"{number(run['done'])} of {number(run['total'])}{unit}")
+        if not missing(run["rate"]):
+            parts.append(f"{number(run['rate'], 3)}/s")
+        if not missing(run["eta_s"]):
+            parts.append(f"{duration(run['eta_s'])} left")
+        if not missing(run["phase"]) and run["phase"]:
+            parts.insert(0, str(run["phase"]))
+        if not missing(run["loss"]):
+            parts.append(f"loss {number(run['loss'])}")
+        if not missing(run["knn"]):
+            parts.append(f"kNN {number(run['knn'], 3)}")
+        st.progress(done or 0.0, text=plain("  ·  ".join(parts) or "Starting"))
+
+
+def queue(status: dict[str, Any] | None, waiting: pd.DataFrame, titles: dict[str, str]) -> None:
+    st.subheader("Queue", anchor=False)
+    if waiting.empty:
+        st.caption("Nothing waits.")
+        return
+    entries = {q["run_id"]: q for q in (status or {}).get("queue", [])}
+    order = {run_id: i for i, run_id in enumerate(entries)}
+    rows = sorted(waiting.to_dict("records"), key=lambda r: (order.get(r["run_id"], len(order)), r["run_id"]))
+    with st.container(border=True, gap="xsmall"):
+        for run in rows[:10]:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                run_link(run, titles)
+                why = (entries.get(run["run_id"]) or {}).get("why") or f"queued {ago(run['created'])}"
+                st.caption(plain(why), width="content")
+        if len(rows) > 10:
+            st.caption(f"and {len(rows) - 10} more")
+
+
+def recent_finishes(recent: pd.DataFrame, titles: dict[str, str]) -> None:
+    st.subheader("Recently finished", anchor=False)
+    if recent.empty:
+        st.caption("Nothing has finished yet.")
+        return
+    with st.container(border=True, gap="xsmall"):
+        for run in recent.head(8).to_dict("records"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                run_link(run, titles)
+                state_badge(run["state"])
+                st.space("stretch")
+                took = "" if missing(run["duration_s"]) else f"took {duration(run['duration_s'])}, "
+                st.caption(f"{took}{ago(run['finished'])}", width="content")
+
+
+def slots(status: dict[str, Any] | None, titles_by_run: dict[str, dict[str, Any]], titles: dict[str, str]) -> None:
+    st.subheader("Slots", anchor=False)
+    if status is None:
+        st.caption("No supervisor is running. One starts by itself when there is work.")
+        return
+    with st.container(border=True, gap="xsmall"):
+        for slot in status.get("slots", []):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                icon = ":material/developer_board:" if slot["kind"] == "gpu" else ":material/memory:"
+                st.markdown(f"{icon} **{plain(slot.get('title') or slot['name'])}**", width="content")
+                run_id = slot.get("run_id")
+                if run_id:
+                    run_link(titles_by_run.get(run_id, {"run_id": run_id}), titles)
+                else:
+                    st.caption("free", width="content")
+            used, total = slot.get("memory_used_bytes"), slot.get("memory_bytes")
+            if used and total:
+                st.progress(min(1.0, used / total), text=f"{size(used)} of {size(total)} memory")
+            elif used:
+                st.caption(f"{size(used)} memory")
+        st.caption(f"Supervisor {status['pid']}, since {ago(status['started'])}")
+
+
+def disk() -> None:
+    st.subheader("Disk", anchor=False)
+    place = workspace().root
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    usage = shutil.disk_usage(Path(place))
+    used = usage.total - usage.free
+    st.progress(used / usage.total, text=f"{size(usage.free)} free of {size(usage.total)}")
+    if usage.free < LOW_DISK_BYTES:
+        st.warning("Little space is left; runs that cannot write will fail.", icon=":material/hard_drive:")
+
+
+def attention(status: dict[str, Any] | None) -> None:
+    """Folders that could not be read, findings about results, troubles of the supervisor."""
+    problems = [(str(r.path), str(r.problem)) for r in store().problems().itertuples()]
+    problems += [(p["path"], p["problem"]) for p in (status or {}).get("problems", [])]
+    findings = store().lint()
+    total = len(set(problems)) + len(findings)
+    if not total:
+        return
+    with st.expander(f"Needs attention ({total})", icon=":material/report:"):
+        for path, problem in list(dict.fromkeys(problems))[:20]:
+            st.markdown(f":red[:material/folder_off:] **{plain(path)}**: {plain(problem)}")
+        for row in findings.head(20).itertuples():
+            color = "red" if str(row.severity) == "error" else "orange"
+            st.markdown(f":{color}[:material/rule:] **{plain(row.subject)}**: {plain(row.message)}")
+
+
+@st.fragment(run_every="2s")
+def board() -> None:
+    """Everything that moves. Draws only."""
+    current = store()
+    state_counts = counts()
+    status = supervisor_status(workspace())
+    recent = current.runs(states=sorted(FINISHED), limit=60)
+    if len(recent):
+        recent = recent.sort_values("finished", ascending=False, na_position="last")
+    titles = model_titles()
+    tiles(state_counts, recent)
+    running = current.runs(states=LIVE, limit=50)
+    waiting = current.runs(states=["queued"], limit=200)
+    unfinished = len(running) + len(waiting)
+    if unfinished and status is None:
+        st.warning("There is unfinished work, but no supervisor works on it.", icon=":material/engineering:")
+        st.button("Start the supervisor", on_click=wake_supervisor, args=(unfinished,), type="primary")
+    left, right = st.columns([5, 3], gap="large")
+    with left:
+        st.subheader("Running", anchor=False)
+        if running.empty:
+            st.caption("Nothing runs.")
+        for run in running.to_dict("records"):
+            job_card(run, titles)
+        queue(status, waiting, titles)
+        recent_finishes(recent, titles)
+    with right:
+        by_id = {r["run_id"]: r for r in running.to_dict("records")}
+        slots(status, by_id, titles)
+        disk()
+        attention(status)
+
+
+def first_steps() -> None:
+    empty_state(
+        ":material/satellite_alt:",
+        "Nothing has run in this workspace yet",
+        "Prepare a dataset, pretrain an encoder on it, then see how its accuracy falls as pixels get coarser.",
+        [(DATASETS, "1. Prepare a dataset"), (LAUNCH, "2. Pretrain and evaluate"), (DEGRADATION, "3. Compare")],
+    )
+
+
+heading("Now", "What runs, what waits, and what has just finished.")
+state_counts = counts()
+if not sum(state_counts.values()):
+    first_steps()
+    disk()
+else:
+    wake_supervisor(sum(n for s, n in state_counts.items() if s not in FINISHED))
+    board()

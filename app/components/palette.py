@@ -1,0 +1,57 @@
+"""Colours, markers and dashes of models: told apart by colour-blind readers, and the same on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: Okabe and Ito's palette without its yellow (too light on white) and black (invisible on dark).
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#A6611A")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+#: Baselines keep the look that readers expect of them: neutral, and never a solid line.
+FLOOR = "#7F8C93"
+FLOORS = (("#7F8C93", "x", "dot"), ("#9A8468", "cross", "dash"), ("#6B7A99", "asterisk-open", "longdash"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one model is drawn everywhere."""
+
+    color: str
+    marker: str
+    dash: str
+
+
+def model_looks(trained: Iterable[str], others: Iterable[str]) -> dict[str, Look]:
+    """One look per model group.
+
+    Args:
+        trained: groups of pretrained models, oldest first: a new one never changes the looks before it.
+        others: every other group (baselines), in any order.
+    """
+    looks: dict[str, Look] = {}
+    for group in trained:
+        if group not in looks:
+            i = len(looks)
+            looks[group] = Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], DASHES[i // len(COLORS) % 6])
+    floors, known = 0, sorted(set(others) - set(looks))
+    encoders = [g for g in known if not _is_floor(g)]
+    for group in known:
+        if _is_floor(group):
+            looks[group] = Look(*FLOORS[floors % len(FLOORS)])
+            floors += 1
+    for i, group in enumerate(encoders):
+        # From the far end of the palette: encoders with given weights rarely meet the first trained models' colours.
+        looks[group] = Look(COLORS[-1 - i % len(COLORS)], MARKERS[-1 - i % len(MARKERS)], "dashdot")
+    return looks
+
+
+def _is_floor(group: str) -> bool:
+    return group == "band-stats" or group.startswith("random:")
+
+
+def translucent(color: str, alpha: float) -> str:
+    """`#RRGGBB` as Plotly's rgba text."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"

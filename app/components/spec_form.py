@@ -1,0 +1,322 @@
+"""A form from a pydantic model: titles, help, bounds and choices come from the fields; nested models become groups.
+
+A new method, task or dataset option appears here without any page code. Values are plain data, to be validated by
+the model itself; the widgets' bounds are a courtesy to the reader, not the check.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import streamlit as st
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from app.text import plain
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FieldView:
+    """What a widget needs to know of one field."""
+
+    path: Path
+    title: str
+    help: str | None
+    kind: Literal["bool", "int", "float", "text", "choice", "choices", "numbers", "names", "json", "group"]
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    local: bool = False  # does not change what is learned
+    model: type[BaseModel] | None = None
+
+
+@dataclass
+class FormResult:
+    """What the form holds: plain values, and places to show what the model says about them."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    slots: dict[Path, Any] = field(default_factory=dict)
+
+
+def _unwrap(annotation: Any) -> tuple[Any, bool]:
+    """The type without Annotated and None, and whether None is allowed."""
+    if get_origin(annotation) is Annotated:
+        return _unwrap(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [a for a in get_args(annotation) if a is not type(None)]
+        if len(inner) == 1:
+            return _unwrap(inner[0])[0], len(inner) < len(get_args(annotation))
+    return annotation, False
+
+
+def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
+    low = high = None
+    for rule in info.metadata:
+        low = next((v for v in (getattr(rule, "ge", None), getattr(rule, "gt", None)) if v is not None), low)
+        high = next((v for v in (getattr(rule, "le", None), getattr(rule, "lt", None)) if v is not None), high)
+    return low, high
+
+
+def _kind(kind: Any) -> tuple[str, tuple[str, ...]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "group", ()
+    if get_origin(kind) is Literal:
+        return "choice", tuple(str(a) for a in get_args(kind))
+    if get_origin(kind) is list:
+        inner, _ = _unwrap(get_args(kind)[0])
+        if get_origin(inner) is Literal:
+            return "choices", tuple(str(a) for a in get_args(inner))
+        return ("numbers" if inner in (int, float) else "names"), ()
+    if kind in (bool, int, float, str):
+        return {bool: "bool", int: "int", float: "float", str: "text"}[kind], ()
+    return "json", ()
+
+
+def field_views(model: type[BaseModel], prefix: Path = ()) -> list[FieldView]:
+    """All fields of a model, in their order. Constants (a Literal with one value) are left out."""
+    hints = typing.get_type_hints(model, include_extras=True)
+    found = []
+    for name, info in model.model_fields.items():
+        inner, optional = _unwrap(hints[name])
+        kind, choices = _kind(inner)
+        if kind == "choice" and len(choices) == 1:
+            continue
+        low, high = _bounds(info)
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        found.append(
+            FieldView(
+                path=(*prefix, name), title=info.title or name.replace("_", " ").capitalize(), help=info.description,
+                kind=kind, optional=optional, choices=choices, low=low, high=high,  # type: ignore[arg-type]
+                local=extra.get("group") is False, model=inner if kind == "group" else None,
+            )
+        )  # fmt: skip
+    return found
+
+
+def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's default values as plain data; required fields are left out."""
+    values: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        if default is not PydanticUndefined:
+            values[name] = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
+    return values
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid onto `base`, group by group."""
+    result = dict(base)
+    for name, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
+        result[name] = merged(result[name], value) if both else value
+    return result
+
+
+def errors_by_path(error: ValidationError) -> dict[Path, str]:
+    """Where each of the model's complaints belongs."""
+    found: dict[Path, str] = {}
+    for item in error.errors():
+        # An item of a list or the branch of a union is shown at its field.
+        place = tuple(p for p in item["loc"] if isinstance(p, str))
+        found[place] = item["msg"].removeprefix("Value error, ")
+    return found
+
+
+def _step(view: FieldView, value: float | None) -> float:
+    """A step that suits the size of the value: a tenth of its power of ten."""
+    magnitude = abs(value) if value else 0.1
+    return float(f"1e{int(f'{magnitude:e}'.split('e')[1]) - 1}")
+
+
+def number_format(value: float | None) -> str:
+    return "%.2e" if value is not None and value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6) else "%.6g"
+
+
+def _integers(text: str) -> list[Any]:
+    """`1, 2, 4` as numbers; what is no number stays text, for the model to refuse by name."""
+    parts = [p for p in text.replace(";", ",").replace(" ", ",").split(",") if p]
+    return [int(p) if p.lstrip("-").isdigit() else p for p in parts]
+
+
+def widget(view: FieldView, value: Any, key: str, choices: Sequence[str] | None = None) -> Any:
+    """Draw one field and return its value as plain data.
+
+    Args:
+        value: what it starts from.
+        choices: names to choose from, where the page knows them (bands of a pack, models, ...).
+    """
+    label, keep = plain(view.title), {"key": key, "help": view.help, "persist_state": "session"}
+    if choices is not None and view.kind in ("names", "numbers"):
+        default = [v for v in (value or []) if v in choices]
+        chosen = st.multiselect(label, list(choices), default=default, format_func=str, **keep, placeholder="All")
+        return chosen or (None if view.optional else [])
+    if choices is not None and view.kind == "text":
+        known = list(choices)
+        chosen = st.selectbox(label, known, index=known.index(value) if value in known else None, **keep)
+        return chosen
+    match view.kind:
+        case "bool":
+            return st.toggle(label, value=bool(value), **keep)
+        case "int":
+            high = None if view.high is None or view.high >= 2**31 else int(view.high)
+            low = None if view.low is None else int(view.low)
+            start = None if value is None else int(value)
+            blank = "Default" if view.optional else None
+            return st.number_input(
+                label, min_value=low, max_value=high, value=start, step=1, **keep, placeholder=blank,
+            )  # fmt: skip
+        case "float":
+            start = None if value is None else float(value)
+            return st.number_input(
+                label, min_value=view.low if view.low is None else float(view.low),
+                max_value=view.high if view.high is None else float(view.high), value=start,
+                step=_step(view, start), format=number_format(start), **keep,
+            )  # fmt: skip
+        case "choice":
+            known = list(view.choices)
+            return st.selectbox(label, known, index=known.index(value) if value in known else 0, **keep)
+        case "choices":
+            return st.multiselect(label, list(view.choices), default=list(value or []), **keep)
+        case "numbers":
+            text = st.text_input(label, value=", ".join(str(v) for v in value or []), **keep)
+            return _integers(text)
+        case "names":
+            text = st.text_input(label, value=", ".join(value or []), **keep, placeholder="All")
+            names = [p.strip() for p in text.split(",") if p.strip()]
+            return names or (None if view.optional else [])
+        case "json":
+            text = st.text_area(label, value=json.dumps(value or {}), **keep)
+            try:
+                return json.loads(text or "{}")
+            except json.JSONDecodeError:
+                return text  # not JSON: the model says so
+    text = st.text_input(label, value=value or "", **keep, placeholder="Default" if view.optional else None)
+    return text or (None if view.optional else "")
+
+
+def draw_fields(
+    views: Sequence[FieldView], start: Mapping[str, Any], prefix: str, result: FormResult,
+    choices: Mapping[Path, Sequence[str]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw fields without groups in a grid that reflows; returns name -> value and fills `result.slots`."""
+    values: dict[str, Any] = {}
+    grid = st.grid(4, min_column_width=190)
+    for view in views:
+        name = view.path[-1]
+        with grid.cell():
+            values[name] = widget(
+                view, start.get(name), f"{prefix}.{'.'.join(view.path)}", (choices or {}).get(view.path)
+            )
+            result.slots[view.path] = st.empty()
+    return values
+
+
+def show_errors(result: FormResult, errors: Mapping[Path, str]) -> list[str]:
+    """Put each complaint below its field; returns those that belong to no field of the form."""
+    rest = []
+    for place, message in errors.items():
+        slot = next((result.slots[place[:n]] for n in range(len(place), 0, -1) if place[:n] in result.slots), None)
+        if slot is None:
+            rest.append(f"{'.'.join(place)}: {message}" if place else message)
+        else:
+            slot.markdown(f":red[:material/error: {plain(message)}]")
+    return rest
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a page decides about a form beyond what the model says.
+
+    Attributes:
+        skip: top-level fields that the page draws itself or that have no place in a form.
+        first: simple fields that stand on top; the others go into "More settings". None: all of them on top.
+        titles: name of a group -> title of its section; in this order, other groups after them.
+    """
+
+    skip: frozenset[str] = frozenset()
+    first: tuple[str, ...] | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+
+def spec_form(
+    model: type[BaseModel], start: Mapping[str, Any], prefix: str, result: FormResult, layout: Layout = Layout(),
+    choices: Mapping[Path, Sequence[str]] | None = None, groups: Mapping[str, type[BaseModel]] | None = None,
+) -> None:  # fmt: skip
+    """Draw a whole spec; its values are added to `result.values`.
+
+    Args:
+        start: what the form starts from; another start needs another `prefix`.
+        prefix: of the widgets' keys.
+        choices: field's path -> names to choose from, where the page knows them.
+        groups: models of fields that are plain dicts in the spec (a method's own settings).
+    """
+    views = [v for v in field_views(model) if v.path[0] not in layout.skip]
+    views = [_as_group(v, groups[v.path[0]]) if groups and v.path[0] in groups else v for v in views]
+    simple = [v for v in views if v.kind != "group" and not v.local]
+    first = [v for v in simple if layout.first is None or v.path[0] in layout.first]
+    more = [v for v in simple if v not in first]
+    local = [v for v in views if v.kind != "group" and v.local]
+
+    def draw(some: Sequence[FieldView], values: dict[str, Any], begin: Mapping[str, Any]) -> None:
+        values.update(draw_fields(some, begin, prefix, result, choices))
+
+    draw(first, result.values, start)
+    order = list(layout.titles)
+    found = [v for v in views if v.kind == "group"]
+    for view in sorted(found, key=lambda v: order.index(v.path[0]) if v.path[0] in order else len(order)):
+        assert view.model is not None
+        name = view.path[0]
+        with st.expander(layout.titles.get(name, view.title), icon=_icon(name)):
+            summary = (view.model.__doc__ or "").strip().partition("\n")[0]
+            if summary:
+                st.caption(plain(summary))
+            result.slots[view.path] = st.empty()
+            inner = result.values.setdefault(name, {})
+            draw(field_views(view.model, view.path), inner, start.get(name) or {})
+    for title, icon, some in (
+        ("More settings", ":material/tune:", more),
+        ("Where and how it runs", ":material/memory:", local),
+    ):
+        if some:
+            with st.expander(title, icon=icon):
+                draw(some, result.values, start)
+
+
+def _as_group(view: FieldView, model: type[BaseModel]) -> FieldView:
+    return FieldView(view.path, view.title, view.help, "group", model=model)
+
+
+def _icon(name: str) -> str:
+    icons = {"encoder": "account_tree", "optim": "trending_down", "runtime": "memory", "method_params": "extension"}
+    return f":material/{icons.get(name, 'tune')}:"
+
+
+def check(
+    model: type[BaseModel], values: Mapping[str, Any], groups: Mapping[str, type[BaseModel]] | None = None
+) -> tuple[BaseModel | None, dict[Path, str]]:
+    """The valid spec, or what is wrong where.
+
+    Groups of `groups` are checked on their own first: their model alone knows which field is wrong.
+    """
+    errors: dict[Path, str] = {}
+    data = dict(values)
+    for name, inner in (groups or {}).items():
+        try:
+            inner.model_validate(data.get(name) or {})
+        except ValidationError as error:
+            errors.update({(name, *place): text for place, text in errors_by_path(error).items()})
+            data[name] = {}
+    try:
+        spec = model.model_validate(data)
+    except ValidationError as error:
+        return None, {**errors, **errors_by_path(error)}
+    return (None if errors else spec), errors

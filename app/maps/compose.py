@@ -1,0 +1,113 @@
+"""Compose a map with leafmap and render it with our own page.
+
+leafmap's own HTML is never shipped: a property that holds `</script>` would run there. We take the map as a dict and
+put it as JSON, with `<` escaped, into `map.html`; `map.js` replays it with the MapLibre of the installed wheel.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from app.maps.geometry import Bounds, graticule
+
+HERE = Path(__file__).parent
+_import = threading.Lock()
+
+THEMES: dict[str, dict[str, str]] = {
+    "light": {"background": "#E9EFF1", "grid": "#B9C7CD", "outline": "#0B6E6E", "scheme": "light"},
+    "dark": {"background": "#0B1215", "grid": "#2B3B43", "outline": "#5CC8C4", "scheme": "dark"},
+}
+#: Fill of the splits' footprints; any other split takes the last colour. Okabe and Ito's palette.
+SPLIT_COLORS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
+OTHER_SPLIT = "#CC79A7"
+
+
+def load_leafmap() -> ModuleType:
+    """Import leafmap once (seconds), whichever thread comes first."""
+    with _import:
+        import leafmap.maplibregl as leafmap
+
+        return leafmap
+
+
+def base_style(bounds: Bounds, theme: str) -> dict[str, Any]:
+    """A style without any network: plain ground and a graticule."""
+    colors = THEMES[theme]
+    return {
+        "version": 8,
+        "sources": {"graticule": {"type": "geojson", "data": graticule(bounds)}},
+        "layers": [
+            {"id": "ground", "type": "background", "paint": {"background-color": colors["background"]}},
+            {
+                "id": "graticule",
+                "type": "line",
+                "source": "graticule",
+                "paint": {"line-color": colors["grid"], "line-width": 0.8},
+            },
+        ],
+    }
+
+
+def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str, mosaic: str | None) -> dict[str, Any]:
+    """Footprints by split over a mosaic of the samples' own pixels, as leafmap's dict.
+
+    Args:
+        footprints: GeoJSON from `rsfm.thumbs.footprints`.
+        mosaic: address of the picture that covers `bounds`, or None.
+    """
+    leafmap = load_leafmap()
+    west, south, east, north = bounds
+    composed = leafmap.Map(
+        style=base_style(bounds, theme),
+        bounds=list(bounds),
+        controls={"navigation": "top-right", "fullscreen": "top-right", "scale": "bottom-left"},
+        use_message_queue=True,
+    )
+    if mosaic:
+        corners = [[west, north], [east, north], [east, south], [west, south]]
+        composed.add_source("pixels", {"type": "image", "url": mosaic, "coordinates": corners})
+        raster = {"raster-fade-duration": 0, "raster-resampling": "nearest"}
+        composed.add_layer({"id": "Pixels", "type": "raster", "source": "pixels", "paint": raster})
+    composed.add_source("footprints", {"type": "geojson", "data": footprints})
+    by_split = [x for pair in SPLIT_COLORS.items() for x in pair]
+    color = ["match", ["get", "split"], *by_split, OTHER_SPLIT]
+    composed.add_layer(
+        {"id": "Footprints", "type": "fill", "source": "footprints", "paint": {"fill-color": color}},
+        opacity=0.12 if mosaic else 0.4,
+    )
+    composed.add_layer(
+        {"id": "Outlines", "type": "line", "source": "footprints", "paint": {"line-color": color, "line-width": 1}},
+        opacity=0.9,
+    )
+    return composed.to_dict()
+
+
+def for_script(value: Any) -> str:
+    """JSON that is safe inside a `<script>` element: no character of it can end the element or start a comment."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def render(composed: dict[str, Any], *, title: str, theme: str, options: dict[str, Any], files: dict[str, str]) -> str:
+    """The map's own page.
+
+    Args:
+        composed: leafmap's dict.
+        options: what `map.js` needs beside it: layers to list, legend, thumbnail address.
+        files: addresses of `maplibre-gl.js`, `maplibre-gl.css`, `map.js`, `map.css`.
+    """
+    page = (HERE / "map.html").read_text(encoding="utf-8")
+    values = {
+        "title": html.escape(title),
+        "scheme": THEMES[theme]["scheme"],
+        "data": for_script({"map": composed, "options": options}),
+        **{name.replace("-", "_").replace(".", "_"): html.escape(url) for name, url in files.items()},
+    }
+    for name, value in values.items():
+        page = page.replace("{{" + name + "}}", value)
+    return page

@@ -1,0 +1,100 @@
+"""Pure geometry of the maps: a graticule, and where a mosaic of samples has its pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+#: Web Mercator ends here.
+MAX_LATITUDE = 85.0
+#: Distances (degrees) between graticule lines, coarse to fine.
+GRATICULE_STEPS = (30, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+
+Bounds = tuple[float, float, float, float]  # west, south, east, north in degrees
+
+
+def boxes_of(collection: dict[str, Any]) -> np.ndarray:
+    """(N, 4) west, south, east, north of the rectangles of a GeoJSON feature collection (`rsfm.thumbs.footprints`)."""
+    rings = [f["geometry"]["coordinates"][0] for f in collection["features"]]
+    corners = np.array([[ring[0], ring[2]] for ring in rings], dtype=float).reshape(-1, 4)
+    return corners
+
+
+def bounds_of(boxes: np.ndarray) -> Bounds:
+    """The box around all boxes, a little wider. `boxes` (N, 4) with N > 0."""
+    west, south, east, north = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
+    pad = max(east - west, north - south, 1e-4) * 0.04
+    low, high = max(south - pad, -MAX_LATITUDE), min(north + pad, MAX_LATITUDE)
+    return float(west - pad), float(low), float(east + pad), float(high)
+
+
+def graticule(bounds: Bounds) -> dict[str, Any]:
+    """Meridians and parallels around `bounds`, as close as reads well there, and coarse ones for the whole world."""
+    west, south, east, north = bounds
+    span = max(east - west, north - south)
+    fine = next((s for s in GRATICULE_STEPS if span / s >= 4), GRATICULE_STEPS[-1])
+    features = []
+    for step, box in ((30.0, (-180.0, -MAX_LATITUDE, 180.0, MAX_LATITUDE)), (fine, _around(bounds, fine))):
+        w, s, e, n = box
+        for i in range(math.ceil(w / step), math.floor(e / step) + 1):
+            features.append(_line([[i * step, s], [i * step, n]], step))
+        for i in range(math.ceil(s / step), math.floor(n / step) + 1):
+            features.append(_line([[w, i * step], [e, i * step]], step))
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _around(bounds: Bounds, step: float) -> Bounds:
+    west, south, east, north = bounds
+    margin = 6 * step
+    return (
+        math.floor(west - margin), max(math.floor(south - margin), -MAX_LATITUDE),
+        math.ceil(east + margin), min(math.ceil(north + margin), MAX_LATITUDE),
+    ) if step >= 1 else (
+        west - margin, max(south - margin, -MAX_LATITUDE), east + margin, min(north + margin, MAX_LATITUDE)
+    )  # fmt: skip
+
+
+def _line(points: list[list[float]], step: float) -> dict[str, Any]:
+    geometry = {"type": "LineString", "coordinates": points}
+    return {"type": "Feature", "properties": {"step": step}, "geometry": geometry}
+
+
+def mercator_y(latitude: np.ndarray | float) -> np.ndarray:
+    """Web Mercator's northing, in radians of longitude."""
+    clipped = np.clip(latitude, -MAX_LATITUDE, MAX_LATITUDE)
+    return np.log(np.tan(np.pi / 4 + np.radians(clipped) / 2))
+
+
+def mosaic_layout(boxes: np.ndarray, bounds: Bounds, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Where each footprint falls in a picture of `bounds` in Web Mercator.
+
+    Args:
+        boxes: (N, 4) west, south, east, north in degrees.
+        longest: pixels of the picture's longer side.
+
+    Returns:
+        (N, 4) integer boxes left, top, right, bottom (at least one pixel each), and the picture's (width, height).
+    """
+    west, south, east, north = bounds
+    top, bottom = float(mercator_y(north)), float(mercator_y(south))
+    width_m, height_m = math.radians(east - west), top - bottom
+    scale = longest / max(width_m, height_m)
+    size = max(1, round(width_m * scale)), max(1, round(height_m * scale))
+    left, right = (np.radians(boxes[:, i] - west) * scale for i in (0, 2))
+    lower, upper = ((top - mercator_y(boxes[:, i])) * scale for i in (1, 3))
+    pixels = np.round(np.stack([left, upper, right, lower], axis=1)).astype(int)
+    pixels[:, 2:] = np.maximum(pixels[:, 2:], pixels[:, :2] + 1)
+    return pixels, size
+
+
+def paint_mosaic(boxes: np.ndarray, size: tuple[int, int], picture: Callable[[int], np.ndarray]) -> Image.Image:
+    """All samples painted into one transparent RGBA picture; `picture(i)` gives sample i as (H, W, 3) uint8."""
+    canvas = Image.new("RGBA", size, (0, 0, 0, 0))
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        tile = Image.fromarray(picture(i)).resize((int(right - left), int(bottom - top)), Image.Resampling.BOX)
+        canvas.paste(tile, (int(left), int(top)))
+    return canvas

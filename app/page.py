@@ -1,0 +1,84 @@
+"""What pages share: heading, banner, empty states, links to runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.state import store, store_of, workspace
+from app.text import KIND_ICON, STATE_LOOK, missing, plain, run_details, run_title
+
+#: Files of the pages, as `st.page_link` wants them.
+NOW = "app_pages/now.py"
+LAUNCH = "app_pages/launch.py"
+RUNS = "app_pages/runs.py"
+RUN = "app_pages/run.py"
+DEGRADATION = "app_pages/degradation.py"
+DATASETS = "app_pages/datasets.py"
+
+#: Of every chart: no logo, no buttons that few need; the picture is saved in a size that suits a slide.
+CHART = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "svg", "scale": 1},
+}
+
+
+def heading(title: str, caption: str) -> None:
+    """Title and one line that says what the page is for."""
+    with st.container(gap="xxsmall", width="stretch"):
+        st.title(title, anchor=False)
+        st.caption(caption)
+
+
+@st.fragment(run_every="5s")
+def banner() -> None:
+    """Says when what is shown is not the present, and why. Draws only."""
+    notice = store().notice
+    if notice:
+        st.warning(plain(notice), icon=":material/lock_clock:")
+
+
+def empty_state(icon: str, title: str, text: str, links: Sequence[tuple[str, str]] = ()) -> None:
+    """Nothing is here yet: what would be, and where to go.
+
+    Args:
+        links: pairs of a page's file and the link's label.
+    """
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.space("small")
+        st.markdown(f"#### {icon} {title}", text_alignment="center", width="content")
+        st.caption(text, text_alignment="center", width="content")
+        if links:
+            with st.container(horizontal=True, horizontal_alignment="center"):
+                for page, label in links:
+                    st.page_link(page, label=label)
+        st.space("small")
+
+
+def state_badge(state: Any, *, stalled: Any = False) -> None:
+    """A run's state as a coloured badge."""
+    text = "unknown" if missing(state) else str(state)
+    color, icon = STATE_LOOK.get(text, ("gray", ":material/help:"))
+    st.badge(text, icon=icon, color=color)  # type: ignore[arg-type]
+    if stalled and not missing(stalled):
+        st.badge("stalled", icon=":material/warning:", color="orange", help="No sign of life in the promised time.")
+
+
+def run_link(run: Mapping[str, Any], titles: Mapping[str, str] | None = None, *, label: str | None = None) -> None:
+    """A link to the page of one run."""
+    st.page_link(
+        RUN,
+        label=plain(label or run_title(run, titles)),
+        icon=KIND_ICON.get(str(run.get("kind")), ":material/play_circle:"),
+        query_params={"run": str(run["run_id"])},
+        help=plain(f"{run_details(run)}  {run['run_id']}".strip()),
+    )
+
+
+def model_titles() -> dict[str, str]:
+    """Model name -> title, of every exported model."""
+    models = store_of(workspace()).models()
+    return {str(m.name): str(m.title) for m in models.itertuples() if not missing(m.title) and m.title}

@@ -1,0 +1,34 @@
+"""HTTP routes beside the pages, all below `/rsfm`: read-only, addressed by id and never by path."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from app.routes.common import PREFIX, bind
+from rsfm.workspace import Workspace
+
+#: Address below `/rsfm` -> "module:function" (request, workspace) -> response, imported at its first request.
+TABLE: dict[str, str] = {
+    "/health": "app.routes.common:health",
+    "/api/runs": "app.routes.api:runs",
+    "/api/runs/{run_id}": "app.routes.api:run",
+    "/thumbs/{pack}/{split}/{row:int}.png": "app.routes.thumbnails:thumbnail",
+    "/artifacts/{run_id}/{artifact_id}": "app.routes.artifacts:artifact",
+    "/maps/packs/{pack}": "app.routes.maps:footprints",
+    "/maps/packs/{pack}/mosaic.png": "app.routes.maps:mosaic",
+    "/vendor/{name}": "app.routes.vendor:vendor",
+}
+
+
+def front(request: Request) -> Response:
+    """`/`: to the page Now, so that every page has an address of its own."""
+    return RedirectResponse("now" + (f"?{request.url.query}" if request.url.query else ""), 307)
+
+
+def build_routes(workspace: Workspace) -> list[BaseRoute]:
+    """All routes of one workspace's dashboard."""
+    # A mount of its own, so that an unknown address below it is a 404 and not Streamlit's front page.
+    ours = [Route(path, bind(target, workspace), methods=["GET"]) for path, target in TABLE.items()]
+    return [Mount(PREFIX, routes=ours), Route("/", front, methods=["GET"])]

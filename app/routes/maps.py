@@ -1,0 +1,106 @@
+"""Maps of packs: a page for an iframe, and the picture of the samples' own pixels below the footprints."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import numpy as np
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from app.imaging import find_view, sample_image
+from app.maps.compose import OTHER_SPLIT, SPLIT_COLORS, compose_footprints, render
+from app.maps.geometry import bounds_of, boxes_of, mosaic_layout, paint_mosaic
+from app.routes.common import IMMUTABLE, query_choice
+from app.routes.vendor import vendor_files, vendor_url
+from app.state import open_pack, opened, pack_stamp
+from rsfm import thumbs
+from rsfm.workspace import Workspace
+
+#: More footprints than this are thinned evenly, and the map says so.
+MAX_FOOTPRINTS = 5_000
+#: More samples than this, or tiles smaller than two pixels, and the mosaic would show nothing.
+MAX_MOSAIC = 3_000
+MOSAIC_PIXELS = 1_600
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; worker-src blob:; child-src blob:; font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+
+
+def map_url(pack: str, *, version: str, theme: str, view: str | None = None) -> str:
+    """The address of a pack's map."""
+    query = {"theme": theme, "v": version, **({"view": view} if view else {})}
+    return f"/rsfm/maps/packs/{quote(pack, safe='')}?{urlencode(query)}"
+
+
+def _mosaic(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """Where the samples' pixels go; None where a mosaic would show nothing."""
+    if not 0 < len(boxes) <= MAX_MOSAIC:
+        return None
+    pixels, size = mosaic_layout(boxes, bounds_of(boxes), MOSAIC_PIXELS)
+    return (pixels, size) if (pixels[:, 2:] - pixels[:, :2]).min(axis=1).mean() >= 2 else None
+
+
+def footprints(request: Request, workspace: Workspace) -> Response:
+    """`/rsfm/maps/packs/{pack}?theme=&view=`: an HTML page."""
+    theme = query_choice(request, "theme", ("light", "dark"))
+    pack = open_pack(workspace, request.path_params["pack"])
+    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS)
+    boxes = boxes_of(places)
+    if not len(boxes):
+        raise HTTPException(404, "No sample of this pack has a place on Earth.")
+    view = find_view(pack.layer(), request.query_params.get("view"))
+    name, query = quote(pack.name, safe=""), urlencode({"v": pack.info.content_hash, "view": view.key})
+    drawn = {f["properties"]["split"] for f in places["features"]}
+    notes = ["Synthetic data."] if pack.info.synthetic else []
+    total = int(pack.samples["west"].notna().sum())
+    if len(boxes) < total:
+        notes.append(f"{len(boxes):,} of {total:,} samples drawn.")
+    page = render(
+        compose_footprints(
+            places, bounds_of(boxes), theme=theme,
+            mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{query}" if _mosaic(boxes) else None,
+        ),
+        title=f"Footprints of {pack.name}",
+        theme=theme,
+        options={
+            "layers": [{"id": i, "title": i} for i in ("Pixels", "Footprints")],
+            "legend": [
+                {"title": s, "color": SPLIT_COLORS.get(s, OTHER_SPLIT)} for s in pack.info.splits if s in drawn
+            ],
+            "note": " ".join(notes),
+            "thumbnail": f"/rsfm/thumbs/{name}/SPLIT/ROW.png?{query}",
+        },
+        files={file: vendor_url(file) for file in vendor_files()},
+    )  # fmt: skip
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
+
+
+@lru_cache(maxsize=4)
+def _mosaic_png(folder: Path, stamp: int, view: str) -> bytes:
+    pack = opened(folder, stamp)
+    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS)
+    found = _mosaic(boxes_of(places))
+    if found is None:
+        raise HTTPException(404, "This pack's samples do not make a mosaic.")
+    samples = [f["properties"] for f in places["features"]]
+    look = find_view(pack.layer(), view)
+    picture = paint_mosaic(*found, lambda i: sample_image(pack, samples[i]["split"], samples[i]["row"], look))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def mosaic(request: Request, workspace: Workspace) -> Response:
+    """`/rsfm/maps/packs/{pack}/mosaic.png?view=`: the samples at their places, in Web Mercator, PNG."""
+    pack = open_pack(workspace, request.path_params["pack"])
+    view = find_view(pack.layer(), request.query_params.get("view"))
+    content = _mosaic_png(pack.path, pack_stamp(pack.path), view.key)
+    fixed = request.query_params.get("v") == pack.info.content_hash
+    return Response(content, media_type="image/png", headers={"Cache-Control": IMMUTABLE if fixed else "no-cache"})

@@ -1,0 +1,56 @@
+"""The workspace and its one store, shared by pages and routes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import streamlit as st
+
+from rsfm.packs import Pack
+from rsfm.store.view import Store
+from rsfm.workspace import Workspace
+
+
+@st.cache_resource(show_spinner=False)
+def _store(root: str) -> Store:
+    return Store(Workspace(Path(root)))
+
+
+def store_of(workspace: Workspace) -> Store:
+    """The store of a workspace: one per process, so that every session shares its last frames."""
+    return _store(str(workspace.root))
+
+
+def workspace() -> Workspace:
+    """The workspace that this dashboard shows (`RSFM_WORKSPACE`)."""
+    return Workspace.resolve()
+
+
+def store() -> Store:
+    """The store of this dashboard, brought up to date without ever waiting."""
+    current = store_of(workspace())
+    current.refresh_if_stale()
+    return current
+
+
+@lru_cache(maxsize=16)
+def opened(folder: Path, stamp: int) -> Pack:
+    """A pack that stays open between requests; `stamp` changes when it is prepared again."""
+    return Pack.open(folder)
+
+
+def pack_stamp(folder: Path) -> int:
+    return (folder / "pack.json").stat().st_mtime_ns
+
+
+def open_pack(workspace: Workspace, name: str) -> Pack:
+    """The pack of that name, opened once.
+
+    Raises:
+        RsfmError: no such pack, or not a name.
+    """
+    folder = workspace.packs / name
+    if not name or "/" in name or "\\" in name or name.startswith(".") or not (folder / "pack.json").is_file():
+        return Pack.named(workspace, name)  # says which of these it is
+    return opened(folder, pack_stamp(folder))

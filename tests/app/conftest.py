@@ -1,0 +1,69 @@
+"""Labs on disk and a way to run pages without a browser."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from rsfm.workspace import Workspace
+
+sys.path.insert(0, str(Path(__file__).parent))
+from lab import make_lab
+
+SCRIPT = Path(__file__).resolve().parents[2] / "app" / "streamlit_app.py"
+PAGES = ("now", "launch", "runs", "run", "degradation", "datasets")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A populated workspace. Tests do not change it."""
+    return make_lab(tmp_path_factory.mktemp("lab") / "workspace")
+
+
+@pytest.fixture(scope="session")
+def hostile_lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose titles, labels and messages try to be code."""
+    return make_lab(tmp_path_factory.mktemp("hostile") / "workspace", hostile=True)
+
+
+@pytest.fixture
+def no_jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """No process is started; what pages asked for is recorded as (verb, argument)."""
+    import jobs.client
+
+    asked: list[tuple[str, object]] = []
+    monkeypatch.setattr(jobs.client, "ensure_supervisor", lambda w, **_: asked.append(("ensure", w.root)))
+    monkeypatch.setattr(jobs.client, "stop", lambda w, run_id: asked.append(("stop", run_id)))
+    monkeypatch.setattr(jobs.client, "resume", lambda w, run_id: asked.append(("resume", run_id)))
+
+    def submit(workspace: Workspace, spec: object, **_: object) -> str:
+        asked.append(("submit", spec))
+        return f"20261121-093045-mae-eurosat-{len(asked):04x}"
+
+    monkeypatch.setattr(jobs.client, "submit", submit)
+    monkeypatch.setattr(
+        jobs.client, "dry_run", lambda spec, w, **_: asked.append(("dry_run", spec)) or jobs.client.DryRun(True)
+    )
+    return asked
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch, no_jobs: list) -> Iterator[Callable[..., AppTest]]:
+    """`open_page(workspace, "runs", kind="pretrain")`: the page, run once."""
+
+    def run(workspace: Workspace, page: str, **query: str | list[str]) -> AppTest:
+        monkeypatch.setenv("RSFM_WORKSPACE", str(workspace.root))
+        test = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+        no_jobs.clear()  # the front page's
+        test.switch_page(f"app_pages/{page}.py")
+        for name, value in query.items():
+            test.query_params[name] = value
+        return test.run()
+
+    yield run
+    st.cache_resource.clear()

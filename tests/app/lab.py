@@ -1,0 +1,247 @@
+"""A small lab on disk for the dashboard's tests: packs, runs in several states, metrics, previews, scores, models.
+
+    python tests/app/lab.py FOLDER
+
+Everything is written through the same formats that jobs use; the numbers are made up and seeded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rsfm.bands import SENSORS
+from rsfm.model_info import ModelBand, ModelInfo
+from rsfm.pack_writer import PackWriter
+from rsfm.packs import BandInfo, LayerInfo, PackInfo
+from rsfm.specs import EvaluateSpec, PrepareSpec, pretrain_spec
+from rsfm.store.files import append_jsonl, write_json
+from rsfm.store.runs import RunFolder, create_run
+from rsfm.workspace import Workspace
+
+#: Ends a script element, breaks out of attributes, is Markdown, and turns the reading direction round.
+HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' ![i](http://example.com/x.png) \u202eabc\u2066"
+CLASSES = ["Forest", "Water", "Residential", "Crop"]
+
+
+def stamp(minutes_ago: float) -> str:
+    return (datetime.now(UTC) - timedelta(minutes=minutes_ago)).isoformat(timespec="milliseconds")
+
+
+def make_pack(
+    workspace: Workspace, name: str, *, sensor: str = "landsat-7", side: int = 32, count: int = 60, labels: bool = True,
+    synthetic: bool = False, located: bool = True, title: str | None = None, classes: list[str] | None = None,
+) -> PackInfo:  # fmt: skip
+    """A tiny pack of smooth colour fields; class k is brighter in band k."""
+    rng = np.random.default_rng(7)
+    bands = SENSORS[sensor].bands
+    gsd = float(min(b.gsd_m for b in bands))
+    infos = [BandInfo(name=b.name, wavelength_nm=b.wavelength_nm, gsd_m=b.gsd_m, unit="uint8") for b in bands]
+    layer = LayerInfo(sensor=sensor, dtype="uint8", shape=(len(bands), side, side), gsd_m=gsd, bands=infos)
+    names = classes or CLASSES
+    step = side * gsd / 111_320
+    y, x = np.mgrid[0:side, 0:side] / side
+    with PackWriter(workspace, name, request_hash=f"lab-{name}", layers=[layer]) as writer:
+        for i in range(count):
+            split = ("train", "train", "train", "val", "test", "test")[i % 6]
+            k = (i // 6) % len(names)
+            base = 60 + 40 * np.sin(6 * (x * np.cos(i) + y * np.sin(i)) + k)
+            image = base[None] + rng.normal(0, 6, (len(bands), side, side)) + 8 * np.arange(len(bands))[:, None, None]
+            image[k % len(bands)] += 50
+            row, column = divmod(i, 10)
+            place: dict[str, Any] = {}
+            if located:
+                place = {
+                    "crs": "EPSG:4326",
+                    "transform": (step, 0, 10 + column * step * side, 0, -step, 47 - row * step * side),
+                }
+                place["transform"] = (step / side, 0, 10 + column * step, 0, -step / side, 47 - row * step)
+            writer.add(
+                id=f"tile-{i:03d}", split=split, arrays={"image": image.clip(0, 255).astype(np.uint8)},
+                label=names[k] if labels else None, path=f"{names[k]}/{i:03d}.tif", sensor=sensor, gsd_m=gsd, **place,
+            )  # fmt: skip
+        if synthetic:
+            writer.skip("broken.tif", "is truncated")
+        return writer.finish(
+            dataset="synthetic-landsat7" if synthetic else "landsat7-sample", title=title or f"{name} tiles",
+            synthetic=synthetic, task="classification" if labels else "unlabelled", classes=names if labels else [],
+            source="synthetic world, seed 0" if synthetic else "a test",
+        )  # fmt: skip
+
+
+def _events(run: RunFolder, *rows: dict[str, Any]) -> None:
+    append_jsonl(run.path / "events.jsonl", *rows)
+
+
+def history(run: RunFolder, state: str, began: float, lasted: float, message: str = "") -> None:
+    """Events from start to `state`."""
+    rows: list[dict[str, Any]] = [
+        {"time": stamp(began), "state": "starting", "attempt": 1, "slot": "cpu0", "device": "cpu", "host": "lab",
+         "message": "Attempt 1 starts on cpu0."},
+        {"time": stamp(began), "state": "running", "attempt": 1, "message": "Running as process 4242."},
+    ]  # fmt: skip
+    if state == "stopping":
+        rows.append(
+            {"time": stamp(0.2), "state": "stopping", "attempt": 1, "rung": "request",
+             "message": "Asked to finish its step, save and exit."}
+        )  # fmt: skip
+    elif state != "running":
+        rows.append({"time": stamp(began - lasted), "state": state, "attempt": 1, "message": message, "code": 0})
+    _events(run, *rows)
+
+
+def train(run: RunFolder, *, steps: int, total: int, batch: int, began: float, seed: int = 0) -> None:
+    """Metrics, progress, log and previews of a run that has come to `steps`."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for step in range(1, steps + 1, max(1, steps // 150)):
+        t = step / total
+        values = {
+            "loss": 0.62 + 1.15 * float(np.exp(-6 * t)) + float(rng.normal(0, 0.012)),
+            "lr": 1.5e-3 * min(1.0, t / 0.1) * 0.5 * (1 + float(np.cos(np.pi * t))),
+            "throughput": 440 + float(rng.normal(0, 12)), "grad_norm": 1.2 + float(rng.normal(0, 0.1)),
+            "data_wait_share": 0.012,
+        }  # fmt: skip
+        rows.append(
+            {"attempt": 1, "step": step, "samples": step * batch, "time": stamp(began * (1 - t)), "values": values}
+        )
+    for step in range(0, steps + 1, max(1, steps // 8)):
+        t = step / total
+        values = {
+            "knn": 0.31 + 0.42 * (1 - float(np.exp(-4 * t))), "rankme": 4 + 28 * (1 - float(np.exp(-5 * t))),
+            "std_l2": 0.03 + 0.03 * t,
+        }  # fmt: skip
+        rows.append(
+            {"attempt": 1, "step": step, "samples": step * batch, "time": stamp(began * (1 - t)), "values": values}
+        )
+    append_jsonl(run.path / "metrics.jsonl", *rows)
+    done = steps * batch
+    write_json(
+        run.path / "progress.json",
+        {"attempt": 1, "time": stamp(0), "done": done, "total": total * batch, "unit": "samples", "phase": "train",
+         "rate": 441.0, "eta_s": (total * batch - done) / 441, "step": steps,
+         "loss": 0.62 + 1.15 * float(np.exp(-6 * steps / total))},
+    )  # fmt: skip
+    (run.path / "log.txt").write_text(
+        "".join(f"step {s}: loss {0.62 + 1.15 * np.exp(-6 * s / total):.4f}\n" for s in range(1, steps + 1, 10))
+    )
+    folder = run.path / "artifacts" / "previews"
+    folder.mkdir(parents=True)
+    for what, step in (("views", 0), ("reconstruction", 0), ("reconstruction", steps // 2), ("reconstruction", steps)):
+        picture = np.kron(rng.integers(40, 200, (6, 18, 3), dtype=np.uint8), np.ones((24, 24, 1), np.uint8))
+        name = f"{what}-{step:08d}.png"
+        Image.fromarray(picture).save(folder / name)
+        append_jsonl(
+            run.path / "artifacts.jsonl",
+            {"attempt": 1, "time": stamp(0), "path": f"artifacts/previews/{name}", "kind": "preview",
+             "title": "Augmented views" if what == "views" else "Masked, reconstructed, original", "step": step},
+        )  # fmt: skip
+
+
+def beat(run: RunFolder) -> None:
+    write_json(
+        run.path / "heartbeat.json",
+        {"attempt": 1, "pid": 4242, "time": stamp(0), "next": stamp(-5), "rss_bytes": 812_000_000},
+    )
+
+
+def export_model(workspace: Workspace, run: RunFolder, title: str, pack: PackInfo) -> None:
+    folder = workspace.models / run.id
+    folder.mkdir(parents=True)
+    bands = [
+        ModelBand(name=b.name, wavelength_nm=b.wavelength_nm, gsd_m=b.gsd_m, unit=b.unit, mean=100, std=30)
+        for b in pack.layers[0].bands
+    ]
+    info = ModelInfo(
+        name=run.id, title=title, architecture="vit", encoder={"patch_size": 8, "width": 64, "depth": 2, "heads": 2},
+        image_size=32, feature_dim=64, bands=bands, method="mae", run_id=run.id, group=run.envelope()["group"],
+        trained_on=pack.name, weights_hash="0" * 16, created=stamp(30), sensor="landsat-7", gsd_m=30.0,
+    )  # fmt: skip
+    (folder / "model.json").write_text(info.model_dump_json())
+    (folder / "model.safetensors").write_bytes(b"\0" * 64)
+
+
+def score(run: RunFolder, pack: PackInfo, title: str, group: str, curve: dict[str, list[float]], seed: int = 0) -> None:
+    """Scores of one evaluation: for each adaptation the accuracy at 1x, 2x, 4x, 8x, three seeds around it."""
+    rng = np.random.default_rng(seed)
+    spec = run.envelope()["spec"]
+    rows = []
+    for adaptation, values in curve.items():
+        for factor, value in zip((1, 2, 4, 8), values, strict=True):
+            for eval_seed in (0, 1, 2):
+                v = float(np.clip(value + rng.normal(0, 0.008), 0, 1))
+                rows.append(
+                    {"attempt": 1, "time": stamp(5), "model": spec["model"], "model_title": title, "model_group": group,
+                     "model_seed": 0, "eval_seed": eval_seed, "dataset": pack.name, "pack_hash": pack.content_hash,
+                     "synthetic": pack.synthetic, "split": "test", "task": "classification", "adaptation": adaptation,
+                     "bands": "B1,B2,B3", "operator": "bilinear", "severity": factor, "gsd_m": 30.0 * factor,
+                     "degrade_target": "single", "train_degrade": "none", "metric": "accuracy", "value": v,
+                     "ci_low": v - 0.03, "ci_high": v + 0.03, "n": 240, "operator_hash": "abc"}
+                )  # fmt: skip
+    append_jsonl(run.path / "scores.jsonl", *rows)
+
+
+CURVES = {
+    "mae": {"knn": [0.86, 0.81, 0.68, 0.49], "linear": [0.91, 0.87, 0.74, 0.52]},
+    "random:vit-nano": {"knn": [0.61, 0.58, 0.47, 0.36], "linear": [0.72, 0.67, 0.53, 0.38]},
+    "band-stats": {"knn": [0.55, 0.54, 0.52, 0.45], "linear": [0.58, 0.57, 0.55, 0.47]},
+    "efficientnet-lite0": {"knn": [0.79, 0.74, 0.61, 0.42], "linear": [0.85, 0.79, 0.66, 0.45]},
+}
+TITLES = {
+    "random:vit-nano": "Random ViT-nano", "band-stats": "Band statistics",
+    "efficientnet-lite0": "EfficientNet-Lite0 (ImageNet)",
+}  # fmt: skip
+
+
+def make_lab(root: Path, *, hostile: bool = False) -> Workspace:
+    """A populated workspace. `hostile`: titles, labels and messages that try to be code."""
+    workspace = Workspace(root)
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True, exist_ok=True)
+    name = HOSTILE if hostile else ""
+    real = make_pack(workspace, "landsat7-sample", labels=False, title=name or "Landsat 7 ETM+ sample scene")
+    classes = [f"{c} {HOSTILE}" for c in CLASSES] if hostile else CLASSES
+    labelled = make_pack(
+        workspace, "synthetic-landsat7", synthetic=True, title=name or "Synthetic landscapes", classes=classes
+    )  # fmt: skip
+
+    prepared = create_run(workspace, PrepareSpec(dataset="landsat7-sample"), tags=[name or "demo"])
+    history(prepared, "succeeded", 95, 2, "Done.")
+    (prepared.path / "log.txt").write_text(f"60 of 60 samples\n{name}\n")
+
+    done = create_run(workspace, pretrain_spec("mae", real.name, "cpu"), tags=["demo"])
+    history(done, "succeeded", 88, 3, "Done.")
+    train(done, steps=312, total=312, batch=128, began=88)
+    title = f"MAE vit-nano · landsat7-sample {name}".strip()
+    export_model(workspace, done, title, real)
+
+    for seed, (model, curve) in enumerate(CURVES.items()):
+        spec = EvaluateSpec(model=done.id if model == "mae" else model, dataset=labelled.name)
+        run = create_run(workspace, spec)
+        history(run, "succeeded", 60 - 5 * seed, 2, "Done.")
+        group = done.envelope()["group"] if model == "mae" else model
+        score(run, labelled, title if model == "mae" else TITLES[model], group, curve, seed)
+
+    running = create_run(workspace, pretrain_spec("mae", real.name, "cpu", ["encoder.depth=6"], seed=1))
+    history(running, "running", 2, 0)
+    train(running, steps=130, total=312, batch=128, began=2, seed=1)
+    beat(running)
+    failed = create_run(workspace, pretrain_spec("mae", real.name, "smoke"))
+    history(failed, "failed", 30, 1, name or "The job was ended by SIGKILL (out of memory). Resume goes on from there.")
+    stopping = create_run(workspace, pretrain_spec("mae", labelled.name, "smoke", seed=3))
+    history(stopping, "stopping", 3, 0)
+    train(stopping, steps=10, total=16, batch=32, began=3, seed=3)
+    beat(stopping)
+    create_run(workspace, EvaluateSpec(model=f"random:{done.id}", dataset=labelled.name))
+    return workspace
+
+
+if __name__ == "__main__":
+    made = make_lab(Path(sys.argv[1]), hostile="--hostile" in sys.argv)
+    print(json.dumps({"runs": len(list(made.runs.iterdir())), "root": str(made.root)}))

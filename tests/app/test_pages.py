@@ -1,0 +1,384 @@
+"""Every page on an empty, a populated and a hostile workspace, run without a browser."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import PAGES, SCRIPT
+from lab import CURVES, make_lab
+from pydantic import Field
+from streamlit.testing.v1 import AppTest
+
+from rsfm import registry
+from rsfm.registry import MethodEntry, Preset
+from rsfm.specs import EvaluateSpec, Params, PretrainSpec
+from rsfm.store.runs import RunFolder, list_runs
+from rsfm.workspace import Workspace
+
+Open = Callable[..., AppTest]
+#: An image, a link or HTML that Markdown would see: its first character is not escaped.
+MARKUP = re.compile(r"(?<!\\)(!\[i|<img|</script|\]\(http)")
+
+
+def run_of(workspace: Workspace, **wanted: object) -> RunFolder:
+    """The first run whose state and spec fit."""
+    for run in list_runs(workspace):
+        facts = {"state": run.state(), **run.envelope()["spec"]}
+        if all(facts.get(k) == v for k, v in wanted.items()):
+            return run
+    raise AssertionError(f"no run with {wanted}")
+
+
+def texts(test: AppTest) -> str:
+    """Everything readable on the page."""
+    parts = [e.value for kind in ("title", "subheader", "markdown", "caption", "error", "warning", "info", "success")
+             for e in test.get(kind)]  # fmt: skip
+    parts += [f"{m.label} {m.value}" for m in test.metric]
+    parts += [e.proto.label for e in test.get("page_link")]
+    parts += [e.text for e in test.get("progress")]
+    return "\n".join(str(p) for p in parts).replace("\\", "")
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("state", ["empty", "lab", "hostile"])
+def test_page_draws(open_page: Open, request: pytest.FixtureRequest, tmp_path: Path, state: str, page: str) -> None:
+    workspace = {
+        "empty": lambda: Workspace(tmp_path / "nothing"),
+        "lab": lambda: request.getfixturevalue("lab"),
+        "hostile": lambda: request.getfixturevalue("hostile_lab"),
+    }[state]()
+    test = open_page(workspace, page)
+    assert not test.exception
+    assert test.title or page == "run"
+    if state == "empty":
+        assert test.get("page_link") or page == "datasets", "an empty page says where to go next"
+        assert not workspace.root.exists(), "looking creates nothing"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "run-evaluation", "run-failed", "datasets-classes"])
+def test_user_text_is_never_markup(open_page: Open, hostile_lab: Workspace, page: str) -> None:
+    query: dict[str, str] = {}
+    if page == "run-evaluation":
+        query = {"run": run_of(hostile_lab, kind="evaluate", state="succeeded").id}
+    elif page == "run-failed":
+        query = {"run": run_of(hostile_lab, state="failed").id}
+    elif page == "datasets-classes":
+        query = {"pack": "synthetic-landsat7", "classes": []}
+    test = open_page(hostile_lab, page.partition("-")[0], **query)
+    assert not test.exception
+    seen = 0
+    for kind in ("markdown", "caption", "title", "subheader", "error", "info", "warning", "badge"):
+        for element in test.get(kind):
+            assert not getattr(element.proto, "allow_html", False), element
+            body = str(element.value)
+            # Markdown escapes every special character: neither an image nor a link nor HTML is left.
+            assert not MARKUP.search(body), body
+            assert "\u202e" not in body and "\u2066" not in body, "characters that turn the reading direction round"
+            seen += "onerror" in body
+    for link in test.get("page_link"):
+        assert not MARKUP.search(link.proto.label)
+        seen += "onerror" in link.proto.label
+    if page in ("run-failed", "now", "datasets", "datasets-classes"):
+        assert seen, "the hostile text is shown, as text"
+
+
+def test_no_page_imports_torch(lab: Workspace) -> None:
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+import jobs.client
+jobs.client.ensure_supervisor = lambda w, **_: None
+for page in {PAGES!r}:
+    test = AppTest.from_file({str(SCRIPT)!r}, default_timeout=60).run()
+    test.switch_page(f"app_pages/{{page}}.py").run()
+    assert not test.exception, test.exception
+import app.maps.compose
+app.maps.compose.load_leafmap()
+heavy = [m for m in ("torch", "lightning", "timm", "torchgeo", "umap") if m in sys.modules]
+assert not heavy, heavy
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120,
+        env={"RSFM_WORKSPACE": str(lab.root), "PATH": "/usr/bin:/bin", "HOME": str(lab.root)}, cwd=SCRIPT.parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+# -- Now ----------------------------------------------------------------------------------------------------------
+def test_now_shows_what_runs_and_wakes_the_supervisor(open_page: Open, lab: Workspace, no_jobs: list) -> None:
+    test = open_page(lab, "now")
+    numbers = {m.label: m.value for m in test.metric}
+    assert numbers["Running"] == "2" and numbers["Queued"] == "1" and numbers["Failed or lost"] == "1"
+    assert "16,640 of 39,936 samples" in texts(test)
+    # Once for each full run of the page, never from the timer.
+    assert {verb for verb, _ in no_jobs} == {"ensure"}
+
+
+def test_now_leaves_a_finished_lab_alone(open_page: Open, tmp_path: Path, no_jobs: list) -> None:
+    workspace = make_lab(tmp_path / "w")
+    for run in list_runs(workspace):
+        if run.state() not in ("succeeded", "failed"):
+            run.add_event(state="succeeded", attempt=1)
+    test = open_page(workspace, "now")
+    assert not test.exception and no_jobs == []
+
+
+def test_now_stops_the_run_of_the_button(open_page: Open, lab: Workspace, no_jobs: list) -> None:
+    running = run_of(lab, state="running")
+    test = open_page(lab, "now")
+    no_jobs.clear()
+    test.button(key=f"now-stop-{running.id}").click().run()
+    assert ("stop", running.id) in no_jobs
+
+
+# -- Launch -------------------------------------------------------------------------------------------------------
+def test_launch_writes_its_choices_into_the_url(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "launch")
+    assert test.query_params["pack"] == "landsat7-sample"
+    assert test.query_params["method"] == "mae" and test.query_params["preset"] == "cpu"
+    assert test.code[0].value == "rsfm pretrain --method mae --dataset landsat7-sample --preset cpu --queue"
+
+
+def test_launch_checks_then_queues(open_page: Open, lab: Workspace, no_jobs: list) -> None:
+    test = open_page(lab, "launch", preset="smoke")
+    test.number_input(key="launch.pretrain.mae.smoke.landsat7-sample.optim.samples").set_value(640).run()
+    assert "--set optim.samples=640" in test.code[0].value
+    test.button(key="launch.pretrain.queue").click().run()
+    assert [verb for verb, _ in no_jobs] == ["dry_run", "submit"]
+    spec = no_jobs[-1][1]
+    assert isinstance(spec, PretrainSpec)
+    assert (spec.optim.samples, spec.optim.batch_size, spec.preset, spec.dataset) == (
+        640,
+        32,
+        "smoke",
+        "landsat7-sample",
+    )
+    assert "Queued" in texts(test)
+
+
+def test_launch_refuses_with_the_reason_and_keeps_the_form(
+    open_page: Open, lab: Workspace, no_jobs: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jobs.client
+
+    reason = "No space left: 3 GB are needed."
+    monkeypatch.setattr(jobs.client, "dry_run", lambda spec, w, **_: jobs.client.DryRun(False, [], reason))
+    test = open_page(lab, "launch", preset="smoke")
+    field = "launch.pretrain.mae.smoke.landsat7-sample.optim.batch_size"
+    test.number_input(key=field).set_value(64).run()
+    test.button(key="launch.pretrain.queue").click().run()
+    assert reason in texts(test)
+    assert not [verb for verb, _ in no_jobs if verb == "submit"]
+    assert test.number_input(key=field).value == 64
+
+
+def test_launch_shows_errors_in_place(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "launch", preset="smoke")
+    test.number_input(key="launch.pretrain.mae.smoke.landsat7-sample.encoder.width").set_value(63).run()
+    shown = texts(test)
+    assert "width 63 is not divisible by heads 2" in shown
+    assert test.button(key="launch.pretrain.queue").disabled
+    prefix = "launch.pretrain.mae.smoke.landsat7-sample"
+    test.number_input(key=f"{prefix}.encoder.width").set_value(64)
+    test.number_input(key=f"{prefix}.method_params.decoder_width").set_value(33).run()
+    assert "decoder_width 33 is not divisible by decoder_heads 2" in texts(test)
+    assert test.button(key="launch.pretrain.queue").disabled
+
+
+def test_a_new_method_needs_no_page_code(open_page: Open, lab: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    class TeacherParams(Params):
+        """A made-up method."""
+
+        ema_momentum: float = Field(0.996, gt=0, lt=1, title="EMA momentum", description="Of the teacher.")
+        local_crops: int = Field(8, ge=0, le=32, title="Local crops")
+
+    entry = MethodEntry(
+        name="teach", title="Teacher and student", family="self-distillation", paper="A paper", inputs="images",
+        summary="A summary.", target="nowhere:Nothing", params=TeacherParams, healthy="It stays calm.",
+        presets={"tiny": Preset("Tiny", {"method_params": {"local_crops": 3}})},
+    )  # fmt: skip
+    monkeypatch.setitem(registry.METHODS, "teach", entry)
+    test = open_page(lab, "launch", method="teach")
+    assert not test.exception
+    assert test.number_input(key="launch.pretrain.teach.tiny.landsat7-sample.method_params.local_crops").value == 3
+    assert "It stays calm." in texts(test) and "A summary." in texts(test)
+
+
+def test_launch_evaluates_several_models_as_one_run_each(open_page: Open, lab: Workspace, no_jobs: list) -> None:
+    test = open_page(lab, "launch", job="evaluate")
+    trained = run_of(lab, kind="pretrain", state="succeeded").id
+    assert test.multiselect(key="launch.evaluate.models").value == [trained]
+    test.multiselect(key="launch.evaluate.models").set_value([trained, "band-stats"]).run()
+    test.text_input(key="launch.evaluate.synthetic-landsat7.factors").set_value("1, 4").run()
+    test.button(key="launch.evaluate.queue").click().run()
+    specs = [spec for verb, spec in no_jobs if verb == "submit"]
+    assert [s.model for s in specs] == [trained, "band-stats"]
+    assert all(isinstance(s, EvaluateSpec) and s.factors == [1, 4] and s.dataset == "synthetic-landsat7" for s in specs)
+
+
+def test_launch_names_a_bad_factor(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "launch", job="evaluate")
+    test.text_input(key="launch.evaluate.synthetic-landsat7.factors").set_value("1, two").run()
+    assert "factors" in texts(test) and test.button(key="launch.evaluate.queue").disabled
+
+
+# -- Runs ---------------------------------------------------------------------------------------------------------
+def test_runs_restores_filters_and_overlay_from_the_url(open_page: Open, lab: Workspace) -> None:
+    chosen = [
+        r.id for r in list_runs(lab) if r.envelope()["kind"] == "pretrain" and r.state() in ("succeeded", "running")
+    ]
+    test = open_page(lab, "runs", kind="pretrain", state=["succeeded", "running"], overlay=chosen, x="step")
+    assert set(test.dataframe[0].value["run"]) == set(chosen)
+    assert len(test.get("plotly_chart")) == 1
+    assert test.query_params["metric"] == "loss"
+
+
+def test_runs_search_without_a_hit(open_page: Open, lab: Workspace) -> None:
+    assert "No run fits" in texts(open_page(lab, "runs", q="zzz-no-such-run"))
+
+
+# -- Run ----------------------------------------------------------------------------------------------------------
+def test_run_shows_progress_and_curves(open_page: Open, lab: Workspace) -> None:
+    run = run_of(lab, state="running")
+    test = open_page(lab, "run", run=run.id)
+    numbers = {m.label: m.value for m in test.metric}
+    assert numbers["Progress"] == "42 %" and numbers["Throughput"] == "441 /s"
+    assert len(test.get("plotly_chart")) == 4
+    assert "What a healthy run looks like" in texts(test)
+    assert test.query_params["run"] == run.id
+
+
+@pytest.mark.parametrize("tab", ["Previews", "Log", "Events", "Settings", "Files"])
+def test_run_tabs(open_page: Open, lab: Workspace, tab: str) -> None:
+    run = run_of(lab, state="running")
+    test = open_page(lab, "run", run=run.id, tab=tab)
+    assert not test.exception and test.segmented_control[0].value == tab
+    if tab == "Previews":
+        assert f"/rsfm/artifacts/{run.id}/" in "".join(m.value for m in test.markdown)
+        assert test.select_slider[0].value == 130, "the newest step first"
+    if tab == "Log":
+        assert "step 121: loss" in test.code[0].value
+
+
+def test_run_climbs_the_ladder_in_view(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "run", run=run_of(lab, state="stopping").id)
+    assert "Asked to finish its step, save and exit" in texts(test) and "SIGKILL to its processes" in texts(test)
+    assert test.button(key="run.stop").disabled
+
+
+def test_run_stop_and_resume(open_page: Open, lab: Workspace, no_jobs: list) -> None:
+    running, failed = run_of(lab, state="running"), run_of(lab, state="failed")
+    test = open_page(lab, "run", run=running.id)
+    test.button(key="run.stop").click().run()
+    assert ("stop", running.id) in no_jobs
+    test = open_page(lab, "run", run=failed.id)
+    assert "SIGKILL (out of memory)" in texts(test)
+    test.button(key="run.resume").click().run()
+    assert ("resume", failed.id) in no_jobs
+
+
+@pytest.mark.parametrize("bad", ["20261121-093045-mae-eurosat-7f3a", "../../etc/passwd", "</script>", "x" * 500])
+def test_run_that_is_not_there(open_page: Open, lab: Workspace, bad: str) -> None:
+    test = open_page(lab, "run", run=bad)
+    assert not test.exception
+    assert "There is no run" in test.error[0].value
+
+
+def test_pages_work_while_another_program_holds_the_index(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    run = run_of(workspace, state="running")
+    open_page(workspace, "run", run=run.id)  # the index exists now
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({str(workspace.index)!r}); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline().strip() == "held"
+        run.add_event(message="still going")
+        time.sleep(1.1)
+        for page, query in (("run", {"run": run.id}), ("now", {}), ("runs", {}), ("degradation", {}), ("datasets", {})):
+            test = open_page(workspace, page, **query)
+            assert not test.exception, page
+            if page == "run":
+                assert {m.label: m.value for m in test.metric}["Progress"] == "42 %"
+        assert test.warning and str(holder.pid) in test.warning[0].value
+        holder.communicate("")
+
+
+# -- Degradation --------------------------------------------------------------------------------------------------
+def test_degradation_says_what_is_synthetic(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "degradation")
+    assert len(test.get("plotly_chart")) == 2
+    assert "Synthetic pack synthetic-landsat7, 30 m grid, n = 240 test images" in texts(test).replace("**", "")
+    assert "3 evaluation seeds" in texts(test)
+    assert test.query_params["packs"] == "synthetic-landsat7"
+    table = test.dataframe[0].value
+    assert len(table) == 2 * len(CURVES) and list(table["dataset"].unique()) == ["synthetic-landsat7 (synthetic)"]
+    best = table[table["adaptation"] == "Linear probe"].iloc[0]
+    assert best["model_title"].startswith("MAE") and 0.5 < best["retention"] < 0.65
+
+
+def test_degradation_of_one_adaptation_against_factors(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "degradation", adaptation="knn", axis="factor", value="retention", models=["band-stats"])
+    assert len(test.get("plotly_chart")) == 1
+    assert set(test.dataframe[0].value["adaptation"]) == {"kNN"}
+    assert len(test.dataframe[0].value) == 1
+
+
+# -- Datasets -----------------------------------------------------------------------------------------------------
+def test_datasets_shows_samples_by_address(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "datasets", pack="synthetic-landsat7", split="test")
+    images = [m.value for m in test.markdown if m.value.startswith("![")]
+    assert len(images) == 20 and all("/rsfm/thumbs/synthetic-landsat7/test/" in i for i in images)
+    one = open_page(lab, "datasets", pack="synthetic-landsat7", split="test", classes=["Water"])
+    assert 0 < len([m for m in one.markdown if m.value.startswith("![")]) < 20
+
+
+@pytest.mark.parametrize("tab", ["Map", "Bands", "Classes"])
+def test_datasets_tabs(open_page: Open, lab: Workspace, tab: str) -> None:
+    test = open_page(lab, "datasets", pack="synthetic-landsat7", tab=tab)
+    assert not test.exception
+    if tab == "Map":
+        assert test.get("iframe")[0].proto.src.startswith("/rsfm/maps/packs/synthetic-landsat7?")
+    if tab == "Bands":
+        assert list(test.dataframe[0].value["Band"]) == ["B1", "B2", "B3", "B4", "B5", "B6", "B7"]
+    if tab == "Classes":
+        assert len(test.get("plotly_chart")) == 1
+
+
+def test_catalog_marks_entries_without_a_reader(open_page: Open, lab: Workspace) -> None:
+    import data_catalog
+
+    entries = data_catalog.entries(lab)
+    test = open_page(lab, "datasets", view="Catalog")
+    shown = texts(test)
+    assert all(e.title in shown for e in entries.values())
+    if any(not e.reader for e in entries.values()):
+        assert "without a reader yet" in shown
+
+
+def test_adding_a_folder_shows_what_was_understood(
+    open_page: Open, lab: Workspace, tmp_path: Path, no_jobs: list
+) -> None:
+    from PIL import Image
+
+    for i in range(6):
+        folder = tmp_path / "tiles" / ("a", "b")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (40 * i, 90, 120)).save(folder / f"{i}.png")
+    test = open_page(lab, "datasets", view="Add your own")
+    test.text_input[0].set_value(str(tmp_path / "nothing-here"))
+    test.button[0].click().run()
+    assert "There is nothing at" in test.error[0].value.replace("\\", "")
+    test.text_input[0].set_value(str(tmp_path / "tiles"))
+    test.button[0].click().run()
+    assert not test.exception and not test.error
+    assert "6 images in one folder per class, 2 classes" in texts(test)
+    assert no_jobs == [], "nothing is kept or started before the reader says so"
