@@ -1,0 +1,1 @@
+"""Background work: supervisor, runner, slots, backends. No torch, no streamlit."""

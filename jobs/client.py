@@ -81,9 +81,10 @@ def stop(workspace: Workspace, run_id: str) -> None:
         RsfmError: no such run, or it has ended.
     """
     folder = open_run(workspace, run_id)
+    resuming = folder.requested("resume")  # before the state, see `follow`
     state = folder.state()
     if state in FINISHED:
-        if not folder.requested("resume"):
+        if not resuming:
             raise RsfmError(f"Run {run_id} has ended already ({state}).")
         folder.clear_request("resume")
     folder.request("stop")
@@ -176,9 +177,11 @@ def follow(
     log = _LogReader(folder.path / "log.txt")
     looked = float("-inf")
     while True:
+        # A request to resume that nobody has taken up yet: what it ended as before is not the answer. Asked before
+        # the state, for the supervisor removes the request once the new state stands.
+        resuming = folder.requested("resume")
         state = folder.state()
-        # A request to resume that nobody has taken up yet: what it ended as before is not the answer.
-        ended = state in FINISHED and not folder.requested("resume")
+        ended = state in FINISHED and not resuming
         if on_log is not None and (text := log.read()):
             on_log(text)
         attempt = folder.attempt()
@@ -202,7 +205,7 @@ def dry_run(spec: Spec, workspace: Workspace, timeout_s: float = 120) -> DryRun:
     except RsfmError as error:
         return DryRun(False, problem=str(error))
     process = subprocess.Popen(
-        [sys.executable, "-m", "rsfm.dryrun", "--workspace", str(workspace.root)],
+        [sys.executable, "-m", "rsfm.dryrun", "--workspace", str(workspace.root), "--parent", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -30,6 +30,12 @@ LIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
 #: The cancel ladder: ask (control/stop), SIGTERM to the job's group, SIGKILL to it, then whatever is left, runner too.
 Rung = Literal["request", "terminate", "kill", "sweep"]
 RUNGS: tuple[Rung, ...] = ("request", "terminate", "kill", "sweep")
+RUNG_MESSAGES: dict[Rung, str] = {
+    "request": "Asked to finish its step, save and exit.",
+    "terminate": "It did not exit in time: SIGTERM to its process group.",
+    "kill": "It did not end on SIGTERM: SIGKILL to its process group.",
+    "sweep": "Its runner did not report the end: SIGKILL to everything that is left of it.",
+}
 
 #: Environment of every process of an attempt: finds them whatever became of their parents.
 ENV_RUN = "RSFM_RUN_FOLDER"
@@ -66,7 +72,7 @@ def env_number(name: str, default: float, *, minimum: float = 0) -> float:
 class Graces:
     """Seconds that each rung of the cancel ladder gets before the next one."""
 
-    request_s: float = 30.0
+    request_s: float = 60.0  # a step, a checkpoint, and before that the imports
     terminate_s: float = 10.0
     kill_s: float = 5.0
 

@@ -25,6 +25,7 @@ from jobs.backends import make_backend
 from jobs.backends.base import Backend
 from jobs.processes import FileLock, created
 from jobs.protocol import (
+    RUNG_MESSAGES,
     RUNGS,
     Graces,
     Rung,
@@ -50,13 +51,6 @@ log = logging.getLogger("rsfm.supervisor")
 
 #: (run folder, attempt, threads, device) -> the job's command line.
 CommandFactory = Callable[[RunFolder, int, int, str], list[str]]
-
-_RUNG_MESSAGES: dict[Rung, str] = {
-    "request": "Asked to finish its step, save and exit.",
-    "terminate": "It did not exit in time: SIGTERM to its process group.",
-    "kill": "It did not end on SIGTERM: SIGKILL to its process group.",
-    "sweep": "Its runner did not report the end: SIGKILL to everything that is left of it.",
-}
 
 
 def job_command(folder: RunFolder, attempt: int, threads: int, device: str) -> list[str]:
@@ -269,8 +263,8 @@ class Supervisor:
             if run.rung == "sweep" or seconds_since(run.rung_time) < self.graces.of(run.rung):
                 return
             rung = RUNGS[RUNGS.index(run.rung) + 1]
-        run.note(state="stopping", rung=rung, message=_RUNG_MESSAGES[rung])
-        log.info("run %s: %s", run.id, _RUNG_MESSAGES[rung])
+        run.note(state="stopping", rung=rung, message=RUNG_MESSAGES[rung])
+        log.info("run %s: %s", run.id, RUNG_MESSAGES[rung])
         self.backend.cancel(run.current, rung)
 
     # -- the queue -------------------------------------------------------------------------------------------------
@@ -391,7 +385,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="jobs.supervisor")
     parser.add_argument("--workspace", required=True)
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
     try:
         serve_until_signalled(Supervisor(Workspace.resolve(args.workspace)))
     except RsfmError as error:

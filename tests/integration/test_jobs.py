@@ -358,6 +358,23 @@ def test_killed_between_the_start_and_the_handle(workspace: Workspace) -> None:
     assert world.folded_steps(folder) == list(range(1, 61))
 
 
+def test_follow_is_not_fooled_by_a_resume_under_way(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request vanishes just when the former end was read: the run goes on, and so does following it."""
+    folder = leave_as(workspace, {"time": "2026-01-01T00:00:00+00:00", "state": "failed", "attempt": 1})
+    folder.request("resume")
+    plain = RunFolder.state
+
+    def state(self: RunFolder) -> str:
+        answer = plain(self)
+        if self.requested("resume"):
+            self.add_event(state="queued", attempt=1)
+            self.clear_request("resume")
+        return answer
+
+    monkeypatch.setattr(RunFolder, "state", state)
+    assert client.follow(workspace, folder.id) == "succeeded"
+
+
 def test_killed_within_a_resume(workspace: Workspace) -> None:
     """A request that was carried out but not removed does not resume the run once more."""
     folder = leave_as(

@@ -409,6 +409,27 @@ def test_dry_run_in_its_own_process(workspace: Workspace) -> None:
     assert "no-such-dataset" in answer.problem
 
 
+def test_dry_run_ends_with_whoever_asked(workspace: Workspace) -> None:
+    code = (
+        "import os, subprocess, sys, time; "
+        "words = [sys.executable, '-m', 'rsfm.dryrun', '--workspace', 'x', '--parent', str(os.getpid())]; "
+        "print(subprocess.Popen(words).pid, flush=True); time.sleep(600)"
+    )
+    # The dry run waits for its spec on a pipe that stays open here.
+    asker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pid = int(asker.stdout.readline())
+    born = created(pid)
+    time.sleep(1.0)
+    assert alive(pid, born)
+    asker.kill()
+    asker.wait()
+    deadline = time.monotonic() + 20
+    while alive(pid, born) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid, born)
+    asker.communicate()
+
+
 def test_dry_run_has_an_end(workspace: Workspace) -> None:
     answer = client.dry_run(PrepareSpec(dataset="x"), workspace, timeout_s=0.01)
     assert answer == client.DryRun(False, problem="The dry run did not finish within 0.01 seconds.")
