@@ -1,0 +1,306 @@
+"""Builders of figures, forms and command lines: pure functions."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import Field, model_validator
+
+from app.components.bars import class_counts_figure
+from app.components.commands import command_line
+from app.components.curves import curve_figure, ordered_metrics
+from app.components.degradation import as_retention, axis_ticks, comparison_table, degradation_figure
+from app.components.ladder import ladder
+from app.components.palette import COLORS, FLOORS, model_looks
+from app.components.spec_form import check, defaults_of, field_views, merged, number_format
+from rsfm.specs import EvaluateSpec, Params, PrepareSpec, PretrainSpec, parse_spec, pretrain_spec
+from rsfm.stats import curve_summary
+
+
+# -- palette ------------------------------------------------------------------------------------------------------
+def test_a_new_model_never_changes_the_looks_before_it() -> None:
+    before = model_looks(["g1", "g2"], {"band-stats", "efficientnet-lite0"})
+    after = model_looks(["g1", "g2", "g3"], {"band-stats", "efficientnet-lite0"})
+    assert all(after[group] == look for group, look in before.items())
+    assert len({(look.color, look.marker) for look in after.values()}) == len(after)
+
+
+def test_every_look_is_distinct_for_many_models() -> None:
+    looks = model_looks([f"g{i}" for i in range(16)], set())
+    assert len({(look.color, look.dash) for look in looks.values()}) == 16
+
+
+def test_floors_are_neutral_and_broken_lines() -> None:
+    looks = model_looks(["g1"], {"band-stats", "random:vit-nano"})
+    assert {looks["band-stats"].color, looks["random:vit-nano"].color} <= {c for c, _, _ in FLOORS}
+    assert "solid" not in {looks["band-stats"].dash, looks["random:vit-nano"].dash}
+    assert looks["g1"].color == COLORS[0] and looks["g1"].dash == "solid"
+
+
+# -- curves -------------------------------------------------------------------------------------------------------
+def metrics(runs: int = 2, points: int = 50) -> pd.DataFrame:
+    rows = [
+        {"run_id": f"r{r}", "name": name, "attempt": 1, "step": s, "samples": 32 * s, "time": pd.Timestamp(s, unit="s"),
+         "value": 1.0 / (1 + s) + r}
+        for r in range(runs) for name in ("loss", "lr") for s in range(points)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("x", "last"), [("samples", 32 * 49), ("step", 49)])
+def test_curves_of_two_runs(x: str, last: int) -> None:
+    figure = curve_figure(metrics(), "loss", x=x, labels={"r0": "first", "r1": "</b><i>second"})
+    assert [t.name for t in figure.data] == ["first", "&lt;/b&gt;&lt;i&gt;second"]
+    assert figure.data[0].x[-1] == last and figure.data[1].y[0] == 2.0
+    assert figure.data[0].line.color != figure.data[1].line.color
+
+
+def test_smoothing_keeps_the_raw_points_below() -> None:
+    figure = curve_figure(metrics(1), "loss", smoothing=10)
+    raw, smooth = figure.data
+    assert raw.opacity < 1 and list(raw.y) == list(metrics(1).query("name == 'loss'")["value"])
+    assert np.std(np.diff(smooth.y)) < np.std(np.diff(raw.y))
+
+
+def test_learning_rate_is_logarithmic_and_zoom_survives_new_points() -> None:
+    early, late = curve_figure(metrics(1, 10), "lr"), curve_figure(metrics(1, 50), "lr")
+    assert late.layout.yaxis.type == "log"
+    assert early.layout.uirevision == late.layout.uirevision is not None
+
+
+def test_metrics_come_in_reading_order() -> None:
+    assert ordered_metrics(["zeta", "knn", "loss/a", "lr", "loss"]) == ["loss", "loss/a", "lr", "knn", "zeta"]
+
+
+# -- degradation --------------------------------------------------------------------------------------------------
+def compare_rows(groups: dict[str, list[float]], dataset: str = "eurosat", **fixed: Any) -> pd.DataFrame:
+    rows = []
+    for group, values in groups.items():
+        for severity, mean in zip((1.0, 2.0, 4.0, 8.0), values, strict=True):
+            rows.append(
+                {"model": group, "model_title": f"Model {group}", "model_group": group, "dataset": dataset,
+                 "synthetic": False, "task": "classification", "adaptation": "knn", "operator": "bilinear",
+                 "severity": severity, "gsd_m": 10 * severity, "metric": "accuracy", "mean": mean, "std": 0.01,
+                 "ci_low": mean - 0.02, "ci_high": mean + 0.03, "n": 500, "seeds": 3, "seed_kind": "evaluation seeds",
+                 "pack_hash": "h", **fixed}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+ROWS = {"a": [0.9, 0.8, 0.6, 0.3], "b": [0.5, 0.5, 0.5, 0.5]}
+
+
+def test_degradation_curves_with_bands() -> None:
+    figure = degradation_figure(compare_rows(ROWS), model_looks(["a"], ["b"]), chance=0.1)
+    lines = [t for t in figure.data if t.mode == "lines+markers"]
+    bands = [t for t in figure.data if t.fill == "toself"]
+    assert [t.name for t in lines] == ["Model a", "Model b"] and len(bands) == 2
+    assert list(lines[0].x) == [10, 20, 40, 80] and list(lines[0].y) == ROWS["a"]
+    assert figure.layout.xaxis.type == "log" and list(figure.layout.xaxis.ticktext) == ["10 m", "20 m", "40 m", "80 m"]
+    assert max(bands[0].y) == pytest.approx(0.93) and min(bands[0].y) == pytest.approx(0.28)
+    assert figure.layout.shapes[0].y0 == 0.1
+
+
+def test_degradation_with_error_bars_against_factors() -> None:
+    figure = degradation_figure(compare_rows(ROWS), {}, axis="factor", bands=False)
+    assert len(figure.data) == 2 and list(figure.data[0].x) == [1, 2, 4, 8]
+    assert figure.data[0].error_y.array[0] == pytest.approx(0.03)
+    assert figure.data[0].error_y.arrayminus[0] == pytest.approx(0.02)
+
+
+def test_several_packs_are_told_apart_and_synthetic_ones_named() -> None:
+    rows = pd.concat([compare_rows({"a": ROWS["a"]}), compare_rows({"a": ROWS["b"]}, "world", synthetic=True)])
+    lines = [t for t in degradation_figure(rows, model_looks(["a"], [])).data if t.mode == "lines+markers"]
+    assert [t.name for t in lines] == ["Model a · eurosat", "Model a · world (synthetic)"]
+    assert lines[0].line.color == lines[1].line.color and lines[0].line.dash != lines[1].line.dash
+
+
+def test_hostile_titles_are_text_in_charts() -> None:
+    rows = compare_rows({"a": ROWS["a"]}, model_title="<a href='javascript:alert(1)'>x</a>\u202e")
+    figure = degradation_figure(rows, {})
+    assert all("<a" not in (t.name or "") and "<a" not in (t.hovertemplate or "") for t in figure.data)
+
+
+def test_retention_is_relative_to_native_and_drops_curves_without_it() -> None:
+    rows = compare_rows(ROWS)
+    rows = rows[~((rows["model_group"] == "b") & (rows["severity"] == 1))]
+    kept = as_retention(rows)
+    assert set(kept["model_group"]) == {"a"}
+    assert kept.sort_values("severity")["mean"].tolist() == pytest.approx([1, 8 / 9, 6 / 9, 3 / 9])
+    assert kept.sort_values("severity")["ci_high"].iloc[0] == pytest.approx(0.93 / 0.9)
+    assert as_retention(rows.iloc[:0]).empty
+
+
+def test_rows_without_gsd_are_left_out_of_the_metre_axis() -> None:
+    rows = compare_rows(ROWS, gsd_m=float("nan"))
+    assert not degradation_figure(rows, {}, axis="gsd").data
+    assert degradation_figure(rows, {}, axis="factor").data
+
+
+def test_ticks_are_the_measured_ones_while_they_are_few() -> None:
+    assert axis_ticks([30, 60, 30, 120]) == [30, 60, 120]
+    many = axis_ticks(list(np.linspace(10, 320, 40)))
+    assert many[0] <= 10 and many[-1] >= 320 and all(np.log2(t).is_integer() for t in many)
+
+
+def test_table_has_a_column_per_severity_and_the_summary() -> None:
+    rows = compare_rows(ROWS)
+    table = comparison_table(curve_summary(rows), rows)
+    first = table.set_index("model").loc["a"]
+    assert [first[c] for c in ("1×", "2×", "4×", "8×")] == ROWS["a"]
+    assert first["mean"] == pytest.approx(0.65) and first["retention"] == pytest.approx(1 / 3)
+    # Trapezoids of the score over 1/factor, with y(0) = 0.
+    assert first["auc"] == pytest.approx(100 * (0.85 * 0.5 + 0.7 * 0.25 + 0.45 * 0.125 + 0.15 * 0.125))
+    assert first["over"] == "3 evaluation seeds" and len(table) == 2
+
+
+def test_class_counts_per_split() -> None:
+    samples = pd.DataFrame({"split": ["train"] * 3 + ["test"], "label": ["a", "a", "b", "b"], "labels": None})
+    figure = class_counts_figure(samples, ["a", "b", "c"])
+    assert {t.name: list(t.x) for t in figure.data} == {"train": [2, 1, 0], "test": [0, 1, 0]}
+    several = pd.DataFrame({"split": ["train"], "label": [None], "labels": [["a", "c"]]})
+    assert list(class_counts_figure(several, ["a", "b", "c"]).data[0].x) == [1, 0, 1]
+
+
+# -- ladder -------------------------------------------------------------------------------------------------------
+def test_ladder_follows_the_events_of_the_latest_attempt() -> None:
+    old = [{"state": "stopping", "rung": "kill", "time": "t0"}, {"state": "cancelled"}, {"state": "queued"}]
+    assert ladder(old) == []
+    now = [*old, {"state": "running"}, {"state": "stopping", "rung": "request", "time": "t1"}]
+    assert [(r.name, r.reached, r.current) for r in ladder(now)][:2] == [
+        ("request", True, True),
+        ("terminate", False, False),
+    ]
+    later = [*now, {"state": "stopping", "rung": "terminate", "time": "t2"}]
+    assert [r.name for r in ladder(later) if r.current] == ["terminate"] and ladder(later)[0].time == "t1"
+    assert ladder([*later, {"state": "cancelled"}]) == []
+    assert ladder([{"state": "running"}], asked=True)[0].current
+
+
+# -- command lines ------------------------------------------------------------------------------------------------
+def settings_of(words: list[str]) -> list[str]:
+    return [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+
+
+def option(words: list[str], name: str) -> str | None:
+    return words[words.index(name) + 1] if name in words else None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["optim.samples=4096", "flips=none"], ['bands=["B02","B03"]', "image_size=32"], ['splits=["train","val"]']],
+)
+def test_pretrain_command_makes_the_same_spec(settings: list[str]) -> None:
+    spec = pretrain_spec("mae", "my pack", "smoke", settings, seed=3)
+    words = shlex.split(command_line(spec))
+    assert words[:2] == ["rsfm", "pretrain"] and words[-1] == "--queue"
+    again = pretrain_spec(
+        option(words, "--method"), option(words, "--dataset"), option(words, "--preset"), settings_of(words),
+        seed=int(option(words, "--seed")),
+    )  # fmt: skip
+    assert again == spec
+
+
+def test_evaluate_command_makes_the_same_spec() -> None:
+    spec = EvaluateSpec(model="random:vit-nano", dataset="d", factors=[1, 4], eval_seeds=[5], knn_k=7, test_split="val")
+    words = shlex.split(command_line(spec))
+    assert (
+        option(words, "--factors") == "1,4"
+        and option(words, "--seeds") == "5"
+        and option(words, "--adaptation") is None
+    )
+    assert set(settings_of(words)) == {"knn_k=7", "test_split=val"}
+
+
+def test_prepare_command_quotes_for_the_shell() -> None:
+    spec = PrepareSpec(
+        dataset="scene", source="/data/my scene; rm -rf ~.tif", name="mine", tile_size=64, options={"a": 1}
+    )
+    words = shlex.split(command_line(spec))
+    assert words[:4] == ["rsfm", "data", "prepare", "scene"]
+    assert option(words, "--source") == "/data/my scene; rm -rf ~.tif" and option(words, "--tile-size") == "64"
+    assert settings_of(words) == ["a=1"]
+
+
+# -- the form from a spec -----------------------------------------------------------------------------------------
+class Inner(Params):
+    """A group."""
+
+    rate: float = Field(1e-4, gt=0, lt=1, title="Rate")
+    steps: int = Field(3, ge=1, title="Steps")
+
+    @model_validator(mode="after")
+    def _together(self) -> Inner:
+        if self.steps > 5 and self.rate > 0.5:
+            raise ValueError("too fast for so many steps")
+        return self
+
+
+class Outer(Params):
+    kind: Literal["outer"] = "outer"
+    name: str = Field(..., title="Name")
+    mode: Literal["a", "b"] = "b"
+    on: bool = True
+    sizes: list[int] = Field([1, 2])
+    bands: list[str] | None = None
+    limit: int | None = Field(None, ge=1, json_schema_extra={"group": False})
+    inner: Inner = Inner()
+    more: dict[str, Any] = Field({})
+
+
+def test_fields_of_any_model_become_widgets() -> None:
+    views = {v.path[-1]: v for v in field_views(Outer)}
+    assert "kind" not in views, "a constant is not asked for"
+    assert {n: v.kind for n, v in views.items()} == {
+        "name": "text", "mode": "choice", "on": "bool", "sizes": "numbers", "bands": "names", "limit": "int",
+        "inner": "group", "more": "json",
+    }  # fmt: skip
+    assert views["mode"].choices == ("a", "b") and views["bands"].optional and views["limit"].local
+    inner = {v.path[-1]: v for v in field_views(Inner, ("inner",))}
+    assert (inner["rate"].low, inner["rate"].high) == (0, 1) and inner["steps"].path == ("inner", "steps")
+
+
+def test_every_field_of_every_spec_has_a_widget() -> None:
+    for model in (PretrainSpec, EvaluateSpec, PrepareSpec):
+        views = field_views(model)
+        asked = {v.path[0] for v in views}
+        constant = {"kind", "operator"} & set(model.model_fields)  # one possible value: nothing to ask
+        assert asked | constant == set(model.model_fields)
+        assert [v.path[0] for v in views if v.kind == "json"] in ([], ["method_params"], ["options"])
+
+
+def test_errors_name_the_field() -> None:
+    spec, errors = check(Outer, {"name": "x", "sizes": [1, "two"], "inner": {"rate": 2, "steps": 1}})
+    assert spec is None and set(errors) == {("sizes",), ("inner", "rate")}
+    spec, errors = check(Outer, {"name": "x", "inner": {"rate": 0.9, "steps": 9}})
+    assert errors == {("inner",): "too fast for so many steps"}
+    spec, errors = check(Outer, {"name": "x"})
+    assert errors == {} and spec == Outer(name="x")
+
+
+def test_errors_of_a_methods_own_settings_name_the_field() -> None:
+    from rsfm.registry import METHODS
+
+    groups = {"method_params": METHODS["mae"].params}
+    data = pretrain_spec("mae", "p", "smoke").model_dump(mode="json")
+    data["method_params"]["mask_ratio"] = 1.5
+    data["optim"]["samples"] = 1
+    spec, errors = check(PretrainSpec, data, groups)
+    assert spec is None and ("method_params", "mask_ratio") in errors and ("optim",) in errors
+
+
+def test_defaults_and_presets_make_a_valid_start() -> None:
+    from rsfm.registry import METHODS
+
+    for entry in METHODS.values():
+        for preset in entry.presets.values():
+            start = merged({**defaults_of(PretrainSpec), "method_params": defaults_of(entry.params)}, preset.values)
+            assert parse_spec({**start, "kind": "pretrain", "method": entry.name, "dataset": "p"})
+
+
+def test_small_and_large_numbers_keep_their_digits() -> None:
+    assert number_format(1.5e-4) == "%.2e" and number_format(0.05) == "%.6g" and number_format(0) == "%.6g"
