@@ -8,34 +8,47 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
 from rsfm.commands.common import JsonOption, WorkspaceOption, follow
 from rsfm.specs import EvaluateSpec, PrepareSpec, Spec, pretrain_spec
-from rsfm.store.runs import RunFolder, create_run, list_runs
+from rsfm.store.runs import RESUMABLE, RunFolder, create_run, list_runs
 from rsfm.workspace import Workspace
 
 REAL_PACK = "landsat7-sample"
 LABELLED_PACK = "synthetic-landsat7"
+SAMPLES = 50_000
 TAG = "demo"
 
 
-def demo_steps() -> list[tuple[str, Spec]]:
-    """The demo's jobs in order, by name. The evaluated run's id is filled in when it is known (`{mae}`)."""
-    steps: list[tuple[str, Spec]] = [
-        ("real pack", PrepareSpec(dataset=REAL_PACK)),
-        ("labelled pack", PrepareSpec(dataset=LABELLED_PACK, options={"match": REAL_PACK})),
-        ("mae", pretrain_spec("mae", REAL_PACK, "cpu", ["samples=50000"])),
+@dataclass(frozen=True)
+class Step:
+    """One job of the demo. `after` names the steps that it needs; `{mae}` stands for that step's run id."""
+
+    name: str
+    spec: Spec
+    after: tuple[str, ...] = ()
+
+
+def demo_steps() -> list[Step]:
+    """The demo's jobs in the order in which they are queued."""
+    labelled = PrepareSpec(dataset=LABELLED_PACK, options={"match": REAL_PACK})
+    steps = [
+        Step("real pack", PrepareSpec(dataset=REAL_PACK)),
+        Step("labelled pack", labelled, ("real pack",)),
+        Step("mae", pretrain_spec("mae", REAL_PACK, "cpu", [f"samples={SAMPLES}"]), ("real pack",)),
     ]
     for model in ("band-stats", "random:vit-nano", "efficientnet-lite0", "{mae}"):
-        steps.append((f"evaluate {model}", EvaluateSpec(model=model, dataset=LABELLED_PACK)))
+        needs = ("labelled pack", "mae") if model == "{mae}" else ("labelled pack",)
+        steps.append(Step(f"evaluate {model}", EvaluateSpec(model=model, dataset=LABELLED_PACK), needs))
     return steps
 
 
 def queue_demo(workspace: Workspace) -> list[str]:
-    """Queue what the demo still lacks, each job after the one before it; returns the ids of all its runs in order.
+    """Queue what the demo still lacks; returns the ids of all its runs in order.
 
     A second call finds the jobs of the first: finished ones are kept, stopped or failed ones are resumed.
     """
@@ -47,18 +60,19 @@ def queue_demo(workspace: Workspace) -> list[str]:
         tags = run.envelope().get("tags", [])
         if TAG in tags and len(tags) > 1:
             known[tags[1]] = run
-    ids: list[str] = []
-    for name, spec in demo_steps():
-        run = known.get(name)
+    ids: dict[str, str] = {}
+    for step in demo_steps():
+        run = known.get(step.name)
         if run is None:
+            spec = step.spec
             if isinstance(spec, EvaluateSpec) and spec.model == "{mae}":
-                spec = spec.model_copy(update={"model": ids[2]})
-            run = create_run(workspace, spec, after=ids[-1:], tags=[TAG, name])
-        elif run.state() in ("failed", "cancelled", "lost"):
+                spec = spec.model_copy(update={"model": ids["mae"]})
+            run = create_run(workspace, spec, after=[ids[name] for name in step.after], tags=[TAG, step.name])
+        elif run.state() in RESUMABLE:
             client.resume(workspace, run.id)
-        ids.append(run.id)
+        ids[step.name] = run.id
     client.ensure_supervisor(workspace)
-    return ids
+    return list(ids.values())
 
 
 def demo(
@@ -91,6 +105,3 @@ def report(place: Workspace, as_json: bool) -> None:
         compare(dataset=LABELLED_PACK, as_json=True, workspace=place.root)
     else:
         print_comparison(place, LABELLED_PACK)
-
-
-__all__: list[Any] = ["demo", "demo_steps", "queue_demo"]
