@@ -15,6 +15,7 @@ import typer
 
 from rsfm.commands.common import JsonOption, WorkspaceOption, follow
 from rsfm.specs import EvaluateSpec, PrepareSpec, Spec, pretrain_spec
+from rsfm.store.files import read_json
 from rsfm.store.runs import RESUMABLE, RunFolder, create_run, list_runs
 from rsfm.workspace import Workspace
 
@@ -57,7 +58,7 @@ def queue_demo(workspace: Workspace) -> list[str]:
     workspace.runs.mkdir(parents=True, exist_ok=True)
     known: dict[str, RunFolder] = {}
     for run in list_runs(workspace):
-        tags = run.envelope().get("tags", [])
+        tags = (read_json(run.path / "spec.json") or {}).get("tags", [])
         if TAG in tags and len(tags) > 1:
             known[tags[1]] = run
     ids: dict[str, str] = {}
@@ -88,7 +89,7 @@ def demo(
         from app.server import serve
 
         print(f"{len(ids)} demo jobs run in the background; follow them in the dashboard.", file=sys.stderr)
-        serve(place, port=port, path="/degradation?dataset=" + LABELLED_PACK)
+        serve(place, port=port)
         return
     started = time.monotonic()
     for number, run_id in enumerate(ids, 1):
