@@ -207,13 +207,14 @@ class _Steps:
 
     def __init__(self, spec: EvaluateSpec, what: Plan, context: JobContext) -> None:
         self.context = context
-        self.done = 0
+        self.done, self.phase = 0, ""
         heads = len(spec.adaptations) * len(spec.eval_seeds)
         self.total = len(what.train_labels) + len(spec.factors) * len(what.test_labels) + heads * self.HEAD_IMAGES
 
     def images(self, count: int, phase: str) -> None:
         self.done += count
-        self.context.progress(self.done, self.total, unit="images", phase=phase)
+        self.context.progress(self.done, self.total, unit="images", phase=phase, force=phase != self.phase)
+        self.phase = phase
         self.context.check_stop()
 
     def finish(self) -> None:

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 from rsfm.bands import Band
+from rsfm.degrade import OPERATORS
 from rsfm.errors import RsfmError
 from rsfm.evaluation.evaluate import dry_run, run_job
-from rsfm.models.baselines import BandStatistics
+from rsfm.evaluation.features import PackImages
+from rsfm.models.baselines import BandStatistics, resolve
 from rsfm.models.export import FeatureModel
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
@@ -103,7 +105,6 @@ def test_fine_texture_does_not(workspace: Workspace, monkeypatch: pytest.MonkeyP
     make_pack(workspace, "texture", texture_task)
     from rsfm.evaluation import evaluate as module
 
-    resolve = module.resolve
     monkeypatch.setattr(module, "resolve", lambda *a: OrientedEnergy(resolve(*a)))
     scores, _ = evaluate(workspace, "band-stats", "texture")
     for _, curve in scores.groupby("adaptation"):
@@ -291,6 +292,11 @@ def test_values_that_are_not_finite_count_as_the_mean(workspace: Workspace) -> N
         workspace, "holes", {"train": images, "val": images[:20]}, [Band("VV", None, 10, "db")],
         labels={"train": labels, "val": labels[:20]},
     )  # fmt: skip
+    pack = Pack.named(workspace, "holes")
+    model = resolve(EvaluateSpec(model="band-stats", dataset="holes"), pack, workspace)
+    values = PackImages(pack, model, OPERATORS["bilinear"]).read("train", 0, 40, 8)
+    filled = np.where(np.isnan(images), np.float32(np.nanmean(images)), images)
+    assert np.allclose(values, OPERATORS["bilinear"](filled, 8), atol=1e-3)
     scores, _ = evaluate(workspace, "band-stats", "holes", knn_k=5)
     assert (scores["split"] == "val").all()
     assert (scores["value"] == 1.0).all()

@@ -155,6 +155,15 @@ def test_paired_bootstrap_sees_a_small_difference_on_hard_samples() -> None:
     assert stats.bootstrap_ci(a)[0] < stats.bootstrap_ci(b)[1]
 
 
+def test_paired_bootstrap_p_value_is_two_sided() -> None:
+    """A mean two standard errors from zero: 0.0455 by the normal distribution."""
+    difference = np.random.default_rng(0).normal(size=1000)
+    difference = (difference - difference.mean()) / difference.std() + 2 / math.sqrt(1000)
+    for sign in (1, -1):
+        result = stats.paired_bootstrap(sign * difference, np.zeros(1000), draws=20_000)
+        assert result.p_value == pytest.approx(0.0455, abs=0.008)
+
+
 def test_paired_bootstrap_of_a_model_with_itself() -> None:
     a = np.random.default_rng(0).random(50) < 0.5
     result = stats.paired_bootstrap(a, a)
