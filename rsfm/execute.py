@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     # Before anything imports numpy or torch: the slot's share of the cores, no more.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(args.threads)
+    # Threads that wait sleep instead of spinning: when anything else wants a core (the dashboard does), spinning
+    # threads wait for each other's turn on the processor, and a training on two cores gets many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from rsfm.errors import RsfmError
     from rsfm.registry import JOB_TARGETS, load

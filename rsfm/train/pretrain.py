@@ -27,7 +27,15 @@ from rsfm.train.checkpoints import Checkpoints
 from rsfm.train.module import PretrainModule
 from rsfm.train.monitors import Monitors
 from rsfm.train.recorder import Recorder
-from rsfm.train.setup import Setup, encoder_title, lightning_precision, require_disk, resolve_device, set_up
+from rsfm.train.setup import (
+    Setup,
+    encoder_title,
+    keep_freed_memory,
+    lightning_precision,
+    require_disk,
+    resolve_device,
+    set_up,
+)
 from rsfm.workspace import Workspace
 
 
@@ -40,6 +48,8 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
     """
     device = resolve_device(spec, context.device)
     torch.set_num_threads(spec.runtime.threads or context.threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     setup = set_up(spec, context.workspace)
     require_disk(spec, setup.method, context.workspace)
     layer, source = next(iter(setup.sources.items()))

@@ -12,6 +12,7 @@ import time
 from collections import namedtuple
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def register(monkeypatch, method: type[MAE]) -> None:
 class RecordingMAE(MAE):
     """Remembers which patches each pass could see."""
 
-    seen: list[list[int]] = []
+    seen: ClassVar[list[list[int]]] = []
 
     def loss(self, views):
         self.seen.append(views["keep"].flatten().tolist())
