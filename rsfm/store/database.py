@@ -8,7 +8,6 @@ out every other process, so it is attached for the length of one query or one re
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +17,14 @@ import duckdb
 
 from rsfm.store.lock import Held, understand
 
-#: No extension is ever fetched: everything that is needed is built in, and the machine may have no network.
 _CONFIG = {
-    "threads": min(4, os.cpu_count() or 1),
+    # Questions and refreshes are small: more threads only wait for each other, and take the cores from training.
+    "threads": 1,
+    # No extension is ever fetched: everything that is needed is built in, and the machine may have no network.
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    # A missing table must be an error, not a Python variable that happens to have its name.
+    "python_enable_replacements": False,
 }
 _NAME = "lab"  # the catalog's name; not "index", which is a word of SQL
 

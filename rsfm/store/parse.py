@@ -15,6 +15,7 @@ import numpy as np
 from rsfm.store.schema import SCORE_KEY, TABLES
 
 _EPOCH = datetime(1970, 1, 1)
+_decode = json.JSONDecoder().raw_decode
 _LIMIT = 2**53  # a step beyond it is no step
 
 
@@ -27,7 +28,9 @@ def text(value: Any) -> str | None:
 
 
 def integer(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LIMIT < value < _LIMIT:
+    if type(value) is int:  # nearly always
+        return value if -_LIMIT < value < _LIMIT else None
+    if type(value) is not float or not -_LIMIT < value < _LIMIT:
         return None
     return int(value) if value == int(value) else None
 
@@ -47,6 +50,9 @@ def moment(value: Any) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
+        if value.endswith("+00:00"):  # what we write ourselves
+            time = datetime.fromisoformat(value[:-6])
+            return time if time.tzinfo is None else None
         time = datetime.fromisoformat(value)
         return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
     except (ValueError, OverflowError):
@@ -63,14 +69,15 @@ def json_lines(data: bytes, offset: int = 0) -> Iterator[tuple[int, dict[str, An
     for line in data.split(b"\n"):
         start = offset
         offset += len(line) + 1
-        if not line or line.isspace():
-            continue
         try:
-            row = json.loads(line.decode())
+            words = line.decode().strip()
+            if not words:
+                continue
+            row, end = _decode(words)
         except (ValueError, RecursionError):
             yield start, None
             continue
-        yield start, row if isinstance(row, dict) else None
+        yield start, row if isinstance(row, dict) and end == len(words) else None
 
 
 @dataclass
@@ -101,7 +108,7 @@ class Metrics:
 def metrics(data: bytes) -> Metrics:
     """Lines {"attempt", "step", "samples", "time", "values": {name: number}}. null stands for not-a-number."""
     out = Metrics()
-    names: dict[str, str] = {}
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     previous = (0, -_LIMIT)
     for _, row in json_lines(data):
         values = row.get("values") if row else None
@@ -109,25 +116,25 @@ def metrics(data: bytes) -> Metrics:
         if not isinstance(values, dict) or step is None or attempt is None or not 0 <= attempt < 2**31:
             out.bad += 1
             continue
-        kept = 0
-        for name, value in values.items():
-            if type(value) is not float:
-                value = math.nan if value is None else number(value)
-                if value is None:
-                    continue
-            out.name.append(names.get(name) or names.setdefault(name, text(name) or ""))
-            out.value.append(value)
-            kept += 1
-        out.bad += kept < len(values)
-        if not kept:
-            continue
-        out.attempt.extend((attempt,) * kept)
-        out.step.extend((step,) * kept)
-        out.samples.extend((integer(row.get("samples")),) * kept)
+        if set(map(type, values.values())) != _FLOATS:
+            numbers = {name: math.nan if v is None else number(v) for name, v in values.items()}
+            out.bad += None in numbers.values()
+            values = {name: v for name, v in numbers.items() if v is not None}
+            if not values:
+                continue
+        names = tuple(values)
+        n = len(names)
+        if names not in known:
+            known[names] = tuple(text(name) or "" for name in names)
+            out.repeats |= len(set(known[names])) < n  # names that no text can hold may become one
+        out.name.extend(known[names])
+        out.value.extend(values.values())
+        out.attempt.extend((attempt,) * n)
+        out.step.extend((step,) * n)
+        out.samples.extend((integer(row.get("samples")),) * n)
         time = moment(row.get("time"))
         # Exact to the microsecond: a float of seconds would round.
-        micros = None if time is None else (time - _EPOCH) // _MICROSECOND
-        out.time.extend((micros,) * kept)
+        out.time.extend((None if time is None else (time - _EPOCH) // _MICROSECOND,) * n)
         first, last = out.span.get(attempt, (step, step))
         out.span[attempt] = (min(first, step), max(last, step))
         out.repeats |= (attempt, step) <= previous
@@ -135,6 +142,7 @@ def metrics(data: bytes) -> Metrics:
     return out
 
 
+_FLOATS = {float}
 _MICROSECOND = datetime(1970, 1, 1, 0, 0, 0, 1) - _EPOCH
 
 

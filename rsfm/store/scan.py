@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -63,11 +64,8 @@ def _stat(found: os.stat_result) -> Signature:
 @dataclass(slots=True)
 class _Seen:
     files: dict[str, Signature]
-    finished: bool
-
-    def settled(self, now_ns: int) -> bool:
-        newest = max((s[2] for s in self.files.values()), default=now_ns)
-        return self.finished and newest < now_ns - SETTLED_S * 1e9
+    #: Newest time stamp of a finished run's files; infinite for others.
+    newest_ns: float
 
 
 class Watch:
@@ -83,14 +81,16 @@ class Watch:
 
     def note(self, owner: str, files: dict[str, Known], *, finished: bool) -> None:
         """The owner was read up to here."""
-        self._seen[owner] = _Seen({name: known.signature for name, known in files.items()}, finished)
+        signatures = {name: known.signature for name, known in files.items()}
+        newest = max((s[2] for s in signatures.values()), default=math.inf) if finished else math.inf
+        self._seen[owner] = _Seen(signatures, newest)
 
     def forget(self, owner: str) -> None:
         self._seen.pop(owner, None)
 
     def changed(self) -> list[str]:
         """Owners whose files differ from what was noted, the vanished included; runs by age, oldest first."""
-        now_ns = time.time_ns()
+        settled_ns = time.time_ns() - SETTLED_S * 1e9
         turn = next(self._turn)
         present: set[str] = set()
         changed: list[str] = []
@@ -102,7 +102,7 @@ class Watch:
                 if seen is None:
                     changed.append(owner)
                     continue
-                quiet = room == "runs" and (position + turn) % SWEEP and seen.settled(now_ns)
+                quiet = seen.newest_ns < settled_ns and (position + turn) % SWEEP
                 for name in names[:1] if quiet else names:
                     if signature(f"{self._root}/{owner}/{name}") != seen.files.get(name):
                         changed.append(owner)

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from rsfm.errors import RsfmError
@@ -388,9 +389,9 @@ class _MemoryIndex:
 
 def _as_of_now(found: pd.DataFrame) -> pd.DataFrame:
     """Fill in what the clock decides: how long a run has been going, and whether its runner is overdue."""
-    now = pd.Timestamp.now("UTC")
-    going = (now - found["active_since"]).dt.total_seconds().clip(lower=0)
-    found["duration_s"] = found["active_s"] + going.fillna(0)
-    found.loc[found["started"].isna(), "duration_s"] = float("nan")
-    found["stalled"] = (found["heartbeat_due"] < now).astype(bool)
-    return found.drop(columns=["active_s", "active_since", "heartbeat_due"])
+    now = time.time()
+    spent, since, due = (found.pop(name).to_numpy() for name in ("active_s", "active_since", "heartbeat_due"))
+    going = np.maximum(0.0, np.nan_to_num(now - since))
+    found["duration_s"] = np.where(found["started"].isna(), np.nan, spent + going)
+    found["stalled"] = due < now
+    return found
