@@ -48,9 +48,10 @@ METHODS: dict[str, MethodEntry] = {
             target="rsfm.methods.mae:MAE",
             params=MAEParams,
             healthy=(
-                "The loss starts near 1.8 and falls below 1 (predicting zero gives almost exactly 1 with normalised "
-                "patches), then flattens slowly. kNN accuracy and RankMe rise with it. A loss that stays at 1 has "
-                "learned only the patch mean."
+                "The loss starts between 1 and 2 (near 1.8 at the paper's decoder size) and falls below 1, which is "
+                "what predicting zero gives with normalised patches; then it flattens slowly. kNN accuracy, where "
+                "there are labels, is the sign of progress. RankMe drops from its value at random initialisation and "
+                "then holds; a steady fall is an alarm."
             ),
             presets={
                 "smoke": Preset(
