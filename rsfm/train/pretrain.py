@@ -140,7 +140,7 @@ def dry_run(spec: PretrainSpec, workspace: Workspace) -> list[str]:
     device = resolve_device(spec, "cuda" if wants_gpu else "cpu")
     if spec.runtime.threads:
         torch.set_num_threads(spec.runtime.threads)
-    setup = set_up(spec, workspace)
+    setup = set_up(spec, workspace, in_memory=False)
     source = next(iter(setup.sources.values()))
     bands = source.input.bands
     remarks = [

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 
 from rsfm.data.source import Batch
@@ -110,7 +111,8 @@ class Recorder(pl.Callback):
     @torch.no_grad()
     def _fixed_views(self, module: PretrainModule) -> tuple[Batch, Views]:
         """A few images and their views: the same images, crops and masks at every call."""
-        index = self.monitors.memory.index[:_PREVIEW_IMAGES]
+        subset = self.monitors.memory.index
+        index = subset[np.linspace(0, len(subset) - 1, min(_PREVIEW_IMAGES, len(subset))).astype(np.int64)]
         stored = {name: source[index].to(module.device) for name, source in module.sources.items()}
         stored["index"] = torch.from_numpy(index).to(module.device)
         generator = torch.Generator(module.device)

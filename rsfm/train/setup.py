@@ -28,15 +28,21 @@ class Setup:
     method: Method
 
 
-def set_up(spec: PretrainSpec, workspace: Workspace) -> Setup:
+def set_up(spec: PretrainSpec, workspace: Workspace, *, in_memory: bool | None = None) -> Setup:
     """Open the pack, choose the bands, build the method.
+
+    Args:
+        in_memory: as in `PackSource`.
 
     Raises:
         RsfmError: no such pack, split or band; statistics missing; sizes that do not go together.
     """
     method_class: type[Method] = load(method_entry(spec.method).target)  # type: ignore[assignment]
     pack = Pack.named(workspace, spec.dataset)
-    sources = {layer: PackSource(pack, spec.splits, layer, spec.bands) for layer in method_class.layers(pack)}
+    sources = {
+        layer: PackSource(pack, spec.splits, layer, spec.bands, in_memory=in_memory)
+        for layer in method_class.layers(pack)
+    }
     method = method_class.build(spec, {name: source.input for name, source in sources.items()})
     return Setup(pack, sources, method)
 

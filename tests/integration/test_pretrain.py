@@ -217,6 +217,16 @@ def test_every_pass_has_views_of_its_own(world, monkeypatch):
     assert streams[0] == streams[1]
 
 
+def test_bf16_stays_near_fp32(world):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        run = start(world, make_spec(runtime={"precision": precision}))
+        attempt(world, run)
+        losses.append([r["loss"] for r in current_rows(run).values() if "loss" in r])
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[0], losses[1], atol=0.02)
+
+
 # -- stopping and resuming -------------------------------------------------------------------------------------------
 
 
