@@ -16,6 +16,7 @@ from rsfm.store.index import fill
 from rsfm.store.ingest import Ingest
 from rsfm.store.job import JobContext
 from rsfm.store.runs import RunFolder, create_run
+from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 
@@ -62,6 +63,14 @@ def score(**changes: Any) -> dict[str, Any]:
         "operator_hash": "o",
     }  # fmt: skip
     return row | changes
+
+
+def indexed(workspace: Workspace) -> Store:
+    """A store whose index holds all that is in the folders now."""
+    Store(workspace).rebuild()
+    store = Store(workspace)
+    store.refresh_if_stale(0)
+    return store
 
 
 def small_lab(workspace: Workspace) -> list[RunFolder]:

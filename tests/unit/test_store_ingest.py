@@ -19,6 +19,7 @@ from store_world import (
     finish,
     folder_content,
     index_content,
+    indexed,
     log,
     pretrain,
     score,
@@ -30,7 +31,6 @@ from rsfm.store.files import append_jsonl, write_json
 from rsfm.store.index import fill
 from rsfm.store.ingest import Ingest
 from rsfm.store.runs import RunFolder
-from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 NAMES = st.sampled_from(["loss", "knn", "lr", "ä"])
@@ -153,8 +153,7 @@ def test_small_steps_lead_to_what_one_reading_of_the_folders_gives(
 def test_a_new_attempt_supersedes_what_it_does_again(workspace: Workspace) -> None:
     run = pretrain(workspace)
     log(begin(run), range(0, 70, 5))
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.metrics(run.id, ["loss"])["step"].tolist() == list(range(0, 70, 5))
     finish(run, "lost")
     log(begin(run, 2), range(50, 90, 5))
@@ -172,12 +171,24 @@ def test_a_new_attempt_supersedes_what_it_does_again(workspace: Workspace) -> No
     assert 9.0 not in store.metrics(run.id)["value"].tolist()
 
 
+def test_a_step_that_is_written_again_counts_as_written_last(workspace: Workspace) -> None:
+    run = pretrain(workspace)
+    log(begin(run), range(5))
+    store = indexed(workspace)
+    append_raw(run.path / "metrics.jsonl", {"attempt": 1, "step": 3, "samples": 1, "values": {"loss": 7.0, "new": 1.0}})
+    append_raw(run.path / "metrics.jsonl", {"attempt": 1, "step": 3, "samples": 1, "values": {"loss": 8.0}})
+    store.refresh_if_stale(0)
+    points = store.metrics(run.id).set_index(["name", "step"])["value"]
+    assert points["loss"].tolist() == pytest.approx([1.0, 1.001, 1.002, 8.0, 1.004])
+    assert points["new"].to_dict() == {3: 1.0} and len(points["lr"]) == 5
+    assert index_content(workspace) == folder_content(workspace)
+
+
 def test_a_half_line_waits_for_its_end(workspace: Workspace) -> None:
     run = pretrain(workspace)
     row = json.dumps({"attempt": 1, "step": 1, "samples": 1, "time": None, "values": {"loss": 0.5}}).encode()
     append_raw(run.path / "metrics.jsonl", row[:20])
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.metrics(run.id).empty
     append_raw(run.path / "metrics.jsonl", row[20:] + b"\n")
     store.refresh_if_stale(0)
@@ -191,8 +202,7 @@ def test_lines_that_are_no_rows_are_counted_and_cost_nothing_else(workspace: Wor
         append_raw(run.path / "metrics.jsonl", junk)
     append_raw(run.path / "metrics.jsonl", {"attempt": 1, "step": 3, "samples": None, "values": {"loss": 1, "x": "y"}})
     append_raw(run.path / "scores.jsonl", score(value=None))
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.metrics(run.id)[["step", "name", "value"]].values.tolist() == [[3, "loss", 1.0]]
     assert store.lint()["message"].str.split(" could").str[0].tolist() == [
         "metrics.jsonl: 6 lines",
@@ -206,32 +216,34 @@ def test_a_loss_that_is_no_number_any_more_shows_as_such(workspace: Workspace) -
     for step, loss in enumerate([2.0, 1.0, math.nan, math.inf]):
         job.metrics(step=step, samples=step, values={"loss": loss})
     job.metrics(step=9, samples=9, values={"loss": math.nan})
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert math.isnan(store.runs().loc[0, "loss"])
     names = store.metric_names(run.id)
     assert names[["n", "best_min", "best_max"]].values.tolist() == [[5, 1.0, 2.0]]
 
 
-@pytest.mark.parametrize("how", ["shorter", "another beginning", "gone"])
+@pytest.mark.parametrize("how", ["shorter", "another beginning", "gone", "other events"])
 def test_a_file_that_did_not_only_grow_is_read_from_scratch(workspace: Workspace, how: str) -> None:
     run = pretrain(workspace)
     job = begin(run)
     log(job, range(50))
     job.scores([score()])
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     path = run.path / "metrics.jsonl"
     data = path.read_bytes()
     if how == "shorter":
         path.write_bytes(b"".join(data.splitlines(keepends=True)[:10]))
     elif how == "another beginning":
         path.write_bytes(data.replace(b'"attempt":1,"step":0,', b'"attempt":1,"step":7,', 1))
-    else:
+    elif how == "gone":
         path.unlink()
+    else:
+        events = run.path / "events.jsonl"
+        events.write_bytes(events.read_bytes().replace(b"starting", b"stopping"))
     store.refresh_if_stale(0)
     steps = store.metrics(run.id, ["loss"])["step"].tolist()
-    assert steps == {"shorter": list(range(10)), "another beginning": list(range(1, 50)), "gone": []}[how]
+    expected = {"shorter": range(10), "another beginning": range(1, 50), "gone": range(0), "other events": range(50)}
+    assert steps == list(expected[how])
     assert index_content(workspace) == folder_content(workspace)
 
 
@@ -241,8 +253,7 @@ def test_a_broken_run_is_left_out_shown_and_comes_back(workspace: Workspace) -> 
     log(begin(bad), range(5))
     (bad.path / "spec.json").write_bytes(b'{"kind": ')
     (workspace.runs / "2026-not-a-run").mkdir()
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.runs()["run_id"].tolist() == [good.id]
     problems = store.problems()
     assert problems["path"].tolist() == ["runs/2026-not-a-run", f"runs/{bad.id}"]
@@ -259,8 +270,7 @@ def test_one_unreadable_file_costs_only_itself(workspace: Workspace) -> None:
     run = pretrain(workspace)
     (run.path / "metrics.jsonl").mkdir()
     begin(run)
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.runs()["state"].tolist() == ["running"]
     assert store.problems()["path"].tolist() == [f"runs/{run.id}/metrics.jsonl"]
     assert "directory" in store.problems().loc[0, "problem"].lower()
@@ -272,8 +282,7 @@ def test_a_deleted_run_leaves_the_index(workspace: Workspace) -> None:
     kept, gone = evaluate(workspace), evaluate(workspace)
     begin(kept).scores([score(value=0.2, time="2026-01-01T00:00:00+00:00")])
     begin(gone).scores([score(value=0.9, time="2026-01-02T00:00:00+00:00")])
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.scores()["value"].tolist() == [0.9]
     shutil.rmtree(gone.path)
     store.refresh_if_stale(0)
@@ -287,8 +296,7 @@ def test_equal_keys_are_kept_the_newest_counts_and_the_lint_says_so(workspace: W
     day = "2026-01-0{}T00:00:00+00:00".format
     begin(first).scores([score(value=0.5, time=day(1)), score(severity=2, value=0.4, time=day(1))])
     begin(second).scores([score(value=0.6, time=day(2)), score(severity=2, value=0.4, time=day(2))])
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     scores = store.scores()
     assert scores[["severity", "value", "run_id"]].values.tolist() == [[1, 0.6, second.id], [2, 0.4, second.id]]
     assert store.scores(run_id=first.id)["value"].tolist() == [0.5, 0.4]
@@ -313,8 +321,7 @@ def test_artifacts_are_checked_when_they_are_registered(workspace: Workspace) ->
     for name in ("predictions.parquet", "broken.parquet", "empty.json", "no.png", "absent.json"):
         job.artifact(folder / name, kind="predictions", step=4)
     append_raw(run.path / "artifacts.jsonl", {"path": "../../index.duckdb", "kind": "figure"})
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     found = store.artifacts(run.id).set_index("path")
     assert found["ok"].sum() == 1 and found.loc["artifacts/predictions.parquet", "ok"]
     assert found.loc["artifacts/predictions.parquet", "step"] == 4
@@ -341,8 +348,7 @@ def test_a_finished_run_that_is_resumed_is_seen(workspace: Workspace) -> None:
     finish(run, "failed")
     for file in run.path.iterdir():
         os.utime(file, (1, 1))  # long ago: only its events are watched
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     log(begin(run, 2), range(5, 9))
     store.refresh_if_stale(0)
     assert store.runs().loc[0, ["state", "attempt"]].tolist() == ["running", 2]
@@ -373,6 +379,5 @@ def test_a_long_file_comes_in_parts(workspace: Workspace, monkeypatch: pytest.Mo
     log(begin(run), range(200))
     append_jsonl(run.path / "metrics.jsonl", {"attempt": 1, "step": 200, "values": {"n" * 2000: 1.0}})
     log(begin(run, 2), range(150, 160))
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.metrics(run.id, ["loss"])["step"].tolist() == list(range(160))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from store_world import begin, evaluate, finish, log, pretrain, score, small_lab
+from store_world import begin, evaluate, finish, indexed, log, pretrain, score, small_lab
 
 from rsfm.errors import RsfmError
 from rsfm.store.files import write_json
@@ -25,8 +25,7 @@ COMPARE = [
 
 def scored(workspace: Workspace, *rows: dict) -> Store:
     begin(evaluate(workspace)).scores(list(rows))
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     return store
 
 
@@ -115,8 +114,7 @@ def test_thinning_is_even_and_keeps_both_ends(workspace: Workspace) -> None:
     counts = (1, 2, 3, 7, 40, 41, 300)
     for count in counts:
         log(job, range(0, count * 3, 3), f"of {count}")
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     for points in (2, 3, 7, 40, 299, 1000):
         frame = store.metrics([run.id], max_points=points)
         for count in counts:
@@ -131,8 +129,7 @@ def test_metrics_of_many_runs_names_and_none(workspace: Workspace) -> None:
     runs = [pretrain(workspace, seed=i) for i in range(3)]
     for run in runs:
         log(begin(run), range(10))
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     two = store.metrics([runs[0].id, runs[2].id, "20260101-000000-no-0000"], ["loss"])
     assert two.groupby("run_id").size().to_dict() == {runs[0].id: 10, runs[2].id: 10}
     columns = ["run_id", "name", "attempt", "step", "samples", "time", "value"]
@@ -144,8 +141,7 @@ def test_metrics_of_many_runs_names_and_none(workspace: Workspace) -> None:
 
 def test_runs_are_filtered_searched_and_paged(workspace: Workspace) -> None:
     runs = small_lab(workspace)
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     assert store.runs()["run_id"].tolist() == [r.id for r in reversed(runs)]
     assert set(store.runs(kind="evaluate")["run_id"]) == {runs[3].id}
     assert len(store.runs(states=["succeeded"])) == 4 and store.runs(states=[]).empty
@@ -168,8 +164,7 @@ def test_the_clock_decides_duration_and_stall(workspace: Workspace) -> None:
     for state, attempt, seconds in events:
         run.add_event(state=state, attempt=attempt, time=at(seconds))
     write_json(run.path / "heartbeat.json", {"attempt": 2, "next": at(-1)})
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     frame = store.runs().set_index("run_id")
     assert 40 <= frame.loc[run.id, "duration_s"] < 60
     assert frame.loc[run.id, "stalled"]
@@ -185,8 +180,7 @@ def test_the_clock_decides_duration_and_stall(workspace: Workspace) -> None:
 
 def test_a_frame_is_the_callers_own(workspace: Workspace) -> None:
     pretrain(workspace)
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     first = store.runs()
     first["kind"] = "spoiled"
     del first["state"]
@@ -218,8 +212,7 @@ def test_packs_and_models_are_listed_with_what_is_wrong_with_them(workspace: Wor
     (good / "model.json").write_text(info.model_dump_json())
     (good / "model.safetensors").write_bytes(b"x")
     (bad / "model.json").write_text("{}")
-    store = Store(workspace)
-    store.refresh_if_stale(0)
+    store = indexed(workspace)
     models = store.models().set_index("name")
     assert models.loc["good", ["group_id", "problem"]].tolist() == ["g", None]
     assert "not a readable model" in models.loc["bad", "problem"]
