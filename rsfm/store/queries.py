@@ -46,8 +46,10 @@ SELECT s.name, s.n, s.last, s.best_min, s.best_max, s.last_step FROM series s JO
 WHERE r.run_id = $run_id ORDER BY s.name
 """
 _RUN_NUMBERS = "SELECT run, run_id FROM runs WHERE list_contains($1::VARCHAR[], run_id)"
-# One branch per run: a plain `run = ?` skips all row groups of other runs, a list of runs does not.
-_METRIC_BRANCH = "SELECT * FROM metrics WHERE run = ? {names}"
+# One branch per run: a plain `run = ?` skips all row groups of other runs, a list of runs does not. Only where there
+# are so many that most row groups are read anyway, planning the branches would cost more.
+_METRIC_BRANCH = "SELECT * FROM metrics WHERE run IN ({runs}) {names}"
+_MOST_BRANCHES = 32
 # Of n points the first, the last, and those where the evenly spaced position moves on: at most `points` of them.
 _METRICS = """
 WITH picked AS ({branches}),
@@ -160,8 +162,10 @@ def metrics(cursor: Cursor, run_ids: Sequence[str], names: Sequence[str] | None,
     picked = f"AND name IN ({', '.join('?' * len(names))})" if names else "" if names is None else "AND false"
     # No run: the same columns, no rows.
     runs = [run for run, _ in numbers] or [-1]
-    sql = _METRICS.format(branches=" UNION ALL ".join([_METRIC_BRANCH.format(names=picked)] * len(runs)))
-    values = [value for run in runs for value in (run, *(names or ()))]
+    parts = [[run] for run in runs] if len(runs) <= _MOST_BRANCHES else [runs]
+    branches = [_METRIC_BRANCH.format(runs=", ".join("?" * len(part)), names=picked) for part in parts]
+    sql = _METRICS.format(branches=" UNION ALL ".join(branches))
+    values = [value for part in parts for value in (*part, *(names or ()))]
     points = max(2, max_points)
     cursor.execute(sql, [*values, points, points, points])
     return plain(cursor)

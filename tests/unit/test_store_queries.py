@@ -12,6 +12,7 @@ import pytest
 from store_world import begin, evaluate, finish, indexed, log, pretrain, score, small_lab
 
 from rsfm.errors import RsfmError
+from rsfm.store import queries
 from rsfm.store.files import write_json
 from rsfm.store.live import live
 from rsfm.store.view import Store
@@ -125,7 +126,7 @@ def test_thinning_is_even_and_keeps_both_ends(workspace: Workspace) -> None:
             assert not len(gaps) or gaps.max() - gaps.min() <= 3, "no gap is more than one point wider than another"
 
 
-def test_metrics_of_many_runs_names_and_none(workspace: Workspace) -> None:
+def test_metrics_of_many_runs_names_and_none(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [pretrain(workspace, seed=i) for i in range(3)]
     for run in runs:
         log(begin(run), range(10))
@@ -135,6 +136,9 @@ def test_metrics_of_many_runs_names_and_none(workspace: Workspace) -> None:
     columns = ["run_id", "name", "attempt", "step", "samples", "time", "value"]
     for empty in (store.metrics([]), store.metrics(runs[0].id, []), store.metrics(runs[0].id, ["'; --"])):
         assert empty.empty and list(empty.columns) == columns
+    monkeypatch.setattr(queries, "_MOST_BRANCHES", 1)
+    store._frames.clear()
+    assert store.metrics([runs[0].id, runs[2].id], ["loss"]).equals(two)
     assert str(two["time"].dtype) == "datetime64[us, UTC]"
     assert store.metric_names(runs[0].id)["name"].tolist() == ["loss", "lr"]
 
