@@ -32,9 +32,13 @@ def put(name: str, value: Any) -> None:
         st.query_params[name] = _texts(value)
 
 
-def _changed(name: str, left_out: Any) -> None:
+def _changed(name: str, read: Callable[[list[str]], Any], left_out: Any) -> None:
     value = st.session_state[_key(name)]
-    put(name, None if value == left_out else value)
+    if value in (None, "", []) or value == left_out:
+        put(name, None)
+    elif read(_texts(value)) is not None:
+        # A widget whose labels have just changed may hand back a label instead of a value: that is not a choice.
+        put(name, value)
 
 
 def _linked(name: str, read: Callable[[list[str]], Any], default: Any, *, explicit: bool) -> dict[str, Any]:
@@ -52,7 +56,7 @@ def _linked(name: str, read: Callable[[list[str]], Any], default: Any, *, explic
             put(name, default)
     if st.session_state.get(_key(name), _ABSENT) != value:
         st.session_state[_key(name)] = value
-    return {"key": _key(name), "on_change": _changed, "args": (name, _ABSENT if explicit else default)}
+    return {"key": _key(name), "on_change": _changed, "args": (name, read, _ABSENT if explicit else default)}
 
 
 def choose(label: str, options: Sequence[str], name: str, default: str | None = None, **widget: Any) -> str | None:

@@ -95,6 +95,7 @@ def queue(specs: Sequence[Spec], labels: Sequence[str]) -> None:
     for spec, label in zip(specs, labels, strict=True):
         made.append({"run_id": submit(workspace(), spec), "label": label, "kind": spec.kind})
     st.session_state["launch.queued"] = made
+    st.toast("Queued." if len(made) == 1 else f"Queued {len(made)} runs.", icon=":material/playlist_add_check:")
 
 
 def show_queued() -> None:
@@ -237,10 +238,13 @@ def known_models() -> dict[str, str]:
 
 
 def model_choice(labels: dict[str, str]) -> list[str]:
-    """Several models at once; at first the newest one."""
+    """Several models at once; at first those that the address names, else the newest one."""
     key = "launch.evaluate.models"
     plain_baselines = [m for m in labels if m in BASELINES] + [f"random:{next(iter(ENCODERS))}"]
-    if key not in st.session_state:
+    asked = [m for m in st.query_params.get_all("model") if m in labels]
+    if asked and st.session_state.get(f"{key}.asked") != asked:
+        st.session_state[key] = st.session_state[f"{key}.asked"] = asked
+    elif key not in st.session_state:
         st.session_state[key] = [m for m in labels if is_run_id(m)][:1]
     chosen = st.multiselect(
         "Models", list(labels), format_func=lambda m: labels.get(m, m), accept_new_options=True, key=key,

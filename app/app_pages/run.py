@@ -29,12 +29,14 @@ from app.view_state import choose_one_of, put
 from jobs.client import resume, stop
 from rsfm.errors import RsfmError
 from rsfm.store.live import live
-from rsfm.store.runs import FINISHED, RESUMABLE, RunFolder, open_run
+from rsfm.store.runs import FINISHED, RESUMABLE, RunFolder, is_run_id, open_run
 
 
 # -- which run ----------------------------------------------------------------------------------------------------
 def switch(key: str) -> None:
-    put("run", st.session_state.get(key))
+    chosen = str(st.session_state.get(key))
+    if is_run_id(chosen):
+        put("run", chosen)
 
 
 def pick_run() -> str | None:
@@ -44,9 +46,9 @@ def pick_run() -> str | None:
     titles = model_titles()
     labels = {}
     for r in recent.to_dict("records"):
-        labels[str(r["run_id"])] = "  ·  ".join(
-            p for p in (run_title(r, titles), run_details(r), f"{r['state']}, {ago(r['created'])}") if p
-        )
+        # Nothing that changes with time: Streamlit knows a choice by its label.
+        parts = (run_title(r, titles), run_details(r), f"…{str(r['run_id'])[-4:]}")
+        labels[str(r["run_id"])] = "  ·  ".join(p for p in parts if p)
     if not wanted and labels:
         wanted = next(iter(labels))
         put("run", wanted)
@@ -84,8 +86,13 @@ def act(what: Any, run_id: str, said: str) -> None:
         st.session_state["run.problem"] = str(error)
 
 
-def buttons(run_id: str, state: str, resuming: bool) -> None:
+def buttons(run_id: str, kind: str, state: str, resuming: bool) -> None:
     if state in FINISHED and not resuming:
+        if kind == "pretrain" and state == "succeeded":
+            st.page_link(
+                LAUNCH, label="Evaluate it", icon=":material/analytics:",
+                query_params={"job": "evaluate", "model": run_id},
+            )  # fmt: skip
         if state in RESUMABLE:
             st.button(
                 "Resume", icon=":material/resume:", type="primary", key="run.resume", on_click=act,
@@ -139,10 +146,9 @@ def progress_tiles(run: dict[str, Any], now: dict[str, Any]) -> None:
             ("Came to", f"{100 * done:.0f} %", f"{number(progress['done'])} of {number(progress['total'])} {unit}")
         )
     if run.get("kind") == "pretrain":
-        tiles += [
-            ("Loss", number(progress.get("loss", run.get("loss"))), "Last training loss"),
-            ("Best kNN", number(run.get("knn"), 3), "Best online kNN accuracy"),
-        ]
+        tiles.append(("Loss", number(progress.get("loss", run.get("loss"))), "Last training loss"))
+        if not missing(run.get("knn")):  # only where the pack has labels
+            tiles.append(("Best kNN", number(run["knn"], 3), "Best online kNN accuracy"))
     if not missing(run.get("duration_s")):
         tiles.append(("Duration", duration(run["duration_s"]), "Time at work, over all attempts"))
     if now["state"] in FINISHED and not missing(run.get("finished")):
@@ -167,10 +173,10 @@ def facts(run: dict[str, Any], now: dict[str, Any]) -> None:
     st.caption("  ·  ".join(parts))
 
 
-def header(run_id: str, folder: RunFolder, shown_state: str) -> None:
+def header(run_id: str, folder: RunFolder, was_pending: bool) -> None:
     now = live(workspace(), run_id)
     state = now["state"]
-    if state != shown_state and (state in FINISHED) != (shown_state in FINISHED):
+    if was_pending != (state not in FINISHED or now["resume_requested"]):
         st.rerun()  # the timers of the page depend on whether the run has ended
     run = record(run_id, folder)
     resuming = now["resume_requested"] and state in RESUMABLE
@@ -182,7 +188,7 @@ def header(run_id: str, folder: RunFolder, shown_state: str) -> None:
         if details:
             st.caption(plain(details), width="content")
         st.space("stretch")
-        buttons(run_id, state, resuming)
+        buttons(run_id, str(run.get("kind")), state, resuming)
     facts(run, now)
     problem = st.session_state.pop("run.problem", None)
     if problem:
@@ -204,7 +210,7 @@ if run_id is None:
 folder = open_run(workspace(), run_id)
 state = folder.state()
 pending = state not in FINISHED or folder.requested("resume")
-st.fragment(header, run_every="1s" if pending else None)(run_id, folder, state)
+st.fragment(header, run_every="1s" if pending else None)(run_id, folder, pending)
 run = record(run_id, folder)
 tabs = TABS.get(str(run.get("kind")), TABS["prepare"])
 tab = choose_one_of("View", list(tabs), "tab", label_visibility="collapsed")

@@ -8,7 +8,7 @@ import streamlit as st
 from app.components.curves import X_AXES, curve_figure, metric_title, ordered_metrics
 from app.page import CHART, LAUNCH, RUN, empty_state, heading, model_titles
 from app.state import store
-from app.text import as_time, missing, run_details, run_title, share, visible
+from app.text import as_time, missing, plain, run_details, run_title, share, visible
 from app.view_state import (
     choose,
     choose_many,
@@ -42,7 +42,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     progress = [share(r["done"], r["total"]) for r in records]
     return pd.DataFrame(
         {
-            "open": [":material/open_in_full:"] * len(records),
+            "open": [f"run?run={r['run_id']}" for r in records],
             "what": [run_title(r, titles) for r in records],
             "state": [[f"{r['state']}{' (stalled)' if r['stalled'] is True else ''}"] for r in records],
             "progress": [
@@ -60,6 +60,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 COLUMNS = {
+    "open": st.column_config.LinkColumn(
+        "", display_text=":material/open_in_new:", width=45, help="Open the run in a tab of its own"
+    ),
     "what": st.column_config.TextColumn("Run", width=270),
     "state": st.column_config.MultiselectColumn(
         "State", width=110, options=[*STATES, "running (stalled)"],
@@ -76,13 +79,6 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def open_clicked() -> None:
-    click = st.session_state.get("runs.open")
-    ids = st.session_state.get("runs.ids", [])
-    if click is not None and click.row < len(ids):
-        st.switch_page(RUN, query_params={"run": ids[click.row]})
-
-
 def ticked() -> None:
     """Rows that were ticked become the overlay; runs of other pages stay in it."""
     ids = st.session_state.get("runs.ids", [])
@@ -96,34 +92,36 @@ def overlaid() -> list[str]:
     return [i for i in st.query_params.get_all("overlay") if is_run_id(i)][:MAX_OVERLAY]
 
 
-def overlay(chosen: list[str], frame: pd.DataFrame) -> None:
-    st.subheader("Overlay", anchor=False)
-    names = store().metric_names(chosen[0]) if chosen else pd.DataFrame()
-    for run_id in chosen[1:]:
-        names = pd.concat([names, store().metric_names(run_id)])
-    known = ordered_metrics(sorted(set(names["name"]))) if len(names) else []
+def labels_of(chosen: list[str], frame: pd.DataFrame) -> dict[str, str]:
+    titles = model_titles()
+    by_id = {r["run_id"]: r for r in frame.to_dict("records")}
+    labels = {}
+    for run_id in chosen:
+        run = by_id.get(run_id) or next(iter(store().run(run_id).to_dict("records")), {"run_id": run_id})
+        labels[run_id] = "  ".join(p for p in (run_title(run, titles), run_details(run), f"…{run_id[-4:]}") if p)
+    return labels
+
+
+def overlay(labels: dict[str, str]) -> None:
+    """Links to the chosen runs, and one metric of all of them."""
+    st.subheader("Chosen", anchor=False)
+    with st.container(horizontal=True):
+        for run_id, label in labels.items():
+            st.page_link(RUN, label=plain(label), icon=":material/monitoring:", query_params={"run": run_id})
+    known = ordered_metrics(sorted({str(n) for run_id in labels for n in store().metric_names(run_id)["name"]}))
     if not known:
-        st.caption("The selected runs have logged no metric.")
+        st.caption("None of these runs has logged a metric.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = choose("Metric", known, "metric", "loss", format_func=metric_title, width=260) or known[0]
         x = choose_one_of("Against", list(X_AXES), "x", format_func=lambda a: X_AXES[a])
         smoothing = choose_number("Smoothing", 1, 50, "smooth", 1, width=200)
-    rows = store().metrics(chosen, names=[metric])
-    titles = model_titles()
-    by_id = {r["run_id"]: r for r in frame.to_dict("records")}
-    labels = {}
-    for run_id in chosen:
-        run = by_id.get(run_id)
-        if run is None:
-            found = store().run(run_id).to_dict("records")
-            run = found[0] if found else {"run_id": run_id}
-        labels[run_id] = "  ".join(p for p in (run_title(run, titles), run_details(run), f"…{run_id[-4:]}") if p)
+    rows = store().metrics(list(labels), names=[metric])
     figure = curve_figure(rows, metric, x=x, labels=labels, smoothing=smoothing, height=420)
-    st.plotly_chart(figure, config=CHART, key="runs.chart", alt=f"{metric_title(metric)} of {len(chosen)} runs")
+    st.plotly_chart(figure, config=CHART, key="runs.chart", alt=f"{metric_title(metric)} of {len(labels)} runs")
 
 
-heading("Runs", "Every run of this workspace. Tick some to overlay a metric.")
+heading("Runs", "Every run of this workspace. Tick some to open them or to overlay a metric.")
 if not len(store().run_counts()):
     empty_state(
         ":material/list_alt:", "No runs yet", "Runs appear here as soon as they are queued, here or from the "
@@ -144,10 +142,8 @@ if frame.empty:
 else:
     rows = [i for i, run_id in enumerate(ids) if run_id in chosen]
     st.dataframe(
-        table(frame), column_config={
-            "open": st.column_config.ButtonColumn("", key="runs.open", on_click=open_clicked, width=45),
-            **COLUMNS,
-        }, hide_index=True, key="runs.table", on_select=ticked, selection_mode="multi-row", placeholder="–",
+        table(frame), column_config=COLUMNS, hide_index=True, key="runs.table", on_select=ticked,
+        selection_mode="multi-row", placeholder="–",
         selection_default={"selection": {"rows": rows}} if rows else None,
         height="content" if len(frame) <= 15 else 560, alt="Runs, newest first",
     )  # fmt: skip
@@ -156,4 +152,4 @@ with st.container(horizontal=True, horizontal_alignment="distribute", vertical_a
     if more or page > 1:
         page_control(page + (1 if more else 0))
 if chosen:
-    overlay(chosen, frame)
+    overlay(labels_of(chosen, frame))

@@ -37,7 +37,7 @@ def class_counts_figure(samples: pd.DataFrame, classes: list[str]) -> go.Figure:
         barmode="stack",
         height=max(180, 26 * len(classes) + 70),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "traceorder": "normal"},
     )
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_xaxes(title_text="Samples")

@@ -103,5 +103,5 @@ def curve_figure(
         uirevision=f"{name}|{x}",
     )
     figure.update_xaxes(title_text=X_AXES[x])
-    figure.update_yaxes(type="log" if name in LOG_METRICS else "linear", exponentformat="power")
+    figure.update_yaxes(nticks=6, type="log" if name in LOG_METRICS else "linear", exponentformat="power")
     return figure

@@ -154,7 +154,7 @@ def widget(view: FieldView, value: Any, key: str, choices: Sequence[str] | None 
         value: what it starts from.
         choices: names to choose from, where the page knows them (bands of a pack, models, ...).
     """
-    label, keep = plain(view.title), {"key": key, "help": view.help, "persist_state": "session"}
+    label, keep = view.title, {"key": key, "help": view.help, "persist_state": "session"}
     if choices is not None and view.kind in ("names", "numbers"):
         default = [v for v in (value or []) if v in choices]
         chosen = st.multiselect(label, list(choices), default=default, format_func=str, **keep, placeholder="All")
@@ -278,7 +278,7 @@ def spec_form(
         with st.expander(layout.titles.get(name, view.title), icon=_icon(name)):
             summary = (view.model.__doc__ or "").strip().partition("\n")[0]
             if summary:
-                st.caption(plain(summary))
+                st.caption(summary)
             result.slots[view.path] = st.empty()
             inner = result.values.setdefault(name, {})
             draw(field_views(view.model, view.path), inner, start.get(name) or {})

@@ -25,6 +25,8 @@ THEMES: dict[str, dict[str, str]] = {
 #: Fill of the splits' footprints; any other split takes the last colour. Okabe and Ito's palette.
 SPLIT_COLORS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 OTHER_SPLIT = "#CC79A7"
+#: From this many footprints on they are drawn faintly.
+DENSE = 400
 
 
 def load_leafmap() -> ModuleType:
@@ -61,6 +63,9 @@ def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str
         mosaic: address of the picture that covers `bounds`, or None.
     """
     leafmap = load_leafmap()
+    # Many footprints, often overlapping ones, would hide the pixels below them.
+    dense = len(footprints["features"]) > DENSE
+    fill = (0.02 if dense else 0.1) if mosaic else (0.15 if dense else 0.4)
     west, south, east, north = bounds
     composed = leafmap.Map(
         style=base_style(bounds, theme),
@@ -78,11 +83,11 @@ def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str
     color = ["match", ["get", "split"], *by_split, OTHER_SPLIT]
     composed.add_layer(
         {"id": "Footprints", "type": "fill", "source": "footprints", "paint": {"fill-color": color}},
-        opacity=0.12 if mosaic else 0.4,
+        opacity=fill,
     )
     composed.add_layer(
         {"id": "Outlines", "type": "line", "source": "footprints", "paint": {"line-color": color, "line-width": 1}},
-        opacity=0.9,
+        opacity=0.2 if dense else 0.9,
     )
     return composed.to_dict()
 

@@ -161,7 +161,7 @@ def settings_tab(shown: Shown) -> None:
                 "Revision": f"`{str(revision)[:12]}`" if not missing(revision) else "–",
                 "Host": plain(run.get("host") or "–"),
                 "Device": plain(run.get("device") or "–"),
-                "Tags": plain("–" if missing(run.get("tags")) else run["tags"]),
+                "Tags": plain("–" if missing(run.get("tags")) else run["tags"] or "–"),
             },
             border="horizontal",
         )

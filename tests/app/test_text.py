@@ -23,7 +23,7 @@ def test_number(value: float | None, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.4, "0 s"), (59.4, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), 
+    [(0.4, "0 s"), (59.4, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"),
      (300_000, "3 d 11 h"), (None, "–"), (-1, "–")],
 )  # fmt: skip
 def test_duration(seconds: float | None, shown: str) -> None:

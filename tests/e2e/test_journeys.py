@@ -1,0 +1,234 @@
+"""What an analyst does, in Chromium, with the real supervisor and real jobs behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lab import HOSTILE, make_lab, make_pack
+from PIL import Image
+from playwright.sync_api import expect
+
+from rsfm.store.runs import FINISHED, list_runs
+from rsfm.store.view import Store
+from rsfm.workspace import Workspace
+
+pytestmark = pytest.mark.e2e
+PAGES = ("/now", "/launch", "/runs", "/run", "/degradation", "/datasets")
+
+
+def finish_all(workspace: Workspace) -> None:
+    """Runs that only look alive would be marked lost by the real supervisor."""
+    for run in list_runs(workspace):
+        if run.state() not in FINISHED:
+            run.add_event(state="succeeded", attempt=1, message="Done.")
+
+
+@pytest.fixture(scope="module")
+def finished_lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_lab(tmp_path_factory.mktemp("e2e") / "workspace")
+    finish_all(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def hostile_lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_lab(tmp_path_factory.mktemp("e2e") / "workspace", hostile=True)
+    finish_all(workspace)
+    return workspace
+
+
+@pytest.mark.timeout(900)
+def test_launch_watch_stop_resume(tmp_path: Path, served: Callable, visit: Callable) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.packs.mkdir(parents=True)
+    make_pack(workspace, "tiny", synthetic=True)
+    analyst = visit(served(workspace)).open("/launch?preset=smoke")
+    page = analyst.page
+
+    # Launch: the form starts from the preset; what is changed reaches the command line and the request.
+    page.get_by_text("Training", exact=True).click()
+    samples = page.get_by_label("Samples", exact=True)
+    samples.fill("19200")
+    samples.press("Enter")
+    expect(page.get_by_text("optim.samples=19200")).to_be_visible()
+    page.get_by_role("button", name="Queue").click()
+    watch = page.get_by_role("link", name="Watch MAE on tiny")
+    watch.wait_for(timeout=150_000)
+    run = list_runs(workspace)[0]
+    assert run.spec().optim.samples == 19_200
+
+    # Watch: progress moves by itself, curves appear.
+    watch.click()
+    page.wait_for_url(re.compile(rf"/run\?.*run={run.id}"))
+    expect(page.get_by_text(re.compile(r"[\d,]+ of 19,200 samples")).first).to_be_visible(timeout=150_000)
+    expect(page.get_by_text("Training loss")).to_be_visible(timeout=60_000)
+    page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=60_000)
+
+    # Stop: the ladder is shown until the run has saved and ended.
+    page.get_by_role("button", name="Stop", exact=True).last.click()
+    resume = page.get_by_role("button", name="Resume")
+    resume.wait_for(timeout=120_000)
+    expect(page.get_by_text("Stopped and saved. Resume goes on from there.")).to_be_visible()
+    assert run.state() == "cancelled"
+    stopped_at = run.progress()["step"]
+    assert 0 < stopped_at < 600
+
+    # Resume: a second attempt goes on from the checkpoint and is shown without a click.
+    resume.click()
+    expect(page.get_by_text("attempt 2")).to_be_visible(timeout=120_000)
+    expect(page.get_by_test_id("stMetric").filter(has_text="Ended")).to_be_visible(timeout=300_000)
+    expect(page.get_by_role("link", name="Evaluate it")).to_be_visible()
+    assert run.state() == "succeeded" and run.progress()["step"] == 600 > stopped_at
+
+    # The index holds each step once.
+    store = Store(workspace)
+    store.refresh_if_stale(0)
+    losses = store.metrics([run.id], names=["loss"], max_points=100_000)
+    assert losses["step"].is_unique and set(losses["attempt"]) == {1, 2}
+    assert analyst.troubles == [] and analyst.foreign() == []
+
+
+def test_no_page_asks_anything_from_outside(finished_lab: Workspace, served: Callable, visit: Callable) -> None:
+    for scheme, width in (("light", 1440), ("dark", 800)):
+        analyst = visit(served(finished_lab), width=width, scheme=scheme)
+        for path in ("/", *PAGES, "/datasets?tab=Map", "/datasets?view=Catalog", "/datasets?view=Add+your+own"):
+            analyst.open(path)
+            assert analyst.page.locator('[data-testid="stException"]').count() == 0, path
+        assert analyst.foreign() == [] and analyst.troubles == []
+        # Nothing is wider than the window.
+        overflow = analyst.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0
+
+
+def test_a_link_restores_the_view_in_another_browser(
+    finished_lab: Workspace, served: Callable, visit: Callable
+) -> None:
+    base = served(finished_lab)
+    first = visit(base).open("/degradation")
+    page = first.page
+    page.get_by_role("radio", name="Retention").click()
+    page.wait_for_url(re.compile("value=retention"))
+    page.get_by_role("radio", name="Factor").click()
+    page.wait_for_url(re.compile("axis=factor"))
+    assert "packs=synthetic-landsat7" in first.query(), "a default that depends on data is written out"
+    second = visit(base).open("/degradation?" + first.query())
+    expect(second.page.get_by_role("radio", name="Retention")).to_be_checked()
+    expect(second.page.get_by_role("radio", name="Factor")).to_be_checked()
+    expect(second.page.get_by_text("Accuracy retained").first).to_be_visible()
+
+    # Back undoes the last choice, and the page follows.
+    page.go_back()
+    page.wait_for_url(lambda url: "axis=factor" not in url)
+    expect(page.get_by_role("radio", name="Effective GSD")).to_be_checked()
+    expect(page.get_by_role("radio", name="Retention")).to_be_checked()
+
+
+def test_ticked_runs_lead_to_the_run_and_back(finished_lab: Workspace, served: Callable, visit: Callable) -> None:
+    analyst = visit(served(finished_lab)).open("/runs?kind=pretrain&state=failed")
+    page = analyst.page
+    table = page.get_by_test_id("stDataFrame").locator("canvas").first
+    table.wait_for()
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 50)  # the first row's box
+    link = page.get_by_role("link", name="MAE on landsat7-sample")
+    link.wait_for()
+    assert "overlay=" in page.url
+    link.click()
+    page.wait_for_url(re.compile(r"/run\?"))
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    page.go_back()
+    page.wait_for_url(re.compile(r"/runs\?"))
+    assert "state=failed" in page.url and "overlay=" in page.url
+    link.wait_for()
+
+    # The icon in a row opens the run in a tab of its own.
+    table.wait_for()
+    box = table.bounding_box()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    with page.expect_popup() as popup:
+        page.mouse.click(box["x"] + 55, box["y"] + 50)
+    assert re.search(r"/run\?run=", popup.value.url)
+
+
+def test_the_map_shows_pixels(finished_lab: Workspace, served: Callable, visit: Callable, tmp_path: Path) -> None:
+    analyst = visit(served(finished_lab), height=1300).open("/datasets?pack=landsat7-sample&tab=Map")
+    frame = analyst.page.frame_locator("iframe")
+    frame.locator("html[data-ready=true]").wait_for(timeout=90_000)
+    analyst.page.wait_for_timeout(1500)
+    shot = tmp_path / "map.png"
+    frame.locator("#map").screenshot(path=shot)
+    pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
+    height, width, _ = pixels.shape
+    middle = pixels[height // 3 : 2 * height // 3, 2 * width // 5 : 3 * width // 5]
+    colourful = np.ptp(middle, axis=2) > 60
+    assert colourful.mean() > 0.3, "the samples' own pixels, not only a plain ground"
+    # A click shows the sample below it.
+    frame.locator("#map canvas").click(position={"x": width // 2, "y": height // 2})
+    frame.locator(".maplibregl-popup img").wait_for()
+    assert (
+        frame.locator(".maplibregl-popup img").evaluate(
+            "i => new Promise(r => i.complete ? r(i.naturalWidth) : i.onload = () => r(i.naturalWidth))"
+        )
+        > 0
+    )
+    assert analyst.foreign() == [] and analyst.troubles == []
+
+
+def test_hostile_names_stay_text(hostile_lab: Workspace, served: Callable, visit: Callable) -> None:
+    analyst = visit(served(hostile_lab), height=1300)
+    failed = next(r for r in list_runs(hostile_lab) if r.state() == "failed")
+    evaluation = next(r for r in list_runs(hostile_lab) if r.envelope()["kind"] == "evaluate")
+    verbatim = "</script><img src=x onerror=alert(1)>"
+    for path in (*PAGES, f"/run?run={failed.id}", f"/run?run={evaluation.id}", "/datasets?pack=synthetic-landsat7",
+                 "/datasets?pack=synthetic-landsat7&tab=Classes", "/datasets?pack=synthetic-landsat7&tab=Map",
+                 "/launch?job=evaluate"):  # fmt: skip
+        analyst.open(path)
+        analyst.page.wait_for_timeout(500)
+        assert analyst.page.locator('img[src="x"], img[src*="example.com"]').count() == 0, path
+    assert analyst.foreign() == [] and analyst.troubles == []
+    analyst.open(f"/run?run={failed.id}")
+    shown = analyst.page.get_by_test_id("stAlert").first.inner_text().replace("\u2060", "")
+    assert verbatim in shown and "![i](http://example.com/x.png)" in shown
+    assert HOSTILE.count("\u202e") == 1 and "\u202e" not in shown
+
+    map_frame = analyst.open("/datasets?pack=synthetic-landsat7&tab=Map").page.frame_locator("iframe")
+    map_frame.locator("html[data-ready=true]").wait_for(timeout=90_000)
+    box = map_frame.locator("#map").bounding_box()
+    map_frame.locator("#map canvas").click(position={"x": box["width"] // 2, "y": box["height"] // 2})
+    label = map_frame.locator(".maplibregl-popup p").first
+    label.wait_for()
+    assert verbatim in label.inner_text()
+    assert analyst.troubles == []
+
+
+def test_four_sessions_watch_while_a_run_logs(tmp_path: Path, served: Callable, visit: Callable) -> None:
+    workspace = make_lab(tmp_path / "workspace")
+    finish_all(workspace)
+    run = next(
+        r for r in list_runs(workspace) if r.envelope()["kind"] == "pretrain" and (r.path / "metrics.jsonl").exists()
+    )
+    base = served(workspace)
+    visits = [visit(base).open(path) for path in ("/now", f"/run?run={run.id}", "/runs", f"/run?run={run.id}&tab=Log")]
+    from rsfm.store.files import append_jsonl
+
+    for step in range(40):
+        append_jsonl(
+            run.path / "metrics.jsonl",
+            {
+                "attempt": 1,
+                "step": 1000 + step,
+                "samples": 1,
+                "time": "2026-01-01T00:00:00+00:00",
+                "values": {"loss": 1.0},
+            },
+        )
+        visits[0].page.wait_for_timeout(50)
+    for one in visits:
+        one.page.reload()
+        one.settle()
+        assert one.page.locator('[data-testid="stException"], [data-testid="stAlertContentError"]').count() == 0
+        assert one.troubles == []
