@@ -32,6 +32,7 @@ from rsfm.train.setup import (
     encoder_title,
     keep_freed_memory,
     lightning_precision,
+    plain_attention,
     require_disk,
     resolve_device,
     set_up,
@@ -48,9 +49,8 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
     """
     device = resolve_device(spec, context.device)
     torch.set_num_threads(spec.runtime.threads or context.threads)
-    if device.type == "cpu":
-        keep_freed_memory()
     setup = set_up(spec, context.workspace)
+    _suit(spec, setup, device)
     require_disk(spec, setup.method, context.workspace)
     layer, source = next(iter(setup.sources.items()))
     _say_start(spec, setup, device)
@@ -61,6 +61,7 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
         context.folder.path / "checkpoints", spec.runtime.keep_checkpoints, lambda line: print(line, flush=True)
     )
     resume = checkpoints.latest()
+    _require_same_pack(context, setup.pack, resumed=resume is not None)
     if resume is not None:
         print(f"Resuming from {resume.name}.", flush=True)
     module = PretrainModule(spec, setup.method, setup.sources)
@@ -78,9 +79,34 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
     print(f"Model {info.name}: {info.feature_dim} features from {len(info.bands)} bands. Done.", flush=True)
 
 
+def _require_same_pack(context: JobContext, pack: Pack, *, resumed: bool) -> None:
+    """A run learns from one content: going on with another would belong to neither.
+
+    Raises:
+        RsfmError: the pack was replaced since the run began.
+    """
+    began_with = context.recall("pack")
+    if resumed and began_with is not None and began_with != pack.info.content_hash:
+        raise RsfmError(
+            f"Pack {pack.name!r} was replaced since this run began (content {began_with}, now "
+            f"{pack.info.content_hash}): it cannot go on. Prepare the former data again, or start a new run."
+        )
+    context.remember("pack", pack.info.content_hash)
+
+
 def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int) -> ModelInfo:
-    """Write the encoder to `models/<run_id>` of the workspace."""
+    """Write the encoder to `models/<run_id>` of the workspace.
+
+    Raises:
+        RsfmError: a weight is not finite, so there is nothing worth keeping.
+    """
     encoder = setup.method.encoder
+    broken = [name for name, p in encoder.named_parameters() if not torch.isfinite(p).all()]
+    if broken:
+        raise RsfmError(
+            f"The training diverged: {len(broken)} of the encoder's tensors are not finite (first: {broken[0]}). "
+            "Nothing was exported. Lower optim.base_lr or set optim.grad_clip."
+        )
     source = next(iter(setup.sources.values())).input
     envelope = context.folder.envelope()
     pack = setup.pack.info
@@ -93,6 +119,14 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int) -> 
         synthetic=pack.synthetic, weights_hash="", created=utc_now(),
     )  # fmt: skip
     return save_model(model_folder(context.workspace, context.folder.id), encoder, info)
+
+
+def _suit(spec: PretrainSpec, setup: Setup, device: torch.device) -> None:
+    """Settings of this process that make a device faster; results stay the same up to rounding."""
+    if device.type == "cpu":
+        keep_freed_memory()
+        if lightning_precision(spec, device) == "bf16-mixed":
+            plain_attention(setup.method)
 
 
 def _say_start(spec: PretrainSpec, setup: Setup, device: torch.device) -> None:
@@ -141,6 +175,7 @@ def dry_run(spec: PretrainSpec, workspace: Workspace) -> list[str]:
     if spec.runtime.threads:
         torch.set_num_threads(spec.runtime.threads)
     setup = set_up(spec, workspace, in_memory=False)
+    _suit(spec, setup, device)
     source = next(iter(setup.sources.values()))
     bands = source.input.bands
     remarks = [

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 import torch
+from timm.layers import Attention
 
 from rsfm.data.source import PackSource
 from rsfm.errors import RsfmError
@@ -105,3 +106,10 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_max = -1, -4  # malloc.h
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(mmap_max, 0)
+
+
+def plain_attention(method: Method) -> None:
+    """Attention as matrix products: torch's fused kernel is several times slower with bf16 on a CPU (2.14, Zen 5)."""
+    for module in method.modules():
+        if isinstance(module, Attention):
+            module.fused_attn = False
