@@ -16,7 +16,7 @@ help:
 	@echo "make clean  remove the virtual environment"
 
 PORT ?= 8501
-WORKSPACE ?= workspace
+WORKSPACE ?= $(or $(RSFM_WORKSPACE),workspace)
 
 demo: setup
 	$(BIN)/rsfm demo --port $(PORT) --workspace $(WORKSPACE)

@@ -152,6 +152,18 @@ def register(entry: DatasetEntry, workspace: Workspace) -> Path:
     return write_registered(entry, workspace)
 
 
+def refuse_taken(name: str, workspace: Workspace) -> None:
+    """Refuse a name under which the workspace already has a dataset or a pack.
+
+    Raises:
+        RsfmError: it is taken; says by what.
+    """
+    if (workspace.datasets / f"{name}.json").exists() or (workspace.packs / name).exists():
+        raise RsfmError(
+            f"There is a dataset or a pack {name!r} already: choose another name, or replace it (--replace)."
+        )
+
+
 def for_prepare(kind: DatasetEntry, spec: PrepareSpec, source: Path) -> tuple[DatasetEntry, PrepareSpec]:
     """What `rsfm data prepare image-folder|scene --source PATH` means; refuses to guess.
 

@@ -217,6 +217,11 @@ def entries(workspace: Workspace | None = None) -> dict[str, DatasetEntry]:
     return found
 
 
+def broken_entries(workspace: Workspace) -> dict[str, str]:
+    """Registered datasets that cannot be read: name -> why."""
+    return read_registered(workspace)[1]
+
+
 def entry(name: str, workspace: Workspace | None = None) -> DatasetEntry:
     """One dataset.
 

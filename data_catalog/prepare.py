@@ -23,6 +23,7 @@ from rsfm.pack_writer import PackWriter, check_pack_name
 from rsfm.packs import PACK_FORMAT, LayerInfo, PackInfo
 from rsfm.registry import load
 from rsfm.specs import PrepareSpec, spec_hash
+from rsfm.store.files import read_json
 from rsfm.store.job import JobContext, Stopped
 from rsfm.workspace import Workspace
 
@@ -69,6 +70,7 @@ def prepare(
         if progress is not None:
             progress(done, total, phase)
 
+    _refuse_other_dataset(workspace, name, dataset.name)
     with PackWriter(workspace, name, request_hash=request, layers=layers) as writer:
         if (existing := writer.existing) is not None:
             return existing
@@ -105,6 +107,14 @@ def prepare(
             source=origin, notes=[*reader.notes(), *_own_notes(spec, writer, native)],
             progress=lambda done, total: tell(done, total, "statistics"),
         )  # fmt: skip
+
+
+def _refuse_other_dataset(workspace: Workspace, name: str, dataset: str) -> None:
+    """A pack is replaced by a newer one of its own dataset, never by another dataset's."""
+    description = read_json(workspace.packs / name / "pack.json")
+    owner = description.get("dataset") if isinstance(description, dict) else None
+    if owner not in (None, dataset):
+        raise RsfmError(f"Pack {name!r} holds dataset {owner!r}: choose another name for a pack of {dataset!r}.")
 
 
 def run_job(spec: PrepareSpec, context: JobContext) -> None:

@@ -54,7 +54,8 @@ class Attendant:
         try:
             from rsfm.store.index import refresh
 
-            refresh(self.workspace)
+            # Somebody else had the index: what changed is still unseen.
+            self.dirty |= refresh(self.workspace) not in ("refreshed", "unchanged")
             self._problem = ""
         except Exception as error:  # noqa: BLE001 - the index can be rebuilt at any time; jobs must not feel its troubles
             text = f"{type(error).__name__}: {error}"

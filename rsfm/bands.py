@@ -6,6 +6,7 @@ A band is found by name, never by position. A stored value becomes a value in th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -42,8 +43,8 @@ class Band:
             raise RsfmError(f"Band {self.name!r}: unknown unit {self.unit!r}; use one of {', '.join(UNITS)}.")
         if not self.gsd_m > 0:
             raise RsfmError(f"Band {self.name!r}: gsd_m must be positive, got {self.gsd_m}.")
-        if self.scale == 0:
-            raise RsfmError(f"Band {self.name!r}: scale must not be 0.")
+        if self.scale == 0 or not math.isfinite(self.scale) or not math.isfinite(self.offset):
+            raise RsfmError(f"Band {self.name!r}: scale and offset must be finite, and scale not 0.")
 
     def to_unit(self, stored: np.ndarray) -> np.ndarray:
         """Stored values of any shape to float32 values in `unit`."""

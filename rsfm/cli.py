@@ -52,19 +52,22 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the `rsfm` script."""
     from rsfm.errors import JobFailed, RsfmError
 
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        code = app(args=argv, standalone_mode=False)
+        code = app(args=argv or ["--help"], standalone_mode=False)
+    except BrokenPipeError:  # the reader of our output (head, less) went away
+        code = 0
+        sys.stderr.close()
     except typer.TyperException as error:
         code = _complain(error.format_message(), 2)
     except JobFailed as error:
         code = _complain(str(error), 1)
     except RsfmError as error:
         code = _complain(str(error), 2)
+    except OSError as error:
+        code = _complain(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _complain("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output (head, less) went away
-        code = 0
-        sys.stderr.close()
     sys.exit(code or 0)
 
 

@@ -12,7 +12,7 @@ Reading is random access without decoding. A folder that lacks `pack.json` is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -124,6 +124,8 @@ class Pack:
 
     path: Path
     info: PackInfo
+    # Mapped together with the description: a pack of the same name that replaces this one later is another pack.
+    _maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Path) -> Pack:
@@ -136,7 +138,8 @@ class Pack:
         if not file.is_file():
             raise RsfmError(f"No pack at {path}. Prepare it first: rsfm data prepare {path.name}")
         try:
-            info = PackInfo.model_validate_json(file.read_text())
+            text = file.read_bytes()
+            info = PackInfo.model_validate_json(text)
         except (ValidationError, UnicodeDecodeError) as error:
             raise RsfmError(f"{file} is not a readable pack description: {error}. Prepare it again.") from error
         if info.format != PACK_FORMAT:
@@ -149,6 +152,9 @@ class Pack:
                 actual = array.stat().st_size if array.is_file() else -1
                 if actual != expected:
                     raise RsfmError(f"{array} has {actual} bytes instead of {expected}. Prepare the pack again.")
+                pack._maps[split, layer.name] = pack._map(split, layer)
+        if read_bytes_or_none(file) != text:  # replaced while it was opened
+            return cls.open(path)
         return pack
 
     @classmethod
@@ -183,16 +189,22 @@ class Pack:
     def array(self, split: str, layer: str = "image") -> np.ndarray:
         """Read-only memory map (N, C, H, W) in the stored dtype. N = 0 gives an empty array."""
         self.require_split(split)
-        info = self.layer(layer)
-        shape = (self.info.splits[split], *info.shape)
+        self.layer(layer)
+        return self._maps[split, layer]
+
+    def _map(self, split: str, layer: LayerInfo) -> np.ndarray:
+        shape = (self.info.splits[split], *layer.shape)
         if shape[0] == 0:
-            return np.zeros(shape, np.dtype(info.dtype))
-        return np.memmap(self.array_path(split, layer), dtype=np.dtype(info.dtype), mode="r", shape=shape)
+            return np.zeros(shape, np.dtype(layer.dtype))
+        return np.memmap(self.array_path(split, layer.name), dtype=np.dtype(layer.dtype), mode="r", shape=shape)
 
     @cached_property
     def samples(self) -> pd.DataFrame:
         """All rows of samples.parquet (see `SAMPLE_COLUMNS`)."""
-        return pd.read_parquet(self.path / "samples.parquet")
+        samples = pd.read_parquet(self.path / "samples.parquet")
+        if samples["split"].value_counts().to_dict() != {s: n for s, n in self.info.splits.items() if n}:
+            raise RsfmError(f"{self.path / 'samples.parquet'} does not fit pack.json: the pack was replaced.")
+        return samples
 
     def split_samples(self, split: str) -> pd.DataFrame:
         """The samples of one split, ordered so that position i is row i of the arrays."""
@@ -209,6 +221,14 @@ class Pack:
         if self.info.task != "classification":
             raise RsfmError(f"Pack {self.name!r} has no scene labels (its task is {self.info.task}).")
         return self.split_samples(split)["label_index"].to_numpy(np.int64)
+
+
+def read_bytes_or_none(file: Path) -> bytes | None:
+    """The content of a file, or None where there is none."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def list_packs(workspace: Workspace) -> tuple[list[PackInfo], dict[str, str]]:

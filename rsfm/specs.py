@@ -24,7 +24,7 @@ _LOCAL = {"group": False}
 class Params(BaseModel):
     """Base of everything inside a spec: unknown keys are refused, never ignored."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class EncoderParams(Params):
@@ -206,7 +206,7 @@ class EvaluateSpec(Params):
         description="bilinear: anti-aliased down and up again, as published (arXiv 2510.17014).",
     )
     factors: list[Annotated[int, Field(ge=1, le=64)]] = Field([1, 2, 4, 8], min_length=1, title="Factors")
-    eval_seeds: list[int] = Field(
+    eval_seeds: list[Annotated[int, Field(ge=0)]] = Field(
         [0, 1, 2],
         min_length=1,
         title="Evaluation seeds",
@@ -227,7 +227,7 @@ class EvaluateSpec(Params):
     bands: list[str] | None = Field(None, title="Bands", description="By name; empty: the model's own choice.")
     knn_k: int = Field(20, ge=1, title="Neighbours")
     knn_temperature: float = Field(0.07, gt=0, title="kNN temperature")
-    bootstrap: int = Field(1000, ge=100, title="Bootstrap draws")
+    bootstrap: int = Field(1000, ge=100, le=100_000, title="Bootstrap draws")
     batch_size: int = Field(256, ge=1, title="Batch size", json_schema_extra=_LOCAL)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", json_schema_extra=_LOCAL)
     threads: int = Field(0, ge=0, title="CPU threads", json_schema_extra=_LOCAL)

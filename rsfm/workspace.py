@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsfm.errors import RsfmError
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -18,8 +20,15 @@ class Workspace:
 
     @classmethod
     def resolve(cls, path: str | Path | None = None) -> Workspace:
-        """The workspace at `path`, else at `$RSFM_WORKSPACE`, else at `./workspace`."""
-        return cls(Path(path or os.environ.get("RSFM_WORKSPACE") or "workspace").expanduser().resolve())
+        """The workspace at `path`, else at `$RSFM_WORKSPACE`, else at `./workspace`.
+
+        Raises:
+            RsfmError: there is something else than a folder.
+        """
+        root = Path(path or os.environ.get("RSFM_WORKSPACE") or "workspace").expanduser().resolve()
+        if any(p.exists() and not p.is_dir() for p in (root, *root.parents)):
+            raise RsfmError(f"The workspace {root} is not a folder: choose another with --workspace or RSFM_WORKSPACE.")
+        return cls(root)
 
     @property
     def packs(self) -> Path:

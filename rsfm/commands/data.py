@@ -23,6 +23,8 @@ def list_(as_json: JsonOption = False, workspace: WorkspaceOption = None) -> Non
 
     place = Workspace.resolve(workspace)
     packs, broken = list_packs(place)
+    for name, problem in {**broken, **data_catalog.broken_entries(place)}.items():
+        print(f"warning: {name}: {problem}", file=sys.stderr)
     prepared: dict[str, list[str]] = {}
     for pack in packs:
         prepared.setdefault(pack.dataset, []).append(pack.name)
@@ -44,8 +46,6 @@ def list_(as_json: JsonOption = False, workspace: WorkspaceOption = None) -> Non
         status = ", ".join(prepared.get(e.name, [])) or ("" if e.reader else "no reader yet")
         rows.append([e.name, e.task, ", ".join(e.sensors), f"{e.gsd_m:g}" if e.gsd_m else "", status, e.title])
     table("", ["name", "task", "sensors", "GSD (m)", "packs", "title"], rows, empty="The catalog is empty.")
-    for name, problem in broken.items():
-        print(f"warning: pack {name}: {problem}", file=sys.stderr)
 
 
 @app.command()
@@ -187,15 +187,20 @@ def add(
     unit: Annotated[str | None, typer.Option(help="dn, reflectance, db or uint8.")] = None,
     scale: Annotated[float | None, typer.Option(help="value in unit = stored * scale.")] = None,
     tile_size: Annotated[int | None, typer.Option(help="Cut scenes into tiles of this many pixels.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a dataset of yours with that name.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only show what was understood.")] = False,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Add your own folder or scene: infer, show what was understood, register, prepare."""
-    from data_catalog.add import register, understand
-    from rsfm.specs import PrepareSpec
+    from data_catalog.add import refuse_taken, register, understand
+    from rsfm.packs import read_bytes_or_none
+    from rsfm.specs import parse_spec
 
     place = Workspace.resolve(workspace)
+    spec = parse_spec({"kind": "prepare", "dataset": name, "tile_size": tile_size})
+    if not replace and not dry:
+        refuse_taken(name, place)
     entry, findings = understand(
         path, name, sensor_name=sensor, bands=split(bands) if bands else None, unit=unit, scale=scale
     )
@@ -205,5 +210,11 @@ def add(
         if as_json:
             print_json({"entry": entry.model_dump(mode="json"), "findings": [vars(f) for f in findings]})
         return
-    register(entry, place)
-    _prepare(PrepareSpec(dataset=entry.name, tile_size=tile_size), place, as_json)
+    before = read_bytes_or_none(place.datasets / f"{entry.name}.json")
+    file = register(entry, place)
+    try:
+        _prepare(spec, place, as_json)
+    except RsfmError:
+        # What cannot be prepared is not kept: the catalog stays as it was.
+        file.unlink() if before is None else file.write_bytes(before)
+        raise

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from rsfm.commands.common import JsonOption, WorkspaceOption, follow
+from rsfm.errors import RsfmError
 from rsfm.specs import EvaluateSpec, PrepareSpec, Spec, pretrain_spec
 from rsfm.store.files import read_json
 from rsfm.store.runs import RESUMABLE, RunFolder, create_run, list_runs
@@ -83,11 +84,15 @@ def demo(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Prepare, pretrain, evaluate and compare on a real Landsat scene, and open the dashboard on it."""
+    from app.server import require_free, serve
+
     place = Workspace.resolve(workspace)
+    if as_json and not headless:
+        raise RsfmError("--json needs --headless: the dashboard prints no table.")
+    if not headless:
+        require_free("127.0.0.1", port)
     ids = queue_demo(place)
     if not headless:
-        from app.server import serve
-
         print(f"{len(ids)} demo jobs run in the background; follow them in the dashboard.", file=sys.stderr)
         serve(place, port=port)
         return

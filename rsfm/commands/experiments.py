@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from rsfm.commands.common import (
 )
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def methods(as_json: JsonOption = False) -> None:
@@ -123,27 +126,43 @@ COMPARE_COLUMNS = (
 )  # fmt: skip
 
 
-def print_comparison(place: Workspace, dataset: str | None = None) -> None:
-    """A row per model and adaptation, a column per severity."""
+def _comparison(place: Workspace, dataset: str | None) -> pd.DataFrame:
+    """`Store.compare`; refuses a pack that is neither prepared nor in any result."""
+    from rsfm.packs import Pack
     from rsfm.store.view import Store
 
     store = Store(place)
     store.refresh_if_stale(0)
     frame = store.compare(dataset=dataset)
+    if store.notice:
+        print(store.notice, file=sys.stderr)
+    if frame.empty and dataset is not None:
+        Pack.named(place, dataset)
+    return frame
+
+
+def print_comparison(place: Workspace, dataset: str | None = None) -> None:
+    """A row per model and adaptation, a column per severity."""
+    from rsfm.stats import CURVE_KEYS
+
+    frame = _comparison(place, dataset)
     if frame.empty:
         print("No results yet. Make some with: rsfm evaluate --model MODEL --dataset PACK")
         return
     for (pack, metric), part in frame.groupby(["dataset", "metric"], sort=True):
         severities = sorted(part["severity"].unique())
         rows = []
-        keys = ["model_title", "model_group", "adaptation", "operator"]
-        for (title, _, adaptation, operator), curve in part.groupby(keys, sort=False):
+        several_bands = part.groupby("model_group")["bands"].nunique().max() > 1
+        keys = [key for key in CURVE_KEYS if key in part.columns]
+        for _, curve in part.groupby(keys, sort=False, dropna=False):
             at = {row.severity: row for row in curve.itertuples()}
             cells = [
                 f"{at[s].mean:.3f} [{at[s].ci_low:.3f}, {at[s].ci_high:.3f}]" if s in at else "" for s in severities
             ]
             first = curve.iloc[0]
-            rows.append([title, adaptation, operator, *cells, f"{first['seeds']} {first['seed_kind']}", first["n"]])
+            title = first["model_title"] + (f" on {first['bands']}" if several_bands else "")
+            seeds = f"{first['seeds']} {first['seed_kind']}"
+            rows.append([title, first["adaptation"], first["operator"], *cells, seeds, first["n"]])
         gsd = part.drop_duplicates("severity").set_index("severity")["gsd_m"].to_dict()
         heads = [
             f"{s:g}x" + (f" ({gsd[s]:.0f} m)" if gsd[s] == gsd[s] and gsd[s] is not None else "") for s in severities
@@ -158,14 +177,13 @@ def compare(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Compare models over resolutions: mean, spread over seeds, bootstrap interval."""
-    from rsfm.store.view import Store
-
     place = Workspace.resolve(workspace)
     if not as_json:
         print_comparison(place, dataset)
         return
-    store = Store(place)
-    store.refresh_if_stale(0)
-    rows = frame_rows(store.compare(dataset=dataset))
-    extra = ("model_title", "model_group", "synthetic", "seed_kind")
-    print_json([{k: row.get(k) for k in (*COMPARE_COLUMNS, *extra)} for row in rows])
+    rows = frame_rows(_comparison(place, dataset))
+    extra = (
+        "model_title", "model_group", "synthetic", "seed_kind", "bands", "split", "pack_hash", "degrade_target",
+        "train_degrade",
+    )  # fmt: skip
+    print_json([{k: row[k] for k in (*COMPARE_COLUMNS, *extra)} for row in rows])

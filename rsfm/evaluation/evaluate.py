@@ -267,6 +267,17 @@ def _threads_for(multiplications: float) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def protocol_name(spec: EvaluateSpec, adaptation: str) -> str:
+    """The adaptation as it is named in scores: settings that are not the defaults stand behind it.
+
+    So results of different protocols are never folded into one mean.
+    """
+    fields = ["train_split", "train_fraction", *(("knn_k", "knn_temperature") if adaptation == "knn" else ())]
+    usual = EvaluateSpec.model_fields
+    changed = [f"{name}={getattr(spec, name)}" for name in fields if getattr(spec, name) != usual[name].default]
+    return f"{adaptation} ({', '.join(changed)})" if changed else adaptation
+
+
 def score_rows(
     spec: EvaluateSpec, what: Plan, model: FeatureModel, predictions: list[Prediction]
 ) -> list[dict[str, Any]]:
@@ -279,7 +290,8 @@ def score_rows(
         {
             "model": spec.model, "model_title": model.title, "model_group": model.group, "model_seed": model.seed,
             "eval_seed": p.eval_seed, "dataset": info.name, "pack_hash": info.content_hash,
-            "synthetic": info.synthetic, "split": what.test_split, "task": info.task, "adaptation": p.adaptation,
+            "synthetic": info.synthetic, "split": what.test_split, "task": info.task,
+            "adaptation": protocol_name(spec, p.adaptation),
             "bands": ",".join(band.name for band in model.bands), "operator": what.operator.name,
             "severity": p.severity, "gsd_m": what.operator.effective_gsd_m(layer.gsd_m, p.severity),
             "degrade_target": "single", "train_degrade": "none", "metric": "accuracy",

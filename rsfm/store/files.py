@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,3 @@ def read_jsonl(path: Path, offset: int = 0) -> tuple[list[Any], int, int]:
         except ValueError:
             bad += 1
     return rows, offset + end, bad
-
-
-def iter_jsonl(path: Path) -> Iterator[Any]:
-    yield from read_jsonl(path)[0]

@@ -76,6 +76,13 @@ def _git_revision() -> str | None:
     return answer.stdout.strip()
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's numeric user without an account
+        return str(os.getuid())
+
+
 def _slug(text: str) -> str:
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
     return "-".join(p for p in kept.split("-") if p)[:32]
@@ -224,7 +231,7 @@ def create_run(
             "spec": spec.model_dump(mode="json"), "spec_hash": spec_hash(spec.model_dump(mode="json")),
             "created": utc_now(), "after": after or [], "priority": priority, "tags": tags or [],
             "needs_gpu": needs_gpu(spec), "versions": _versions(), "git_revision": _git_revision(),
-            "host": platform.node(), "user": getpass.getuser(),
+            "host": platform.node(), "user": _user(),
         },
     )  # fmt: skip
     staging.rename(folder)

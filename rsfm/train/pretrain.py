@@ -75,7 +75,7 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
             default_root_dir=context.folder.path,
         )  # fmt: skip
         trainer.fit(module, ckpt_path=resume, weights_only=True)
-    info = export(spec, context, setup, trainer.global_step)
+    info = export(spec, context, setup, trainer.global_step, skipped_steps=module.skipped_steps)
     print(f"Model {info.name}: {info.feature_dim} features from {len(info.bands)} bands. Done.", flush=True)
 
 
@@ -94,18 +94,18 @@ def _require_same_pack(context: JobContext, pack: Pack, *, resumed: bool) -> Non
     context.remember("pack", pack.info.content_hash)
 
 
-def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int) -> ModelInfo:
+def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, skipped_steps: int = 0) -> ModelInfo:
     """Write the encoder to `models/<run_id>` of the workspace.
 
     Raises:
-        RsfmError: a weight is not finite, so there is nothing worth keeping.
+        RsfmError: the training diverged (most steps were skipped, or a weight is not finite).
     """
     encoder = setup.method.encoder
-    broken = [name for name, p in encoder.named_parameters() if not torch.isfinite(p).all()]
-    if broken:
+    broken = sum(not bool(torch.isfinite(p).all()) for p in encoder.parameters())
+    if broken or skipped_steps > step / 2:
         raise RsfmError(
-            f"The training diverged: {len(broken)} of the encoder's tensors are not finite (first: {broken[0]}). "
-            "Nothing was exported. Lower optim.base_lr or set optim.grad_clip."
+            f"The training diverged: {skipped_steps} of {step} steps had no finite loss or gradient, {broken} of the "
+            "encoder's tensors are not finite. Nothing was exported. Lower optim.base_lr or set optim.grad_clip."
         )
     source = next(iter(setup.sources.values())).input
     envelope = context.folder.envelope()

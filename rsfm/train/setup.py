@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from timm.layers import Attention
 
 from rsfm.data.source import PackSource
 from rsfm.errors import RsfmError
@@ -111,5 +110,5 @@ def keep_freed_memory() -> None:
 def plain_attention(method: Method) -> None:
     """Attention as matrix products: torch's fused kernel is several times slower with bf16 on a CPU (2.14, Zen 5)."""
     for module in method.modules():
-        if isinstance(module, Attention):
+        if hasattr(module, "fused_attn"):  # timm's switch
             module.fused_attn = False

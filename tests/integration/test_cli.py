@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from rsfm.packs import Pack
 from rsfm.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
     ("methods",), ("data", "list"), ("data", "show"), ("data", "prepare"), ("data", "add"), ("pretrain",),
-    ("evaluate",), ("compare",), ("runs",), ("stop",), ("resume",), ("jobs",), ("index", "rebuild"), ("app",), ("demo",),
+    ("evaluate",), ("compare",), ("runs",), ("stop",), ("resume",), ("jobs",), ("index", "rebuild"), ("app",),
+    ("demo",),
 ]  # fmt: skip
 
 
@@ -69,6 +72,11 @@ def test_every_verb_has_help(workspace: Workspace, verb: tuple[str, ...]) -> Non
         (("data", "prepare", "millionaid", "--source", "/no/such/folder"), "/no/such/folder"),
         (("data", "add", "/no/such/folder", "--name", "mine"), "/no/such/folder"),
         (("app", "--port", "99999999"), "--port"),
+        (("compare", "--dataset", "nothing"), "rsfm data prepare nothing"),
+        (("demo", "--json"), "--headless"),
+        (("runs", "--workspace", "/etc/passwd"), "not a folder"),
+        (("evaluate", "--model", "band-stats", "--dataset", "x", "--seeds", "-1"), "eval_seeds"),
+        (("data", "add", "/tmp", "--name", "mine", "--tile-size", "4"), "tile_size"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(workspace: Workspace, args: tuple[str, ...], says: str) -> None:
@@ -80,6 +88,39 @@ def test_bad_input_is_one_line_and_exit_code_2(workspace: Workspace, args: tuple
     assert lines[0].startswith("error: ")
     assert says in lines[0]
     assert "Traceback" not in done.stderr
+
+
+def test_adding_keeps_what_is_there_and_nothing_that_fails(workspace: Workspace, tmp_path: Path) -> None:
+    for name, colour in (("a", (200, 10, 10)), ("b", (10, 200, 10))):
+        for label in ("one", "two"):
+            folder = tmp_path / name / label
+            folder.mkdir(parents=True)
+            for i in range(4):
+                image = Image.new("RGB", (16, 16), colour)
+                image.paste((i, 2 * i, 90), (2, 2, 9, 9))
+                image.save(folder / f"{i}.png")
+    assert rsfm(workspace, "data", "add", str(tmp_path / "a"), "--name", "mine").returncode == 0
+    before = Pack.named(workspace, "mine").info
+    taken = rsfm(workspace, "data", "add", str(tmp_path / "b"), "--name", "mine")
+    assert taken.returncode == 2
+    assert "--replace" in taken.stderr
+    failed = rsfm(workspace, "data", "add", str(tmp_path / "b"), "--name", "other", "--scale", "0")
+    assert failed.returncode == 2
+    assert not (workspace.datasets / "other.json").exists()
+    assert Pack.named(workspace, "mine").info == before
+    stolen = rsfm(workspace, "data", "prepare", "landsat7-sample", "--limit", "3", "--name", "mine")
+    assert stolen.returncode == 2
+    assert "'mine'" in stolen.stderr
+    assert rsfm(workspace, "data", "add", str(tmp_path / "b"), "--name", "mine", "--replace").returncode == 0
+    assert Pack.named(workspace, "mine").info.content_hash != before.content_hash
+    (workspace.datasets / "broken.json").write_text("{")
+    assert "broken" in rsfm(workspace, "data", "list", "--json").stderr
+
+
+def test_bare_command_shows_help(workspace: Workspace) -> None:
+    done = rsfm(workspace)
+    assert done.returncode == 0
+    assert "pretrain" in done.stdout
 
 
 def test_methods_json(workspace: Workspace) -> None:

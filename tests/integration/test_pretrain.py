@@ -486,3 +486,20 @@ def test_a_gpu_run_on_a_cpu_slot_is_refused(world):
     run = start(world, make_spec(runtime={"device": "cuda"}))
     with pytest.raises(RsfmError, match="CPU slot"):
         attempt(world, run)
+
+
+def test_a_run_does_not_go_on_with_another_pack(world):
+    run = start(world, make_spec())
+    with pytest.raises(Stopped):
+        attempt(world, run, stop_step=5)
+    noise = np.random.default_rng(1).integers(0, 255, (20, 4, 32, 32)).astype("uint8")
+    write_arrays(world, "tiny", {"train": noise}, BANDS, gsd_m=10, sensor="rgb")
+    with pytest.raises(RsfmError, match="was replaced since this run began"):
+        attempt(world, run, 2)
+
+
+def test_a_diverged_run_fails_and_exports_nothing(world):
+    run = start(world, make_spec(optim={"base_lr": 1e38, "grad_clip": 0.0}))
+    with pytest.raises(RsfmError, match="diverged"):
+        attempt(world, run)
+    assert not (world.models / run.id).exists()

@@ -84,3 +84,15 @@ def test_settings_round_trip_as_text(ratio: float, seed: int, accumulate: int) -
     lines = [f"mask_ratio={ratio!r}", f"seed={seed}", f"accumulate={accumulate}"]
     spec = pretrain_spec("mae", "p", "cpu", lines)
     assert (spec.params.mask_ratio, spec.seed, spec.optim.accumulate) == (ratio, seed, accumulate)
+
+
+@pytest.mark.parametrize("value", ["1e999", "NaN", "-Infinity"])
+def test_numbers_that_are_not_finite_are_refused(value: str) -> None:
+    with pytest.raises(RsfmError, match="base_lr"):
+        pretrain_spec("mae", "p", "cpu", [f"base_lr={value}"])
+
+
+@pytest.mark.parametrize("change", [{"eval_seeds": [-1]}, {"bootstrap": 10**9}])
+def test_evaluation_limits(change: dict) -> None:
+    with pytest.raises(RsfmError, match=next(iter(change))):
+        parse_spec({"kind": "evaluate", "model": "m", "dataset": "d", **change})
