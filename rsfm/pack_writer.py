@@ -121,7 +121,9 @@ class PackWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self.staging.is_dir():
+            if self.staging.is_dir() and not self.position and self.existing is not None:
+                shutil.rmtree(self.staging)  # there was nothing to do
+            elif self.staging.is_dir():
                 self.flush()
         finally:
             for file in self._files.values():

@@ -75,4 +75,7 @@ def test_killed_prepares(pictures, workspace, tmp_path):
     pack = Pack.named(workspace, "pics")
     assert sum(pack.info.splits.values()) == 599
     assert [s.path for s in pack.info.skipped] == ["a/0100.png"]
-    assert not any(p.name.startswith(".preparing-pics") and p.is_dir() for p in workspace.packs.iterdir())
+    assert not (workspace.packs / ".preparing-pics").exists()
+    # A prepare that finds everything done leaves nothing behind either.
+    assert _start(workspace).communicate(timeout=120)[0].split()[-1] == expected
+    assert not (workspace.packs / ".preparing-pics").exists()
