@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import threading
+import time
+import webbrowser
 
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
@@ -17,10 +21,15 @@ def is_loopback(host: str) -> bool:
     return host in LOOPBACK or host.startswith("127.")
 
 
+def reachable(host: str) -> str:
+    """The host under which this machine reaches a server bound to `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+
+
 def display_url(host: str, port: int) -> str:
     """The address to open in a browser on this machine."""
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    shown = reachable(host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def require_free(host: str, port: int) -> None:
@@ -40,6 +49,16 @@ def require_free(host: str, port: int) -> None:
             raise RsfmError(
                 f"Cannot serve on {host}:{port} ({error.strerror}). Choose another port with --port."
             ) from error
+
+
+def _open_when_up(host: str, port: int, patience_s: float = 30.0) -> None:
+    """Open the system's browser as soon as the server takes connections."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((reachable(host), port), timeout=1):
+            webbrowser.open(display_url(host, port))
+            return
+        time.sleep(0.1)
 
 
 def serve(
@@ -65,8 +84,7 @@ def serve(
     from app.theme import server_options, theme_options
 
     allowed = list(LOOPBACK) if is_loopback(host) else []
-    options = {
-        **theme_options(),
-        **server_options(host, port, open_browser=open_browser, allowed_hosts=allowed),
-    }
+    options = {**theme_options(), **server_options(host, port, allowed_hosts=allowed)}
+    if open_browser:
+        threading.Thread(target=_open_when_up, args=(host, port), daemon=True).start()
     create_app(workspace, allowed_hosts=allowed).run(config=options)

@@ -17,7 +17,7 @@ LIGHT = {
     "dataframeHeaderBackgroundColor": "#F3F6F7",
 }
 DARK = {
-    "primaryColor": "#1E9E9E",
+    "primaryColor": "#1A9191",
     "backgroundColor": "#0F171B",
     "secondaryBackgroundColor": "#18242A",
     "textColor": "#E4ECEF",
@@ -51,12 +51,12 @@ def theme_options() -> dict[str, Any]:
     return options
 
 
-def server_options(host: str, port: int, *, open_browser: bool, allowed_hosts: list[str]) -> dict[str, Any]:
+def server_options(host: str, port: int, *, allowed_hosts: list[str]) -> dict[str, Any]:
     """The options of the server: one port, nothing sent anywhere, no file watching."""
     return {
         "server.address": host,
         "server.port": port,
-        "server.headless": not open_browser,
+        "server.headless": True,
         "server.allowedHosts": allowed_hosts,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,

@@ -22,6 +22,9 @@ from app.view_state import choose, choose_many, choose_one_of, choose_pills
 from rsfm.errors import RsfmError
 from rsfm.stats import curve_summary
 
+#: Models on one chart while nobody has chosen any.
+MOST = 12
+
 
 def looks_of(everything: pd.DataFrame) -> dict[str, Look]:
     """Looks from all models of the workspace, so that filters never change a colour."""
@@ -42,11 +45,15 @@ def chance_level(datasets: list[str]) -> float | None:
 
 
 def model_filter(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the chosen models; none chosen means all."""
+    """Keep the chosen models; none chosen means all, as far as a chart can show them."""
     labels = {str(g): visible(t) for g, t in zip(frame["model_group"], frame["model_title"], strict=True)}
     chosen = choose_many(
         "Models", list(labels), "models", format_func=lambda g: labels.get(g, g), placeholder="All models"
     )
+    if not chosen and len(labels) > MOST:
+        ranked = frame.groupby("model_group")["mean"].mean().sort_values(ascending=False)
+        chosen = [str(g) for g in ranked.index[:MOST]]
+        st.caption(f"The {MOST} best of {len(labels)} models are shown; choose others above.")
     return frame[frame["model_group"].astype(str).isin(chosen)] if chosen else frame
 
 

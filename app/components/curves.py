@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -74,34 +75,36 @@ def curve_figure(
         smoothing: span of a moving average; the raw points stay visible below it.
     """
     rows = frame[frame["name"] == name]
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     for i, run_id in enumerate(labels or dict.fromkeys(rows["run_id"])):
         line = rows[rows["run_id"] == run_id].sort_values(["attempt", x] if x == "time" else [x, "attempt"])
         if line.empty:
             continue
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         title = plotly_text(labels[run_id]) if labels else metric_title(name)
-        sparse = len(line) <= 40
+        along = line[x].to_numpy()
+        shared = {"type": "scatter", "x": along, "legendgroup": str(run_id)}
         if smoothing > 1:
-            figure.add_scatter(
-                x=line[x], y=line["value"], mode="lines", line={"color": color, "width": 1}, opacity=0.25,
-                hoverinfo="skip", showlegend=False, legendgroup=str(run_id),
+            traces.append(
+                {**shared, "y": line["value"].to_numpy(), "mode": "lines", "line": {"color": color, "width": 1},
+                 "opacity": 0.25, "hoverinfo": "skip", "showlegend": False}
             )  # fmt: skip
-        figure.add_scatter(
-            x=line[x], y=smooth(line["value"], smoothing), name=title, legendgroup=str(run_id),
-            mode="lines+markers" if sparse else "lines", marker={"size": 5},
-            line={"color": color, "width": 2, "dash": dash},
-            hovertemplate="%{y:.5g}<extra>" + (title if labels else "") + "</extra>",
+        traces.append(
+            {**shared, "y": smooth(line["value"], smoothing).to_numpy(), "name": title,
+             "mode": "lines+markers" if len(line) <= 40 else "lines", "marker": {"size": 5},
+             "line": {"color": color, "width": 2, "dash": dash},
+             "hovertemplate": "%{y:.5g}<extra>" + (title if labels else "") + "</extra>"}
         )  # fmt: skip
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        showlegend=bool(labels) and len(labels) > 1,
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
-        hovermode="x unified",
+    layout = {
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "showlegend": bool(labels) and len(labels or ()) > 1,
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+        "hovermode": "x unified",
         # The same value on every redraw keeps a reader's zoom while new points arrive.
-        uirevision=f"{name}|{x}",
-    )
-    figure.update_xaxes(title_text=X_AXES[x])
-    figure.update_yaxes(nticks=6, type="log" if name in LOG_METRICS else "linear", exponentformat="power")
-    return figure
+        "uirevision": f"{name}|{x}",
+        "xaxis": {"title": {"text": X_AXES[x]}},
+        "yaxis": {"nticks": 6, "type": "log" if name in LOG_METRICS else "linear", "exponentformat": "power"},
+    }
+    # In one piece: every later change of a figure is checked anew, which costs more than all the rest.
+    return go.Figure(data=traces, layout=layout)

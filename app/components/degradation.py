@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from app.components.palette import FLOOR, Look, translucent
-from app.text import plotly_text
+from app.text import missing, plotly_text
 
 AXES = {"gsd": "Effective GSD", "factor": "Factor"}
 VALUES = {"absolute": "Score", "retention": "Retention"}
@@ -59,9 +60,9 @@ def curve_label(curve: pd.DataFrame, *, with_dataset: bool) -> str:
     return label
 
 
-def seeds_text(row: Mapping[str, object]) -> str:
+def seeds_text(row: Mapping[str, Any]) -> str:
     """What the spread is over, e.g. "3 evaluation seeds"."""
-    count, kind = int(row["seeds"]), str(row["seed_kind"])  # type: ignore[call-overload]
+    count, kind = int(row["seeds"]), str(row["seed_kind"])
     return f"{count} {kind if count != 1 else kind.removesuffix('s')}"
 
 
@@ -95,70 +96,76 @@ def degradation_figure(
     rows = frame.dropna(subset=[column, "mean"])
     several = rows["dataset"].nunique() > 1
     datasets = list(dict.fromkeys(rows["dataset"]))
-    figure = go.Figure()
-    for (group, dataset), curve in rows.groupby(CURVE, dropna=False, sort=False):
+    traces: list[dict[str, Any]] = []
+    curves = sorted(rows.groupby(CURVE, dropna=False, sort=False), key=lambda c: -c[1]["mean"].mean())
+    for (group, dataset), curve in curves:  # the legend reads like the chart: best on top
         curve = curve.sort_values(column)
         look = looks.get(str(group), FALLBACK)
         label = curve_label(curve, with_dataset=several)
         # With several packs the dash tells the pack; otherwise it is the model's own.
         dash = ("solid", "dash", "dot", "dashdot")[datasets.index(dataset) % 4] if several else look.dash
-        low, high = _spread(curve)
+        x, y = curve[column].to_numpy(float), curve["mean"].to_numpy(float)
+        low, high = (part.to_numpy(float) for part in _spread(curve))
         key = f"{group}|{dataset}"
         if bands and len(curve) > 1:
-            figure.add_scatter(
-                x=pd.concat([curve[column], curve[column][::-1]]), y=pd.concat([high, low[::-1]]), fill="toself",
-                fillcolor=translucent(look.color, 0.2), line={"width": 0}, mode="lines", hoverinfo="skip",
-                showlegend=False, legendgroup=key,
+            traces.append(
+                {"type": "scatter", "x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]),
+                 "fill": "toself", "fillcolor": translucent(look.color, 0.2), "line": {"width": 0}, "mode": "lines",
+                 "hoverinfo": "skip", "showlegend": False, "legendgroup": key}
             )  # fmt: skip
-        figure.add_scatter(
-            x=curve[column], y=curve["mean"], name=label, legendgroup=key, mode="lines+markers",
-            line={"color": look.color, "width": 2.5, "dash": dash},
-            marker={"symbol": look.marker, "size": 9, "color": look.color, "line": {"width": 1, "color": look.color}},
-            error_y=None if bands else {
-                "type": "data", "symmetric": False, "array": high - curve["mean"],
-                "arrayminus": curve["mean"] - low, "thickness": 1.3, "width": 4,
-            },
-            customdata=np.stack(
-                [
-                    curve["severity"], curve["gsd_m"].astype(float), low, high, curve["std"].astype(float),
-                    curve["n"].astype(float), [seeds_text(r) for r in curve.to_dict("records")],
-                ],
-                axis=-1,
-            ),
-            hovertemplate=(
-                f"<b>{label}</b><br>%{{y:.3f}}  [%{{customdata[2]:.3f}}, %{{customdata[3]:.3f}}]<br>"
-                "%{customdata[0]}× coarser, %{customdata[1]:.4g} m<br>"
-                "std %{customdata[4]:.3f} over %{customdata[6]}, n = %{customdata[5]}<extra></extra>"
-            ),
-        )  # fmt: skip
+        trace = {
+            "type": "scatter", "x": x, "y": y, "name": label, "legendgroup": key, "mode": "lines+markers",
+            "line": {"color": look.color, "width": 2.5, "dash": dash},
+            "marker": {"symbol": look.marker, "size": 9, "color": look.color,
+                       "line": {"width": 1, "color": look.color}},
+            "hovertext": [
+                _hover(label, *point) for point in zip(curve.to_dict("records"), low, high, strict=True)
+            ],
+            "hovertemplate": "%{hovertext}<extra></extra>",
+        }  # fmt: skip
+        if not bands:
+            trace["error_y"] = {"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low,
+                                "thickness": 1.3, "width": 4}  # fmt: skip
+        traces.append(trace)
+    layout = {
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
+        "hovermode": "closest",
+        **_axes(rows, column, axis, value),
+    }
     if chance is not None and value == "absolute":
-        figure.add_hline(
-            y=chance, line={"dash": "dot", "width": 1, "color": FLOOR}, annotation_text="chance",
-            annotation_position="bottom left", annotation_font={"size": 11, "color": FLOOR},
-        )  # fmt: skip
-    _axes(figure, rows, column, axis, value)
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 36, "b": 8},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
-        hovermode="closest",
+        whole = {"xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance}
+        layout["shapes"] = [{"type": "line", **whole, "line": {"dash": "dot", "width": 1, "color": FLOOR}}]
+        layout["annotations"] = [
+            {"text": "chance", "xref": "paper", "x": 0, "y": chance, "xanchor": "left", "yanchor": "top",
+             "showarrow": False, "font": {"size": 11, "color": FLOOR}}
+        ]  # fmt: skip
+    # In one piece: every later change of a figure is checked anew, which costs more than all the rest.
+    return go.Figure(data=traces, layout=layout)
+
+
+def _hover(label: str, row: Mapping[str, Any], low: float, high: float) -> str:
+    gsd = "" if missing(row["gsd_m"]) else f", {row['gsd_m']:.4g} m"
+    std = "" if missing(row["std"]) else f"std {row['std']:.3f} over "
+    return (
+        f"<b>{label}</b><br>{row['mean']:.3f}  [{low:.3f}, {high:.3f}]<br>{row['severity']:g}× coarser{gsd}<br>"
+        f"{std}{seeds_text(row)}, n = {int(row['n']):,}"
     )
-    return figure
 
 
-def _axes(figure: go.Figure, rows: pd.DataFrame, column: str, axis: str, value: str) -> None:
+def _axes(rows: pd.DataFrame, column: str, axis: str, value: str) -> dict[str, Any]:
     ticks = axis_ticks(rows[column].tolist())
     suffix = " m" if axis == "gsd" else "×"
     title = "Effective GSD (m, log₂ scale): coarser to the right" if axis == "gsd" else "Times coarser (log₂ scale)"
-    figure.update_xaxes(
-        type="log", dtick=np.log10(2), tickmode="array", tickvals=ticks,
-        ticktext=[f"{t:.4g}{suffix}" for t in ticks], title_text=title,
-    )  # fmt: skip
     metric = metric_title(str(rows["metric"].iloc[0])) if len(rows) else "Score"
     if value == "retention":
-        figure.update_yaxes(title_text=f"{metric} retained (1 = at native resolution)", rangemode="tozero")
-    else:
-        figure.update_yaxes(title_text=metric)
+        metric += " retained (1 = at native resolution)"
+    return {
+        "xaxis": {"type": "log", "tickmode": "array", "tickvals": ticks, "title": {"text": title},
+                  "ticktext": [f"{t:.4g}{suffix}" for t in ticks]},
+        "yaxis": {"title": {"text": metric}},
+    }  # fmt: skip
 
 
 def axis_ticks(values: Sequence[float], most: int = 10) -> list[float]:

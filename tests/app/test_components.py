@@ -122,7 +122,7 @@ def test_several_packs_are_told_apart_and_synthetic_ones_named() -> None:
 def test_hostile_titles_are_text_in_charts() -> None:
     rows = compare_rows({"a": ROWS["a"]}, model_title="<a href='javascript:alert(1)'>x</a>\u202e")
     figure = degradation_figure(rows, {})
-    assert all("<a" not in (t.name or "") and "<a" not in (t.hovertemplate or "") for t in figure.data)
+    assert all("<a" not in (t.name or "") and "<a" not in "".join(t.hovertext or ()) for t in figure.data)
 
 
 def test_retention_is_relative_to_native_and_drops_curves_without_it() -> None:
