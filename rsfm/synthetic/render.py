@@ -128,13 +128,14 @@ def sampling(canvas: Canvas, size: int, pixel: float, native: float, mtf: float 
     sigma = 0.0 if mtf is None else psf_sigma(native, mtf)
     if native <= pixel * 1.001:
         return _pixels(canvas, pixel / 2, pixel, size, sigma).astype(_F)
-    count = int(np.ceil(size * pixel / native)) + 2
-    coarse = _pixels(canvas, -native / 2, native, count, sigma)
     position = ((np.arange(size) + 0.5) * pixel + native / 2) / native
     left = np.floor(position).astype(int)
+    # Not one more than is needed: it might lie wholly outside the canvas and have no weights at all.
+    count = int(left[-1]) + 2
+    coarse = _pixels(canvas, -native / 2, native, count, sigma)
     between = np.zeros((size, count))
     between[np.arange(size), left] = 1 - (position - left)
-    between[np.arange(size), np.minimum(left + 1, count - 1)] += position - left
+    between[np.arange(size), left + 1] = position - left
     return (between @ coarse).astype(_F)
 
 

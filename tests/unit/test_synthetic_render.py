@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rsfm.bands import Band
@@ -153,6 +153,7 @@ def test_coarse_bands_are_smoother_on_the_fine_grid():
     size=st.integers(8, 40), native=st.sampled_from([0.5, 1.0, 2.0, 6.0]), mtf=st.one_of(st.none(), st.floats(0.1, 0.5))
 )
 @settings(deadline=None, max_examples=30)
+@example(size=31, native=6.0, mtf=None)
 def test_sampling_keeps_constants_and_ramps(size, native, mtf):
     canvas = Canvas.make(size, 5.0, 1 / 3)
     matrix = render.sampling(canvas, size, 1.0, native, mtf)
