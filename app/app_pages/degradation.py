@@ -92,6 +92,20 @@ def controls(everything: pd.DataFrame) -> tuple[pd.DataFrame, str, str, bool]:
     return model_filter(frame), axis, value, style == "bands"
 
 
+def coarse_bands(dataset: str) -> str:
+    """Bands whose own pixels are coarser than the pack's grid: there, degradation begins later than the axis says."""
+    try:
+        layer = open_pack(workspace(), dataset).layer()
+    except RsfmError:
+        return ""
+    coarse = [b for b in layer.bands if layer.gsd_m and b.gsd_m > 1.05 * layer.gsd_m]
+    if not coarse:
+        return ""
+    sizes = sorted({b.gsd_m for b in coarse})
+    span = f"{sizes[0]:g} m" if len(sizes) == 1 else f"{sizes[0]:g} m to {sizes[-1]:g} m"
+    return f" Natively coarser bands ({span}): {', '.join(plain(b.name) for b in coarse)}."
+
+
 def caption(frame: pd.DataFrame) -> str:
     """What was measured, on what, with which uncertainty."""
     parts = []
@@ -105,7 +119,8 @@ def caption(frame: pd.DataFrame) -> str:
         f"Mean over {', '.join(kinds)}. Intervals (95 %) join the bootstrap over test images and the spread over seeds."
     )
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}. {spread}"
+    notes = "".join(coarse_bands(str(d)) for d in dict.fromkeys(frame["dataset"]))
+    return f"{text[0].upper()}{text[1:]}. {spread}{notes}"
 
 
 def charts(frame: pd.DataFrame, looks: dict[str, Look], axis: str, value: str, bands: bool) -> None:
@@ -131,8 +146,29 @@ def charts(frame: pd.DataFrame, looks: dict[str, Look], axis: str, value: str, b
                 )  # fmt: skip
 
 
-def table(frame: pd.DataFrame) -> None:
+def findings(frame: pd.DataFrame) -> pd.DataFrame:
+    """What the store finds odd about the models that are shown, on the packs that are shown."""
+    found = store().lint()
+    found = found[found["subject"].isin(set(frame["model_group"].astype(str)))]
+    packs = [str(d) for d in frame["dataset"].unique()]
+    return found[[any(p in str(m) for p in packs) for m in found["message"]]]
+
+
+def show_findings(found: pd.DataFrame) -> None:
+    if found.empty:
+        return
+    with st.expander(f"Findings about these results ({len(found)})", icon=":material/rule:"):
+        for row in found.head(40).itertuples():
+            color, icon = ("red", "error") if row.severity == "error" else ("orange", "warning")
+            st.markdown(f":{color}[:material/{icon}:] {plain(row.message)}")
+        if len(found) > 40:
+            st.caption(f"and {len(found) - 40} more")
+
+
+def table(frame: pd.DataFrame, found: pd.DataFrame) -> None:
     rows = comparison_table(curve_summary(frame), frame)
+    counts = found["subject"].value_counts()
+    rows["findings"] = [int(counts.get(str(g), 0)) or None for g in rows["model_group"]]
     rows["model_title"] = rows["model_title"].map(visible)
     rows["dataset"] = [
         f"{visible(d)}{' (synthetic)' if s else ''}" for d, s in zip(rows["dataset"], rows["synthetic"], strict=True)
@@ -143,7 +179,10 @@ def table(frame: pd.DataFrame) -> None:
     score = {c: st.column_config.NumberColumn(c, format="%.3f", width=75) for c in levels}
     st.dataframe(
         rows, hide_index=True, alt="Scores per model and severity, best first",
-        column_order=["model_title", "dataset", "adaptation", *levels, "auc", "mean", "retention", "over", "n"],
+        column_order=[
+            "model_title", "dataset", "adaptation", *levels, "auc", "mean", "retention", "findings", "over", "n",
+        ],
+        placeholder="–",
         column_config={
             "model_title": st.column_config.TextColumn("Model"),
             "dataset": st.column_config.TextColumn("Pack"),
@@ -157,6 +196,7 @@ def table(frame: pd.DataFrame) -> None:
             "retention": st.column_config.NumberColumn(
                 "Retention", format="percent", width=90, help="Share of the native score at the coarsest severity."
             ),
+            "findings": st.column_config.NumberColumn("Findings", width=80, help="Listed below the table."),
             "over": st.column_config.TextColumn("Seeds"),
             "n": st.column_config.NumberColumn("n", format="localized", width=75, help="Test images"),
         },
@@ -191,4 +231,6 @@ if drawn.empty:
 else:
     charts(drawn, looks_of(everything), axis, value, bands)
     st.caption(caption(chosen))
-table(chosen)
+found = findings(chosen)
+table(chosen, found)
+show_findings(found)

@@ -248,7 +248,7 @@ def model_choice(labels: dict[str, str]) -> list[str]:
         st.session_state[key] = [m for m in labels if is_run_id(m)][:1]
     chosen = st.multiselect(
         "Models", list(labels), format_func=lambda m: labels.get(m, m), accept_new_options=True, key=key,
-        persist_state="session", placeholder="Choose models and baselines",
+        persist_state="session", placeholder="Choose models and baselines", wrap=True,
         help="One run per model. Type timm:<name> or random:<run id> for others.",
     )  # fmt: skip
     absent = [m for m in plain_baselines if m not in chosen]

@@ -140,7 +140,7 @@ def slots(status: dict[str, Any] | None, titles_by_run: dict[str, dict[str, Any]
                 st.progress(min(1.0, used / total), text=f"{size(used)} of {size(total)} memory")
             elif used:
                 st.caption(f"{size(used)} memory")
-        st.caption(f"Supervisor {status['pid']}, since {ago(status['started'])}")
+        st.caption(f"Supervisor {status['pid']}, started {ago(status['started'])}")
 
 
 def disk() -> None:
@@ -160,6 +160,7 @@ def attention(status: dict[str, Any] | None) -> None:
     problems = [(str(r.path), str(r.problem)) for r in store().problems().itertuples()]
     problems += [(p["path"], p["problem"]) for p in (status or {}).get("problems", [])]
     findings = store().lint()
+    findings = findings[findings["severity"] == "error"]  # warnings stand beside the results they are about
     total = len(set(problems)) + len(findings)
     if not total:
         return
@@ -167,8 +168,7 @@ def attention(status: dict[str, Any] | None) -> None:
         for path, problem in list(dict.fromkeys(problems))[:20]:
             st.markdown(f":red[:material/folder_off:] **{plain(path)}**: {plain(problem)}")
         for row in findings.head(20).itertuples():
-            color = "red" if str(row.severity) == "error" else "orange"
-            st.markdown(f":{color}[:material/rule:] **{plain(row.subject)}**: {plain(row.message)}")
+            st.markdown(f":red[:material/rule:] **{plain(row.subject)}**: {plain(row.message)}")
 
 
 @st.fragment(run_every="2s")

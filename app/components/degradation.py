@@ -141,6 +141,12 @@ def degradation_figure(
             {"text": "chance", "xref": "paper", "x": 0, "y": chance, "xanchor": "left", "yanchor": "top",
              "showarrow": False, "font": {"size": 11, "color": FLOOR}}
         ]  # fmt: skip
+    named = [plotly_text(d) for d in dict.fromkeys(rows.loc[rows["synthetic"].astype(bool), "dataset"])]
+    if named:  # in the figure itself: it may be saved and shown without the page around it
+        layout.setdefault("annotations", []).append(
+            {"text": f"synthetic data: {', '.join(named)}", "xref": "paper", "yref": "paper", "x": 1, "y": 0,
+             "xanchor": "right", "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": FLOOR}}
+        )  # fmt: skip
     # In one piece: every later change of a figure is checked anew, which costs more than all the rest.
     return go.Figure(data=traces, layout=layout)
 
@@ -193,4 +199,5 @@ def comparison_table(summary: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame
     table["over"] = [seeds_text(r) for r in table.to_dict("records")]
     columns = ["model_title", "dataset", "synthetic", "adaptation", *wide.columns]
     table = table.sort_values(["adaptation", "auc_norm"], ascending=[True, False], kind="stable")
-    return table[[*columns, "auc", "auc_norm", "mean", "retention", "coarsest", "over", "n", "model", "metric"]]
+    rest = ["auc", "auc_norm", "mean", "retention", "coarsest", "over", "n", "model", "model_group", "metric"]
+    return table[[*columns, *rest]]

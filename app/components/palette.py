@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: Okabe and Ito's palette without its yellow (too light on white) and black (invisible on dark).
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#A6611A")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A6611A", "#7B5EA7")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 #: Baselines keep the look that readers expect of them: neutral, and never a solid line.
 FLOOR = "#7F8C93"
-FLOORS = (("#7F8C93", "x", "dot"), ("#9A8468", "cross", "dash"), ("#6B7A99", "asterisk-open", "longdash"))
+FLOORS = (("#6F7C84", "x", "dot"), ("#98A3A9", "cross", "dash"), ("#838F96", "asterisk-open", "longdash"))
 
 
 @dataclass(frozen=True)

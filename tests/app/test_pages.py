@@ -364,21 +364,44 @@ def test_catalog_marks_entries_without_a_reader(open_page: Open, lab: Workspace)
         assert "without a reader yet" in shown
 
 
-def test_adding_a_folder_shows_what_was_understood(
-    open_page: Open, lab: Workspace, tmp_path: Path, no_jobs: list
+def test_adding_a_folder_shows_what_was_understood_then_keeps_it(
+    open_page: Open, tmp_path: Path, no_jobs: list
 ) -> None:
     from PIL import Image
 
+    workspace = Workspace(tmp_path / "w")
     for i in range(6):
         folder = tmp_path / "tiles" / ("a", "b")[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (40 * i, 90, 120)).save(folder / f"{i}.png")
-    test = open_page(lab, "datasets", view="Add your own")
+    test = open_page(workspace, "datasets", view="Add your own")
     test.text_input[0].set_value(str(tmp_path / "nothing-here"))
     test.button[0].click().run()
     assert "There is nothing at" in test.error[0].value.replace("\\", "")
     test.text_input[0].set_value(str(tmp_path / "tiles"))
+    test.text_input[1].set_value("my-tiles")
     test.button[0].click().run()
     assert not test.exception and not test.error
     assert "6 images in one folder per class, 2 classes" in texts(test)
-    assert no_jobs == [], "nothing is kept or started before the reader says so"
+    assert no_jobs == [] and not workspace.root.exists(), "nothing is kept or started before the reader says so"
+    keep = next(b for b in test.button if b.label == "Keep and prepare")
+    keep.click().run()
+    assert not test.exception and not test.error
+    assert [(verb, spec.dataset) for verb, spec in no_jobs] == [("submit", "my-tiles")]
+    assert (workspace.datasets / "my-tiles.json").is_file()
+    catalog = open_page(workspace, "datasets", view="Catalog", find="my-tiles")
+    assert "my-tiles" in texts(catalog)
+
+
+def test_adding_refuses_the_name_of_a_built_in_dataset(open_page: Open, tmp_path: Path, no_jobs: list) -> None:
+    from PIL import Image
+
+    (tmp_path / "tiles").mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (40 * i, 90, 120)).save(tmp_path / "tiles" / f"{i}.png")
+    test = open_page(Workspace(tmp_path / "w"), "datasets", view="Add your own")
+    test.text_input[0].set_value(str(tmp_path / "tiles"))
+    test.text_input[1].set_value("eurosat-ms")
+    test.button[0].click().run()
+    next(b for b in test.button if b.label == "Keep and prepare").click().run()
+    assert "built-in dataset" in texts(test) and no_jobs == []

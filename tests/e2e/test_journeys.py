@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lab import HOSTILE, make_lab, make_pack
+from lab import HOSTILE, beat, history, make_lab, make_pack
 from PIL import Image
 from playwright.sync_api import expect
 
-from rsfm.store.runs import FINISHED, list_runs
+from rsfm.specs import pretrain_spec
+from rsfm.store.job import JobContext
+from rsfm.store.runs import FINISHED, RunFolder, create_run, list_runs
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
@@ -205,30 +208,51 @@ def test_hostile_names_stay_text(hostile_lab: Workspace, served: Callable, visit
     assert analyst.troubles == []
 
 
-def test_four_sessions_watch_while_a_run_logs(tmp_path: Path, served: Callable, visit: Callable) -> None:
+def test_four_sessions_watch_while_eight_runs_log(tmp_path: Path, served: Callable, visit: Callable) -> None:
     workspace = make_lab(tmp_path / "workspace")
     finish_all(workspace)
-    run = next(
-        r for r in list_runs(workspace) if r.envelope()["kind"] == "pretrain" and (r.path / "metrics.jsonl").exists()
-    )
+    runs = [create_run(workspace, pretrain_spec("mae", "landsat7-sample", "smoke", seed=seed)) for seed in range(8)]
+    for run in runs:
+        history(run, "running", 1, 0)
+        beat(run)
     base = served(workspace)
-    visits = [visit(base).open(path) for path in ("/now", f"/run?run={run.id}", "/runs", f"/run?run={run.id}&tab=Log")]
-    from rsfm.store.files import append_jsonl
+    # Not the page Now: it would wake a supervisor, which finds that nobody works on these runs.
+    paths = (f"/run?run={runs[0].id}", f"/run?run={runs[1].id}&tab=Log", "/runs", f"/run?run={runs[2].id}&tab=Events")
+    stop = threading.Event()
 
-    for step in range(40):
-        append_jsonl(
-            run.path / "metrics.jsonl",
-            {
-                "attempt": 1,
-                "step": 1000 + step,
-                "samples": 1,
-                "time": "2026-01-01T00:00:00+00:00",
-                "values": {"loss": 1.0},
-            },
-        )
-        visits[0].page.wait_for_timeout(50)
+    def log(run: RunFolder) -> None:
+        step = 0
+        while not stop.wait(0.02):
+            step += 1
+            job = JobContext(workspace, run, 1)
+            job.metrics(step=step, samples=32 * step, values={"loss": 1 / step, "knn": 0.5})
+            job.progress(step, 10_000, unit="samples", force=True)
+            with (run.path / "log.txt").open("a") as file:
+                file.write(f"step {step}\n")
+
+    threads = [threading.Thread(target=log, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    try:
+        visits = [visit(base).open(path) for path in paths]
+        for _ in range(20):
+            for one in visits:
+                one.page.wait_for_timeout(250)
+                assert one.page.get_by_test_id("stException").count() == 0
+                assert one.page.get_by_test_id("stAlertContentError").count() == 0
+            visits[2].page.reload()
+            visits[2].settle()
+        expect(visits[0].page.locator(".js-plotly-plot").first).to_be_visible()
+        expect(visits[1].page.get_by_text(re.compile("step [0-9]{3}")).first).to_be_visible()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     for one in visits:
-        one.page.reload()
-        one.settle()
-        assert one.page.locator('[data-testid="stException"], [data-testid="stAlertContentError"]').count() == 0
-        assert one.troubles == []
+        assert one.troubles == [] and one.foreign() == []
+    # Nothing was lost on the way into the index.
+    store = Store(workspace)
+    store.refresh_if_stale(0)
+    for run in runs:
+        lines = sum(1 for _ in (run.path / "metrics.jsonl").open())
+        assert len(store.metrics([run.id], names=["loss"], max_points=10**6)) == lines
