@@ -151,7 +151,7 @@ def findings(frame: pd.DataFrame) -> pd.DataFrame:
     found = store().lint()
     found = found[found["subject"].isin(set(frame["model_group"].astype(str)))]
     packs = [str(d) for d in frame["dataset"].unique()]
-    return found[[any(p in str(m) for p in packs) for m in found["message"]]]
+    return found[found["message"].map(lambda m: any(p in str(m) for p in packs)).astype(bool)]
 
 
 def show_findings(found: pd.DataFrame) -> None:
