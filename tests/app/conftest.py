@@ -13,10 +13,7 @@ from streamlit.testing.v1 import AppTest
 from rsfm.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
-from lab import make_lab
-
-SCRIPT = Path(__file__).resolve().parents[2] / "app" / "streamlit_app.py"
-PAGES = ("now", "launch", "runs", "run", "degradation", "datasets")
+from lab import SCRIPT, make_lab
 
 
 @pytest.fixture(scope="session")

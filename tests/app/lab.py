@@ -25,6 +25,8 @@ from rsfm.store.files import append_jsonl, write_json
 from rsfm.store.runs import RunFolder, create_run
 from rsfm.workspace import Workspace
 
+SCRIPT = Path(__file__).resolve().parents[2] / "app" / "streamlit_app.py"
+PAGES = ("now", "launch", "runs", "run", "degradation", "datasets")
 #: Ends a script element, breaks out of attributes, is Markdown, and turns the reading direction round.
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' ![i](http://example.com/x.png) \u202eabc\u2066"
 CLASSES = ["Forest", "Water", "Residential", "Crop"]

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PAGES, SCRIPT
-from lab import CURVES, make_lab
+from lab import CURVES, PAGES, SCRIPT, make_lab
 from pydantic import Field
 from streamlit.testing.v1 import AppTest
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from rsfm.store.files import read_json
 from rsfm.workspace import Workspace
@@ -31,6 +31,7 @@ def browser() -> Iterator[Browser]:
     path = find()
     if path is None:
         pytest.skip("no Chromium on PATH: python tests/e2e/browser.py finds or installs one")
+    expect.set_options(timeout=30_000)  # a loaded machine is slow, not wrong
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield opened

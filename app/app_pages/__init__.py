@@ -1,0 +1,1 @@
+"""One script per page. Scripts draw when they run: they are never imported."""
