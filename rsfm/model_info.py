@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,11 +38,11 @@ class ModelInfo(BaseModel):
     format: int = MODEL_FORMAT
     name: str
     title: str = ""
-    architecture: str  # "vit"
-    encoder: dict[str, int]  # EncoderParams
+    architecture: str  # "vit", "resnet"
+    encoder: dict[str, Any]  # EncoderParams or ResNetParams
     image_size: int  # pixels per side it was trained at
     feature_dim: int
-    pooling: str = "mean_patch"
+    pooling: str = "mean_patch"  # "mean_patch", "class_token", "mean_map"
     bands: list[ModelBand]
     sensor: str | None = None
     gsd_m: float | None = None

@@ -35,19 +35,47 @@ class EncoderParams(Params):
     depth: int = Field(4, ge=1, le=64, title="Depth", description="Number of transformer blocks.")
     heads: int = Field(3, ge=1, le=64, title="Heads", description="Attention heads; must divide the width.")
     class_token: bool = Field(True, title="Class token", description="One token that stands for the whole image.")
+    positions: Literal["sincos", "learned", "relative"] = Field(
+        "sincos",
+        title="Positions",
+        description="Fixed sines and cosines, learned per place, or a learned bias per offset (BEiT).",
+    )
+    layer_scale: float = Field(
+        0.0, ge=0, le=1, title="LayerScale", description="Initial gain of each residual branch; 0: no gains."
+    )
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, title="Drop path", description="Highest share of residual branches dropped, rising with depth."
+    )
+    pooling: Literal["mean", "class"] = Field(
+        "mean", title="Pooling", description="Features: the mean of the patch tokens, or the class token."
+    )
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> EncoderParams:
+    def _fits_together(self) -> EncoderParams:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         if self.width % 4:
             raise ValueError(f"width {self.width} is not divisible by 4, which the position embedding needs")
+        if self.pooling == "class" and not self.class_token:
+            raise ValueError("pooling=class needs class_token=true")
         return self
 
 
-class OptimParams(Params):
-    """AdamW, linear warm-up, cosine to `min_lr`; all lengths in samples seen."""
+class ResNetParams(Params):
+    """A residual convolutional network on any number of bands."""
 
+    layers: Literal["resnet18", "resnet34", "resnet50"] = Field("resnet50", title="Network")
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet",
+        title="Stem",
+        description="imagenet: 7×7 with stride 4 in all, for 224 px; small: 3×3 without stride, for 32 to 64 px.",
+    )
+
+
+class OptimParams(Params):
+    """Optimiser, linear warm-up, cosine to `min_lr`; all lengths in samples seen."""
+
+    optimizer: Literal["adamw", "sgd", "lars"] = Field("adamw", title="Optimiser")
     samples: int = Field(20_000, ge=1, title="Samples", description="Training length: images seen in total.")
     batch_size: int = Field(128, ge=1, title="Batch size", description="Images per optimiser step (all devices).")
     accumulate: int = Field(1, ge=1, title="Accumulation", description="Forward passes per optimiser step.")
@@ -55,9 +83,17 @@ class OptimParams(Params):
     min_lr: float = Field(0.0, ge=0, title="Final learning rate", description="Where the cosine ends.")
     warmup_samples: int = Field(1_000, ge=0, title="Warm-up samples", description="Linear rise of the learning rate.")
     weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="Not on biases, norms and tokens.")
-    beta1: float = Field(0.9, ge=0, lt=1, title="Adam beta 1")
+    weight_decay_end: float | None = Field(
+        None, ge=0, title="Final weight decay", description="Where a cosine takes it; empty: it stays."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, title="Adam beta 1, or momentum")
     beta2: float = Field(0.95, ge=0, lt=1, title="Adam beta 2")
-    grad_clip: float = Field(0.0, ge=0, title="Gradient clipping", description="Global norm; 0 switches it off.")
+    grad_clip: float = Field(0.0, ge=0, title="Gradient clipping", description="Largest norm; 0 switches it off.")
+    clip_norm: Literal["global", "tensor"] = Field(
+        "global",
+        title="Norm that is clipped",
+        description="Of all gradients together, or of each parameter tensor by itself (DINO, iBOT).",
+    )
 
     @model_validator(mode="after")
     def _lengths(self) -> OptimParams:
@@ -112,40 +148,19 @@ class RuntimeParams(Params):
     keep_checkpoints: int = Field(2, ge=1, title="Keep checkpoints", json_schema_extra=_LOCAL)
 
 
-class MAEParams(Params):
-    """Masked autoencoder (arXiv 2111.06377)."""
+class InitParams(Params):
+    """Where the encoder's weights come from."""
 
-    mask_ratio: float = Field(
-        0.75, gt=0, lt=1, title="Mask ratio", description="Share of tokens hidden from the encoder."
+    weights: str = Field(
+        "",
+        title="Continue from",
+        description="A run's id, or weights such as timm:vit_small_patch16_224; empty: a random start.",
     )
-    norm_pix: bool = Field(
-        True, title="Normalise target patches", description="Predict each patch standardised by itself."
+    patch_embed: Literal["keep", "inflate", "reinit"] = Field(
+        "keep",
+        title="Patch embedding",
+        description="keep: the bands must match; inflate: spread the old bands' weights over the new; reinit: new.",
     )
-    decoder_width: int = Field(128, ge=16, title="Decoder width")
-    decoder_depth: int = Field(2, ge=1, title="Decoder depth")
-    decoder_heads: int = Field(4, ge=1, title="Decoder heads")
-    crop_min_scale: float = Field(
-        0.2, gt=0, le=1, title="Smallest crop", description="Area share of the smallest random crop."
-    )
-    flips: Literal["none", "horizontal", "dihedral"] = Field(
-        "dihedral",
-        title="Flips",
-        description="dihedral: all 8 flips and quarter turns (nadir imagery has no up).",
-    )
-    flat_patch_variance: float = Field(
-        1e-4, ge=0, title="Flat-patch threshold",
-        description="Patches with less than this share of the data's variance do not count in the loss.",
-    )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> MAEParams:
-        if self.decoder_width % self.decoder_heads:
-            raise ValueError(
-                f"decoder_width {self.decoder_width} is not divisible by decoder_heads {self.decoder_heads}"
-            )
-        if self.decoder_width % 4:
-            raise ValueError(f"decoder_width {self.decoder_width} is not divisible by 4, as its positions need")
-        return self
 
 
 class PretrainSpec(Params):
@@ -166,11 +181,27 @@ class PretrainSpec(Params):
     image_size: int | None = Field(
         None, ge=8, title="Image size", description="Pixels per side of a view; empty: the pack's."
     )
-    encoder: EncoderParams = EncoderParams()
+    #: Of the class that the method's entry names (`rsfm.registry.METHODS[method].encoder`).
+    encoder: EncoderParams | ResNetParams = EncoderParams()
+    init: InitParams = InitParams()
     optim: OptimParams = OptimParams()
     runtime: RuntimeParams = RuntimeParams()
     #: Validated against the method's own model in `rsfm.registry.METHODS[method].params`.
     method_params: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _encoder_of_method(cls, data: Any) -> Any:
+        from rsfm.registry import METHODS
+
+        entry = METHODS.get(data.get("method", cls.model_fields["method"].default)) if isinstance(data, dict) else None
+        if entry is None or isinstance(data.get("encoder"), Params):
+            return data  # what is wrong is said by the fields
+        try:
+            return {**data, "encoder": entry.encoder.model_validate(data.get("encoder", {}))}
+        except ValidationError as error:
+            places = [{**e, "loc": ("encoder", *e["loc"])} for e in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, places) from error  # type: ignore[arg-type]
 
     @model_validator(mode="after")
     def _method_params(self) -> PretrainSpec:

@@ -19,7 +19,7 @@ from jobs.client import DryRun, dry_run, submit
 from rsfm.errors import RsfmError
 from rsfm.packs import PackInfo
 from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
-from rsfm.specs import EvaluateSpec, PrepareSpec, PretrainSpec, Spec, spec_hash
+from rsfm.specs import EncoderParams, EvaluateSpec, PrepareSpec, PretrainSpec, Spec, spec_hash
 from rsfm.store.runs import is_run_id
 
 JOBS = {"pretrain": "Pretrain", "evaluate": "Evaluate", "prepare": "Prepare data"}
@@ -168,7 +168,7 @@ def about_method(entry: MethodEntry, preset: str, spec: PretrainSpec | None, pac
 
 def tokens(spec: PretrainSpec, pack: PackInfo) -> int | None:
     layer = next((x for x in pack.layers if x.role == "image"), None)
-    if layer is None:
+    if layer is None or not isinstance(spec.encoder, EncoderParams):
         return None
     side = spec.image_size or layer.shape[1]
     return (side // spec.encoder.patch_size) ** 2

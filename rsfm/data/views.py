@@ -46,8 +46,8 @@ def random_boxes(
     return torch.stack([top, left, h, w], dim=1)
 
 
-def resampling_matrix(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:
-    """Weights of anti-aliased bicubic interpolation along one axis.
+def resampling_matrix(start: Tensor, length: Tensor, source: int, target: int, *, kernel: str = "cubic") -> Tensor:
+    """Weights of anti-aliased interpolation along one axis: `cubic`, or `triangle` (bilinear).
 
     Args:
         start, length: (B,) first pixel and number of pixels of the piece that is resampled; pixels outside it are
@@ -62,11 +62,13 @@ def resampling_matrix(start: Tensor, length: Tensor, source: int, target: int) -
     pixels = torch.arange(source, device=start.device, dtype=torch.float32).view(1, 1, -1) + 0.5
     centres = torch.arange(target, device=start.device, dtype=torch.float32).view(1, -1, 1) + 0.5
     x = ((pixels - start.view(-1, 1, 1) - centres * ratio) / support).abs()
+    inside = (pixels > start.view(-1, 1, 1)) & (pixels < (start + length).view(-1, 1, 1))
+    if kernel == "triangle":
+        weights = (1 - x).clamp(min=0) * inside
+        return weights / weights.sum(dim=-1, keepdim=True)
     near = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1
     far = _CUBIC * (((x - 5) * x + 8) * x - 4)
-    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-    inside = (pixels > start.view(-1, 1, 1)) & (pixels < (start + length).view(-1, 1, 1))
-    weights = weights * inside
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x))) * inside
     return weights / weights.sum(dim=-1, keepdim=True)
 
 

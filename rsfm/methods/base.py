@@ -83,9 +83,18 @@ class Method(nn.Module):
 
     Attributes:
         encoder: what is monitored and exported (a student, or its moving average, as the paper says).
+        remarks: what people should know about how the settings meet the data (e.g. colour jitter left out because
+            the bands have no colour); shown by the dry run and at the start.
     """
 
     encoder: Encoder
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remarks: list[str] = []
+        #: What the finite passes of this optimiser step leave for `after_step` (teacher outputs, keys). Never applied
+        #: in `loss`: a step that turns out not finite must change nothing.
+        self.pending: list[dict[str, Tensor]] = []
 
     @classmethod
     def build(cls, spec: PretrainSpec, inputs: Mapping[str, LayerInput]) -> Self:
@@ -115,16 +124,27 @@ class Method(nn.Module):
             )
         return names
 
-    def views(self, batch: Batch, generator: torch.Generator) -> Views:
-        """Everything random about a step, drawn from `generator`: augmented images, masks. On the batch's device."""
+    def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:
+        """Everything random about a step, drawn from `generator`: augmented images, masks. On the batch's device.
+
+        Args:
+            progress: before this step. What a schedule says (a temperature) goes into the views as a scalar tensor,
+                so that `loss` needs nothing else.
+        """
         raise NotImplementedError
 
     def loss(self, views: Views) -> LossParts:
-        """The objective; a function of the views and the method's state only."""
+        """The objective; a function of the views and the method's state only. Changes no state but `pending`."""
         raise NotImplementedError
 
+    def after_backward(self, progress: Progress) -> None:
+        """Runs once the gradients of a step are complete, before they are clipped (to freeze a layer, for one)."""
+
     def after_step(self, progress: Progress) -> None:
-        """Runs inside the optimiser step, after the weights changed and before any checkpoint."""
+        """Runs inside the optimiser step, after the weights changed and before any checkpoint.
+
+        Moving averages, centres and queues are updated here, from `pending`; the training empties it.
+        """
 
     def parameter_groups(self) -> list[ParamGroup]:
         return decay_groups(self.named_parameters())
@@ -136,6 +156,11 @@ class Method(nn.Module):
     def previews(self, views: Views) -> list[Panel]:
         """What the model makes of some views, shown at every monitoring (without gradients, in eval mode)."""
         return []
+
+
+def scalar(value: float, like: Tensor) -> Tensor:
+    """A float32 scalar on the device of `like`: how schedules reach `loss`."""
+    return torch.tensor(value, dtype=torch.float32, device=like.device)
 
 
 def view_size(spec: PretrainSpec, layer: LayerInput) -> int:

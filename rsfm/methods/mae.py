@@ -15,7 +15,7 @@ from rsfm.data.views import random_crops
 from rsfm.errors import RsfmError
 from rsfm.losses.reconstruction import masked_patch_mse, patch_variance
 from rsfm.masking.uniform import uniform_mask, visible_count
-from rsfm.methods.base import LossParts, Method, Panel, Views, view_size
+from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
 from rsfm.models.vit import (
     ViT,
     build_encoder,
@@ -25,7 +25,8 @@ from rsfm.models.vit import (
     transformer_blocks,
     unpatchify,
 )
-from rsfm.specs import MAEParams, PretrainSpec
+from rsfm.registry.mae import MAEParams
+from rsfm.specs import PretrainSpec
 
 _EPS = 1e-6  # inside the square root of the targets' normalisation
 
@@ -114,7 +115,7 @@ class MAE(Method):
             torch.manual_seed(derive_seed("decoder", spec.seed))
             return cls(encoder, params, layer.name)
 
-    def views(self, batch: Batch, generator: torch.Generator) -> Views:
+    def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:
         images = batch.images[self.layer]
         crops = random_crops(
             images, self.encoder.image_size, scale=(self.params.crop_min_scale, 1.0), flips=self.params.flips,

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo
+from rsfm.models.resnet import ResNet
 from rsfm.models.vit import Encoder, ViT
 from rsfm.specs import spec_hash
 from rsfm.store.files import write_json
 
-ARCHITECTURES: dict[str, type[Encoder]] = {ViT.architecture: ViT}
+ARCHITECTURES: dict[str, type[Encoder]] = {ViT.architecture: ViT, ResNet.architecture: ResNet}
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -2,19 +2,22 @@
 
 Patches are flattened in the order row, column, channel (channel fastest), the order in which a masked autoencoder
 predicts them, so that one `patchify` serves the encoder's input and the decoder's target. Positions are fixed 2-D
-sines and cosines (Vaswani et al. 2017, in the layout of He et al. 2021), computed and never stored: an input of
+sines and cosines (Vaswani et al. 2017, in the layout of He et al. 2021), computed and never stored; or learned per
+place (Dosovitskiy et al. 2020); or a learned bias of attention per offset (BEiT, Bao et al. 2021). An input of
 another size gets the positions of the training grid evaluated in between.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from timm.layers import LayerNorm
+from timm.layers import LayerNorm, RelPosBias, gen_relative_position_index, resize_rel_pos_bias_table
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rsfm.errors import RsfmError
 from rsfm.specs import EncoderParams
@@ -87,10 +90,23 @@ def init_transformer(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def transformer_blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
-    """Pre-norm blocks with an MLP of four times the width, LayerNorm epsilon 1e-6."""
+def transformer_blocks(
+    width: int, depth: int, heads: int, *, drop_path: float = 0.0, layer_scale: float = 0.0
+) -> nn.ModuleList:
+    """Pre-norm blocks with an MLP of four times the width, LayerNorm epsilon 1e-6.
+
+    Args:
+        drop_path: share of residual branches dropped in the last block; rises linearly from 0 in the first.
+        layer_scale: initial gain of the residual branches; 0: without gains.
+    """
     norm = partial(LayerNorm, eps=1e-6)
-    return nn.ModuleList(Block(width, heads, mlp_ratio=4, qkv_bias=True, norm_layer=norm) for _ in range(depth))
+    return nn.ModuleList(
+        Block(
+            width, heads, mlp_ratio=4, qkv_bias=True, norm_layer=norm, init_values=layer_scale or None,
+            drop_path=drop_path * number / max(depth - 1, 1),
+        )
+        for number in range(depth)
+    )  # fmt: skip
 
 
 class Encoder(nn.Module):
@@ -101,19 +117,21 @@ class Encoder(nn.Module):
         in_chans: number of bands.
         image_size: pixels per side it was made for.
         feature_dim: length of the feature vector.
+        pooling: how the feature vector comes from the tokens or the last map.
     """
 
     architecture: ClassVar[str]
+    pooling: str
     in_chans: int
     image_size: int
     feature_dim: int
 
-    def config(self) -> dict[str, int]:
+    def config(self) -> dict[str, Any]:
         """What `from_config` needs besides `in_chans` and `image_size`."""
         raise NotImplementedError
 
     @classmethod
-    def from_config(cls, config: dict[str, int], in_chans: int, image_size: int) -> Encoder:
+    def from_config(cls, config: dict[str, Any], in_chans: int, image_size: int) -> Encoder:
         """An encoder of the same shape, initialised afresh."""
         raise NotImplementedError
 
@@ -123,7 +141,7 @@ class Encoder(nn.Module):
 
 
 class ViT(Encoder):
-    """Vision Transformer (Dosovitskiy et al. 2020) with fixed positions and optional class token."""
+    """Vision Transformer (Dosovitskiy et al. 2020) with a choice of positions and an optional class token."""
 
     architecture = "vit"
 
@@ -135,21 +153,34 @@ class ViT(Encoder):
         self.image_size = height
         self.patch_size = params.patch_size
         self.feature_dim = params.width
+        self.pooling = "class_token" if params.pooling == "class" else "mean_patch"
         self.grid = self.grid_of(height, width)
         self.patch_projection = nn.Linear(params.patch_size**2 * in_chans, params.width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, params.width)) if params.class_token else None
-        self.blocks = transformer_blocks(params.width, params.depth, params.heads)
+        self.blocks = transformer_blocks(
+            params.width, params.depth, params.heads, drop_path=params.drop_path, layer_scale=params.layer_scale
+        )
         self.norm = LayerNorm(params.width, eps=1e-6)
-        self.register_buffer("positions", sincos_positions(params.width, self.grid), persistent=False)
         self.apply(init_transformer)
         if self.class_token is not None:
             nn.init.normal_(self.class_token, std=0.02)
+        self.relative_bias: RelPosBias | None = None
+        if params.positions == "sincos":
+            self.register_buffer("positions", sincos_positions(params.width, self.grid), persistent=False)
+        elif params.positions == "learned":
+            count = self.prefix_tokens + self.grid[0] * self.grid[1]
+            self.positions = nn.Parameter(torch.empty(count, params.width))
+            nn.init.trunc_normal_(self.positions, std=0.02)
+        else:
+            # One table for all blocks, as in BEiT.
+            self.relative_bias = RelPosBias(self.grid, params.heads, prefix_tokens=self.prefix_tokens)
+            nn.init.zeros_(self.relative_bias.relative_position_bias_table)
 
-    def config(self) -> dict[str, int]:
-        return {name: int(value) for name, value in self.params.model_dump().items()}
+    def config(self) -> dict[str, Any]:
+        return self.params.model_dump(mode="json")
 
     @classmethod
-    def from_config(cls, config: dict[str, int], in_chans: int, image_size: int) -> ViT:
+    def from_config(cls, config: dict[str, Any], in_chans: int, image_size: int) -> ViT:
         return cls(EncoderParams.model_validate(config), in_chans, image_size)
 
     @property
@@ -171,52 +202,120 @@ class ViT(Encoder):
             )
         return height // p, width // p
 
-    def grid_positions(self, grid: Grid) -> Tensor:
-        """(N, D) position embedding of a grid of any size, in the coordinates of the training grid."""
+    def grid_positions(self, grid: Grid) -> Tensor | None:
+        """(N, D) position embedding of a grid of any size, in the coordinates of the training grid; None: relative."""
+        if self.relative_bias is not None:
+            return None
+        if self.params.positions == "learned":
+            positions = self.positions[self.prefix_tokens :]
+            if grid == self.grid:
+                return positions
+            square = positions.T.reshape(1, self.feature_dim, *self.grid)
+            return F.interpolate(square, grid, mode="bicubic", antialias=True).flatten(2)[0].T
         if grid == self.grid:
             return self.positions
         return sincos_positions(self.feature_dim, grid, self.grid).to(self.positions)
 
-    def forward_patches(self, patches: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
+    def attention_bias(self, grid: Grid) -> Tensor | None:
+        """(1, heads, T, T) bias of relative positions, T tokens with the class token; None: absolute positions."""
+        bias = self.relative_bias
+        if bias is None or grid == self.grid:
+            return None if bias is None else bias.get_bias()
+        rows, columns = grid
+        heads, extra = self.params.heads, 3 * self.prefix_tokens
+        shape = ((2 * rows - 1) * (2 * columns - 1) + extra, heads)
+        table = resize_rel_pos_bias_table(bias.relative_position_bias_table, grid, shape, self.grid)
+        index = gen_relative_position_index(grid, class_token=self.prefix_tokens > 0).to(table.device)
+        tokens = rows * columns + self.prefix_tokens
+        return table[index.reshape(-1)].view(1, tokens, tokens, heads).permute(0, 3, 1, 2).contiguous()
+
+    def embed(
+        self, patches: Tensor, grid: Grid, keep: Tensor | None = None, hidden: Tensor | None = None,
+        mask_token: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Tokens before the first block; arguments as in `forward_patches`."""
+        positions = self.grid_positions(grid)
+        if keep is not None:
+            if positions is None:
+                raise RsfmError("Relative positions need all tokens: set encoder.positions to sincos or learned.")
+            patches = patches.gather(1, keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+            positions = positions[keep]
+        tokens = self.patch_projection(patches)
+        if hidden is not None:
+            assert mask_token is not None
+            tokens = torch.where(hidden.unsqueeze(-1), mask_token.to(tokens.dtype), tokens)
+        if positions is not None:
+            tokens = tokens + positions
+        if self.class_token is not None:
+            # With fixed positions, the class token's is all zeros.
+            first = self.class_token
+            if self.params.positions == "learned":
+                first = first + self.positions[:1]
+            tokens = torch.cat([first.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        return tokens
+
+    def forward_patches(
+        self, patches: Tensor, grid: Grid, keep: Tensor | None = None, hidden: Tensor | None = None,
+        mask_token: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Encode patches; with `keep`, only those (the others are never looked at).
 
         Args:
             patches: (B, N, P) as from `patchify`.
             keep: (B, K) int64 positions of the visible patches, or None for all.
+            hidden: (B, N) bool, True where `mask_token` (broadcast to (B, N, D)) takes the place of the patch's
+                embedding, before positions are added; None: nowhere. Not together with `keep`.
 
         Returns:
             (B, prefix_tokens + K, D) after the final norm, patch tokens in the order of `keep`.
         """
-        positions = self.grid_positions(grid)
-        if keep is None:
-            tokens = self.patch_projection(patches) + positions
-        else:
-            visible = patches.gather(1, keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
-            tokens = self.patch_projection(visible) + positions[keep]
-        if self.class_token is not None:
-            # The class token's position is all zeros.
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        tokens = self.embed(patches, grid, keep, hidden, mask_token)
+        bias = self.attention_bias(grid)
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = block(tokens) if bias is None else block(tokens, attn_mask=bias)
         return self.norm(tokens)
 
-    def forward_tokens(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward_pyramid(self, x: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Patch tokens as maps after some blocks (counted from 1), without the final norm.
+
+        Returns:
+            (B, D, rows, columns) for each of `blocks`, in ascending order.
+        """
+        grid = self.grid_of(x.shape[2], x.shape[3])
+        tokens = self.embed(patchify(x, self.patch_size), grid)
+        bias = self.attention_bias(grid)
+        maps = []
+        for number, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens) if bias is None else block(tokens, attn_mask=bias)
+            if number in blocks:
+                maps.append(tokens[:, self.prefix_tokens :].mT.reshape(len(x), self.feature_dim, *grid))
+        return maps
+
+    def forward_tokens(
+        self, x: Tensor, keep: Tensor | None = None, hidden: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
         """(B, C, H, W) to (B, prefix_tokens + K, D); see `forward_patches`."""
         if x.shape[1] != self.in_chans:
             raise RsfmError(f"This encoder takes {self.in_chans} bands, got {x.shape[1]}.")
         grid = self.grid_of(x.shape[2], x.shape[3])
-        return self.forward_patches(patchify(x, self.patch_size), grid, keep)
+        return self.forward_patches(patchify(x, self.patch_size), grid, keep, hidden, mask_token)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) tokens after the final norm to (B, D): the mean of the patch tokens, or the class token."""
+        if self.pooling == "class_token":
+            return tokens[:, 0]
+        return tokens[:, self.prefix_tokens :].mean(dim=1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Mean of the patch tokens after the final norm: (B, C, H, W) to (B, D)."""
-        return self.forward_tokens(x)[:, self.prefix_tokens :].mean(dim=1)
+        """(B, C, H, W) standardised values to (B, D); see `pool`."""
+        return self.pool(self.forward_tokens(x))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.features(x)
 
 
 def build_encoder(params: EncoderParams, in_chans: int, image_size: int, seed: int | None = None) -> ViT:
-    """A freshly initialised ViT.
+    """A freshly initialised ViT. See `rsfm.models.resnet` for the convolutional one.
 
     Args:
         seed: makes the initialisation a function of it and leaves the global random state alone; None draws from

@@ -18,7 +18,8 @@ from rsfm.data.source import Batch, PackSource, Standardiser
 from rsfm.errors import RsfmError
 from rsfm.methods.base import LossParts, Method, Progress, Views
 from rsfm.specs import PretrainSpec
-from rsfm.train.schedules import learning_rate
+from rsfm.train.optimizers import build_optimizer, clip_each
+from rsfm.train.schedules import learning_rate, weight_decay
 
 #: So many optimiser steps in a row without a finite loss end the run.
 MAX_SKIPPED_IN_A_ROW = 20
@@ -81,7 +82,7 @@ class PretrainModule(pl.LightningModule):
         # Views are made in float32 whatever the precision of the model.
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
             batch = self.standardise(stored)
-            views = self.method.views(batch, generator)
+            views = self.method.views(batch, generator, self.progress)
         parts = self._loss(views)
         total = parts.total.float()
         scalars = {"loss": total, **parts.logs}
@@ -92,17 +93,14 @@ class PretrainModule(pl.LightningModule):
         self._pending.append({name: value.detach() for name, value in scalars.items()})
         return total
 
+    @property
+    def progress(self) -> Progress:
+        """How far the training is, before the current step."""
+        step = self.global_step
+        return Progress(step, self.spec.optim.steps, step * self.spec.optim.batch_size)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optim = self.spec.optim
-        groups = [
-            {
-                "params": group.parameters,
-                "weight_decay": optim.weight_decay if group.decay else 0.0,
-                "lr_scale": group.lr_scale,
-            }
-            for group in self.method.parameter_groups()
-        ]
-        return torch.optim.AdamW(groups, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), fused=True)
+        return build_optimizer(self.spec.optim, self.method.parameter_groups())
 
     def configure_gradient_clipping(
         self,
@@ -110,7 +108,8 @@ class PretrainModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Global-norm clipping; and a step whose loss or gradient is not finite is made to change nothing."""
+        """Clipping; and a step whose loss or gradient is not finite is made to change nothing."""
+        self.method.after_backward(self.progress)
         gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         # The one place where the host waits for the device: all of the step's scalars come over at once.
@@ -133,7 +132,10 @@ class PretrainModule(pl.LightningModule):
             for parameter in self.method.parameters():
                 parameter.grad = None
         elif self.spec.optim.grad_clip > 0:
-            torch.nn.utils.clip_grads_with_norm_(self.method.parameters(), self.spec.optim.grad_clip, norm)
+            if self.spec.optim.clip_norm == "tensor":
+                clip_each(gradients, self.spec.optim.grad_clip)
+            else:
+                torch.nn.utils.clip_grads_with_norm_(self.method.parameters(), self.spec.optim.grad_clip, norm)
 
     def optimizer_step(
         self,
@@ -143,16 +145,21 @@ class PretrainModule(pl.LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         step = self.global_step
-        rate = learning_rate(self.spec.optim, step)
+        rate, decay = learning_rate(self.spec.optim, step), weight_decay(self.spec.optim, step)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
+            if group["decay"]:
+                group["weight_decay"] = decay
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self._step_is_finite:
             self._skipped_in_a_row = 0
             # Here, not in a later hook: a checkpoint written by any callback must hold the result.
             done = step + 1
-            self.method.after_step(Progress(done, self.spec.optim.steps, done * self.spec.optim.batch_size))
+            with torch.no_grad():
+                self.method.after_step(Progress(done, self.spec.optim.steps, done * self.spec.optim.batch_size))
+            self.method.pending.clear()
             return
+        self.method.pending.clear()
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:

@@ -16,6 +16,7 @@ import torch
 
 from rsfm.data.seeding import step_generator
 from rsfm.errors import RsfmError
+from rsfm.methods.base import Progress
 from rsfm.model_info import ModelInfo, model_folder
 from rsfm.models.export import save_model
 from rsfm.packs import Pack
@@ -110,13 +111,14 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, 
     source = next(iter(setup.sources.values())).input
     envelope = context.folder.envelope()
     pack = setup.pack.info
-    title = f"{method_entry(spec.method).name.upper()} {encoder_title(spec)} · {pack.title or pack.name}"
+    title = f"{method_entry(spec.method).label} {encoder_title(spec)} · {pack.title or pack.name}"
     info = ModelInfo(
         name=context.folder.id, title=title, architecture=encoder.architecture, encoder=encoder.config(),
-        image_size=encoder.image_size, feature_dim=encoder.feature_dim, bands=source.bands, sensor=source.sensor,
-        gsd_m=source.gsd_m, method=spec.method, run_id=context.folder.id, group=envelope["group"], seed=spec.seed,
-        step=step, samples=step * spec.optim.batch_size, trained_on=pack.name, trained_on_hash=pack.content_hash,
-        synthetic=pack.synthetic, weights_hash="", created=utc_now(),
+        image_size=encoder.image_size, feature_dim=encoder.feature_dim, pooling=encoder.pooling, bands=source.bands,
+        sensor=source.sensor, gsd_m=source.gsd_m, method=spec.method, run_id=context.folder.id,
+        group=envelope["group"], seed=spec.seed, step=step, samples=step * spec.optim.batch_size,
+        trained_on=pack.name, trained_on_hash=pack.content_hash, synthetic=pack.synthetic, weights_hash="",
+        created=utc_now(),
     )  # fmt: skip
     return save_model(model_folder(context.workspace, context.folder.id), encoder, info)
 
@@ -138,6 +140,8 @@ def _say_start(spec: PretrainSpec, setup: Setup, device: torch.device) -> None:
         f"{spec.optim.steps} steps of {spec.optim.batch_size} on {device.type}.",
         flush=True,
     )
+    for remark in setup.method.remarks:
+        print(remark, flush=True)
 
 
 @contextmanager
@@ -190,7 +194,7 @@ def dry_run(spec: PretrainSpec, workspace: Workspace) -> list[str]:
         )
     disk = require_disk(spec, setup.method, workspace)
     remarks.append(f"Checkpoints and model: up to {disk / 1e6:.0f} MB on disk.")
-    return remarks + _try_step(spec, setup, device)
+    return remarks + setup.method.remarks + _try_step(spec, setup, device)
 
 
 def _units(pack: Pack) -> str:
@@ -249,11 +253,12 @@ def _one_pass(spec: PretrainSpec, module: PretrainModule, device: torch.device, 
     stored = {name: source[index.numpy()].to(device) for name, source in module.sources.items()}
     batch = module.standardise({**stored, "index": index.to(device)})
     with torch.no_grad():
-        views = module.method.views(batch, generator)
+        views = module.method.views(batch, generator, Progress(0, spec.optim.steps, 0))
     bf16 = lightning_precision(spec, device) == "bf16-mixed"
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
         total = module.method.loss(views).total
     total.backward()
+    module.method.pending.clear()
     module.zero_grad(set_to_none=True)
     if not torch.isfinite(total):
         raise RsfmError("The first loss is not finite: check the pack's statistics and values.")

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from rsfm import alarms
 from rsfm.data.source import Batch
 from rsfm.methods.base import Panel, Views
 from rsfm.specs import PretrainSpec
@@ -17,11 +18,12 @@ from rsfm.train.checkpoints import Checkpoints
 from rsfm.train.module import PretrainModule
 from rsfm.train.monitors import Monitors
 from rsfm.train.previews import save_panel
-from rsfm.train.schedules import learning_rate
+from rsfm.train.schedules import learning_rate, weight_decay
 
 _POLL_S = 0.3  # how often the control folder is looked at
 _LOG_LINE_S = 5.0
 _PREVIEW_IMAGES = 8
+_ALARMS_FROM = 0.1  # share of the training before which a fresh network would trip them
 
 
 class Recorder(pl.Callback):
@@ -38,6 +40,14 @@ class Recorder(pl.Callback):
         self._said = -_LOG_LINE_S
         self._interval = _Interval()
         self._non_finite_said = False
+        self._ringing: set[str] = set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What alarms look at, so that a resumed run raises the same ones."""
+        return {"last": dict(self._last), "ringing": sorted(self._ringing)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._last, self._ringing = dict(state_dict["last"]), set(state_dict["ringing"])
 
     # -- hooks -----------------------------------------------------------------------------------------------------
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -77,7 +87,7 @@ class Recorder(pl.Callback):
             self._non_finite_said = True
             print("The images hold values that are not finite; they count as the band's mean.", flush=True)
         values |= {
-            "lr": learning_rate(self.spec.optim, step - 1), "weight_decay": self.spec.optim.weight_decay,
+            "lr": learning_rate(self.spec.optim, step - 1), "weight_decay": weight_decay(self.spec.optim, step - 1),
             "grad_norm": module.grad_norm, "skipped_steps": float(module.skipped_steps),
         }  # fmt: skip
         values |= self._interval.rates(step, self.spec.optim.batch_size, module.wait.seconds)
@@ -99,7 +109,12 @@ class Recorder(pl.Callback):
 
     @torch.no_grad()
     def _measure(self, module: PretrainModule, step: int) -> None:
-        self._write(step, self.monitors.measure(module.method.encoder, module.device, module.autocast))
+        values = self.monitors.measure(module.method.encoder, module.device, module.autocast)
+        if step >= self.spec.optim.steps * _ALARMS_FROM:
+            known = {**self._last, **values, "feature_dim": float(module.method.encoder.feature_dim)}
+            values |= alarms.evaluate(known)
+            self._say_alarms(values, step)
+        self._write(step, values)
         _, views = self._fixed_views(module)
         training = module.method.training
         module.method.eval()
@@ -107,6 +122,13 @@ class Recorder(pl.Callback):
             panels = module.method.previews(views)
         module.method.train(training)
         self._panels(panels, module, step)
+
+    def _say_alarms(self, values: dict[str, float], step: int) -> None:
+        ringing = {alarm.name for alarm in alarms.standing(values)}
+        for name in sorted(ringing - self._ringing):
+            alarm = alarms.ALARMS[name]
+            print(f"Alarm at step {step}: {alarm.title}. {alarm.meaning} {alarm.advice}", flush=True)
+        self._ringing = ringing
 
     @torch.no_grad()
     def _fixed_views(self, module: PretrainModule) -> tuple[Batch, Views]:
@@ -118,7 +140,7 @@ class Recorder(pl.Callback):
         generator = torch.Generator(module.device)
         generator.manual_seed(0)
         batch = module.standardise(stored)
-        return batch, module.method.views(batch, generator)
+        return batch, module.method.views(batch, generator, module.progress)
 
     def _panels(self, panels: list[Panel | None], module: PretrainModule, step: int) -> None:
         bands = next(iter(module.sources.values())).input.bands

@@ -23,3 +23,15 @@ def learning_rate(optim: OptimParams, step: int) -> float:
     """The learning rate of optimiser step `step` (from 0): warm-up and cosine, in samples seen."""
     warmup = round(optim.warmup_samples / optim.batch_size)
     return warmup_cosine(step, optim.steps, warmup, optim.peak_lr, optim.min_lr)
+
+
+def weight_decay(optim: OptimParams, step: int) -> float:
+    """The weight decay of optimiser step `step`: constant, or along half a cosine to `weight_decay_end`."""
+    if optim.weight_decay_end is None:
+        return optim.weight_decay
+    return cosine(step, optim.steps, optim.weight_decay, optim.weight_decay_end)
+
+
+def linear_warmup(samples: float, warmup_samples: float, start: float, end: float) -> float:
+    """From `start` to `end` over `warmup_samples`, then `end`."""
+    return end if samples >= warmup_samples else start + (end - start) * samples / warmup_samples

@@ -15,7 +15,7 @@ from rsfm.methods.base import Method
 from rsfm.packs import Pack
 from rsfm.registry import ENCODERS, load
 from rsfm.registry import method as method_entry
-from rsfm.specs import PretrainSpec
+from rsfm.specs import PretrainSpec, ResNetParams
 from rsfm.workspace import Workspace
 
 
@@ -49,6 +49,8 @@ def set_up(spec: PretrainSpec, workspace: Workspace, *, in_memory: bool | None =
 
 def encoder_title(spec: PretrainSpec) -> str:
     """`vit-nano` where the size has a name, else its numbers."""
+    if isinstance(spec.encoder, ResNetParams):
+        return spec.encoder.layers
     values = spec.encoder.model_dump(include={"width", "depth", "heads", "patch_size"})
     for name, known in ENCODERS.items():
         if known == values:

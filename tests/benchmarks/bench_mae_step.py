@@ -31,10 +31,12 @@ from rsfm.data.loader import WaitTimer, train_loader
 from rsfm.data.sampler import EndlessBatchSampler
 from rsfm.data.seeding import step_generator
 from rsfm.data.source import PackSource
+from rsfm.methods.base import Progress
 from rsfm.methods.mae import MAE
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
-from rsfm.specs import MAEParams, PretrainSpec, pretrain_spec
+from rsfm.registry.mae import MAEParams
+from rsfm.specs import PretrainSpec, pretrain_spec
 from rsfm.train.module import PretrainModule
 from rsfm.train.setup import keep_freed_memory, set_up
 from rsfm.workspace import Workspace
@@ -132,7 +134,7 @@ def main() -> None:
         stored = {"image": source[np.arange(batch_size)].to(device), "index": torch.arange(batch_size, device=device)}
         batch = module.standardise(stored)
         generator = step_generator(device, 0, 0)
-        views = method.views(batch, generator)
+        views = method.views(batch, generator, Progress(0, 1, 0))
         theirs = LightlyMAE(spec, len(source.input.bands), args.size, args.norm_pix).to(device)
 
         our_step = stepper(method, lambda: method.loss(views).total)
@@ -156,7 +158,7 @@ def main() -> None:
             arrived = {name: tensor.to(device) for name, tensor in next(loader).items()}
             start = time.perf_counter()
             with torch.no_grad():
-                fresh = method.views(module.standardise(arrived), generator)
+                fresh = method.views(module.standardise(arrived), generator, Progress(0, 1, 0))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             made[0] += time.perf_counter() - start

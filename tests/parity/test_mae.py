@@ -9,11 +9,12 @@ import torch
 from rsfm.data.source import Batch, LayerInput
 from rsfm.losses.reconstruction import masked_patch_mse, normalised_patches, patch_variance
 from rsfm.masking.uniform import uniform_mask, visible_count
-from rsfm.methods.base import decay_groups
+from rsfm.methods.base import Progress, decay_groups
 from rsfm.methods.mae import MAE
 from rsfm.model_info import ModelBand
 from rsfm.models.vit import build_encoder, patchify, sincos_positions, unpatchify
-from rsfm.specs import MAEParams, PretrainSpec
+from rsfm.registry.mae import MAEParams
+from rsfm.specs import PretrainSpec
 
 torch.set_num_threads(1)
 
@@ -35,7 +36,7 @@ def _method(bands: int = 3, size: int = 32, seed: int = 0, encoder: dict | None 
 def _views(method: MAE, count: int = 4, seed: int = 0) -> dict[str, torch.Tensor]:
     size = method.encoder.image_size
     images = torch.randn(count, method.encoder.in_chans, size, size, generator=_generator(seed))
-    return dict(method.views(Batch({"image": images}, torch.arange(count)), _generator(seed)))
+    return dict(method.views(Batch({"image": images}, torch.arange(count)), _generator(seed), Progress(0, 1, 0)))
 
 
 # -- golden vectors (recorded from the reference implementation) -----------------------------------------------------
@@ -254,7 +255,7 @@ def test_overfits_one_batch():
     losses = []
     for step in range(200):
         optimiser.zero_grad()
-        loss = method.loss(method.views(batch, _generator(step))).total
+        loss = method.loss(method.views(batch, _generator(step), Progress(0, 1, 0))).total
         loss.backward()
         optimiser.step()
         losses.append(loss.item())

@@ -1,0 +1,100 @@
+"""Failures of self-supervised training by name: how each is recognised, what it means and what helps.
+
+A training run evaluates them at every monitoring and logs `alarm/<name>` as 1 or 0; pages show those that stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+PREFIX = "alarm/"
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One failure.
+
+    Attributes:
+        needs: names of the values that decide; without them the alarm is not raised (nor denied).
+        rings: whether it stands, given these values.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    advice: str
+    needs: tuple[str, ...]
+    rings: Callable[[Values], bool]
+
+
+ALARMS: dict[str, Alarm] = {
+    alarm.name: alarm
+    for alarm in (
+        Alarm(
+            "constant-collapse", "Constant collapse",
+            "All images get nearly the same feature vector: the objective is met without looking at them.",
+            "Lower the learning rate, raise the batch size, slow the teacher (EMA closer to 1), or sharpen less.",
+            ("std_l2", "feature_dim"),
+            # Healthy is 1/√d.
+            lambda v: v["std_l2"] < 0.1 / v["feature_dim"] ** 0.5,
+        ),
+        Alarm(
+            "constant-targets", "Constant collapse of the targets",
+            "The teacher puts every image on one prototype: its entropy is near zero, and so is the loss.",
+            "Check centring, raise the teacher's temperature, or slow the teacher (EMA closer to 1).",
+            ("teacher_entropy_share", "prototype_use"),
+            lambda v: v["teacher_entropy_share"] < 0.02 and v["prototype_use"] < 0.05,
+        ),
+        Alarm(
+            "uniform-collapse", "Uniform collapse",
+            "The teacher spreads every image evenly over all prototypes: the loss stays at ln K and teaches nothing.",
+            "Lower the teacher's temperature, use fewer prototypes, a larger batch, or a longer warm-up.",
+            ("teacher_entropy_share",),
+            lambda v: v["teacher_entropy_share"] > 0.98,
+        ),
+        Alarm(
+            "dimensional-collapse", "Dimensional collapse",
+            "One direction holds more than half of the features' variance: most dimensions carry little.",
+            "Common for masked reconstruction. Compare kNN on standardised features; train longer or use more masking.",
+            ("top1_eigen_share",),
+            lambda v: v["top1_eigen_share"] > 0.5,
+        ),
+        Alarm(
+            "codebook-collapse", "Codebook collapse",
+            "The tokenizer uses less than 0.3 of its codes (perplexity over size).",
+            "Use fewer codes, or let unused codes be replaced more often.",
+            ("codebook_use",),
+            lambda v: v["codebook_use"] < 0.3,
+        ),
+        Alarm(
+            "tokens-not-learned", "Tokens are only guessed by frequency",
+            "The cross-entropy is not below the entropy of the tokens: predicting the commonest ones does as well.",
+            "Train longer, or use a tokenizer with more informative tokens.",
+            ("token_gain",),
+            lambda v: v["token_gain"] <= 0,
+        ),
+        Alarm(
+            "non-finite-steps", "Non-finite steps",
+            "Steps whose loss or gradient was not finite were skipped.",
+            "Lower the learning rate, set gradient clipping, or train in fp32.",
+            ("skipped_steps",),
+            lambda v: v["skipped_steps"] > 0,
+        ),
+    )
+}  # fmt: skip
+
+
+def evaluate(values: Values) -> dict[str, float]:
+    """`alarm/<name>` → 1.0 where it stands, 0.0 where not, for every alarm whose values are known (and not NaN)."""
+    return {
+        PREFIX + alarm.name: float(alarm.rings(values))
+        for alarm in ALARMS.values()
+        if all(name in values and values[name] == values[name] for name in alarm.needs)
+    }
+
+
+def standing(last_values: Values) -> list[Alarm]:
+    """The alarms that stand, by the last value of each metric."""
+    return [alarm for alarm in ALARMS.values() if last_values.get(PREFIX + alarm.name, 0.0) > 0]

@@ -1,0 +1,59 @@
+"""Names, papers, inputs, presets and "module:object" of everything that can be chosen. No heavy import to list them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from rsfm.errors import RsfmError
+from rsfm.registry import mae
+from rsfm.registry.entry import MethodEntry
+from rsfm.registry.entry import Preset as Preset
+
+METHODS: dict[str, MethodEntry] = {entry.name: entry for entry in (mae.ENTRY,)}
+
+#: ViT sizes that can be named without a run (`random:<name>`): width, depth, heads, patch size.
+ENCODERS: dict[str, dict[str, int]] = {
+    "vit-nano": {"width": 192, "depth": 4, "heads": 3, "patch_size": 8},
+    "vit-ti": {"width": 192, "depth": 12, "heads": 3, "patch_size": 16},
+    "vit-s": {"width": 384, "depth": 12, "heads": 6, "patch_size": 16},
+    "vit-b": {"width": 768, "depth": 12, "heads": 12, "patch_size": 16},
+    "vit-l": {"width": 1024, "depth": 24, "heads": 16, "patch_size": 16},
+}
+
+#: Baselines without a run. `timm:<name>` and `random:<encoder>` are families; the rest are whole names.
+BASELINES: dict[str, str] = {
+    "band-stats": "Mean and standard deviation of each band: the floor that every model must beat.",
+    "efficientnet-lite0": "EfficientNet-Lite0 trained on ImageNet: general-purpose, on red, green and blue.",
+    "random:<encoder>": f"A ViT at random initialisation: {', '.join(ENCODERS)}, or random:<run id> for its own.",
+    "timm:<name>": "Any timm encoder whose weights can be had on this machine.",
+}
+
+#: Who executes a job of each kind, in the job's own process: (spec, JobContext) -> None.
+JOB_TARGETS: dict[str, str] = {
+    "prepare": "data_catalog.prepare:run_job",
+    "pretrain": "rsfm.train.pretrain:run_job",
+    "evaluate": "rsfm.evaluation.evaluate:run_job",
+}
+
+#: What a dry run calls before a job is queued: (spec, Workspace) -> list[str] of remarks; raises RsfmError to refuse.
+DRY_RUN_TARGETS: dict[str, str] = {
+    "prepare": "data_catalog.prepare:dry_run",
+    "pretrain": "rsfm.train.pretrain:dry_run",
+    "evaluate": "rsfm.evaluation.evaluate:dry_run",
+}
+
+
+def method(name: str) -> MethodEntry:
+    """Look a method up by name."""
+    try:
+        return METHODS[name]
+    except KeyError:
+        raise RsfmError(f"Unknown method {name!r}; known: {', '.join(METHODS)}.") from None
+
+
+def load(target: str) -> Callable[..., Any]:
+    """The object behind `"module:object"`; this is where the heavy import happens."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,34 @@
+"""What the lab knows of a pretraining method without importing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rsfm.specs import EncoderParams, Params, ResNetParams
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point: the part of a `PretrainSpec` that it fixes."""
+
+    title: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """One pretraining objective."""
+
+    name: str
+    title: str
+    label: str  # short, for charts
+    family: str
+    paper: str
+    inputs: str
+    summary: str
+    target: str  # "module:Class", imported in a job process only
+    params: type[Params]
+    encoder: type[EncoderParams] | type[ResNetParams] = EncoderParams
+    presets: dict[str, Preset] = field(default_factory=dict)
+    healthy: str = ""  # what a healthy run looks like, shown beside its curves
