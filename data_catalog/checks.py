@@ -13,6 +13,11 @@ from rsfm.packs import BandInfo, LayerInfo
 REFLECTANCE_MEDIAN_MAX = 1.6
 REFLECTANCE_MIN = 0.001
 _MEDIAN_PIXELS = 1024  # enough for a median that is to tell 0.3 from 2
+#: A file this many times brighter or darker than its dataset in *every* band has another scale: clouds and snow are
+#: that bright in visible light only, water that dark in the infrared only. Needs a few bands to be a sound argument.
+SCALE_RATIO = 3.5
+_SCALE_BANDS = 4
+_SCALE_SAMPLES = 16
 #: Backscatter of land and water in dB is negative nearly everywhere.
 DB_MEDIAN = (-60.0, 20.0)
 
@@ -34,6 +39,49 @@ def check_sample(sample: Sample, layers: list[LayerInfo], path: str, *, resample
         _check_form(array, layer, path, resample)
         if layer.role == "image":
             _check_values(array, layer, path)
+
+
+def band_medians(sample: Sample, layers: list[LayerInfo]) -> dict[str, np.ndarray]:
+    """Median reflectance of each band, by image layer; only layers with enough bands of reflectance."""
+    found = {}
+    for layer in layers:
+        if (
+            layer.role != "image"
+            or len(layer.bands) < _SCALE_BANDS
+            or any(b.unit != "reflectance" for b in layer.bands)
+        ):
+            continue
+        array = sample.arrays[layer.name]
+        flat = array.reshape(array.shape[0], -1)[:, :: max(1, array[0].size // _MEDIAN_PIXELS)]
+        values = [_in_unit(flat[i], band, layer.nodata) for i, band in enumerate(layer.bands)]
+        if all(v.size for v in values):
+            found[layer.name] = np.array([np.median(v) for v in values])
+    return found
+
+
+def usual_medians(seen: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The dataset's own medians from some samples' `band_medians`; empty where too few were seen."""
+    names = {name for medians in seen for name in medians}
+    stacks = {name: np.stack([m[name] for m in seen if name in m]) for name in sorted(names)}
+    return {name: np.median(stack, axis=0) for name, stack in stacks.items() if len(stack) >= _SCALE_SAMPLES}
+
+
+def check_scale(sample: Sample, layers: list[LayerInfo], usual: dict[str, np.ndarray], path: str) -> None:
+    """Compare a sample's brightness with its dataset's.
+
+    Raises:
+        BadFile: all bands are brighter, or all darker, than usual by more than `SCALE_RATIO`.
+    """
+    for name, medians in band_medians(sample, layers).items():
+        if name not in usual or (usual[name] <= 0).any():
+            continue
+        ratio = medians / usual[name]
+        if ratio.min() > SCALE_RATIO or ratio.max() < 1 / SCALE_RATIO:
+            raise BadFile(
+                path,
+                f"is wrongly scaled: all its bands are {np.median(ratio):.2g} times as bright as usual in this dataset "
+                f"({ratio.min():.2g} to {ratio.max():.2g})",
+            )
 
 
 def _check_form(array: np.ndarray, layer: LayerInfo, path: str, resample: bool) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_catalog.checks import check_sample
+from data_catalog.checks import band_medians, check_sample, check_scale, usual_medians
 from data_catalog.entry import DatasetEntry, entry
 from data_catalog.readers.base import BadFile, LeftOut, Reader, SampleKey
 from data_catalog.resample import resample_sample
@@ -30,10 +30,11 @@ from rsfm.workspace import Workspace
 Progress = Callable[[int, int, str], None]
 
 #: Part of every request: a change of what is stored (checks, resampling) makes packs anew.
-_VERSION = 1
+_VERSION = 2
 #: Fields of an entry that do not change its pack.
 _DESCRIPTIVE = {"default_source", "registered", "summary", "facts", "layout", "gsd_note", "splits", "download",
                 "statistics", "statistics_source"}  # fmt: skip
+_LOOKED_AT = 64  # samples that say how bright a dataset usually is
 _NAMED = 5  # bad files that an error message names
 
 
@@ -74,6 +75,7 @@ def prepare(
     with PackWriter(workspace, name, request_hash=request, layers=layers) as writer:
         if (existing := writer.existing) is not None:
             return existing
+        usual = _usual(reader, keys, native, resample=spec.image_size is not None)
         for i, key in enumerate(keys):
             tell(i, len(keys), "reading")
             if i < writer.position:
@@ -81,6 +83,7 @@ def prepare(
             try:
                 sample = reader.read(key)
                 check_sample(sample, native, key.path or key.id, resample=spec.image_size is not None)
+                check_scale(sample, native, usual, key.path or key.id)
                 if reader.task == "classification" and sample.label not in classes:
                     raise BadFile(key.path or key.id, f"has the label {sample.label!r}, which is not a known class")
             except LeftOut as reason:
@@ -107,6 +110,21 @@ def prepare(
             source=origin, notes=[*reader.notes(), *_own_notes(spec, writer, native)],
             progress=lambda done, total: tell(done, total, "statistics"),
         )  # fmt: skip
+
+
+def _usual(reader: Reader, keys: list[SampleKey], layers: list[LayerInfo], *, resample: bool) -> dict[str, np.ndarray]:
+    """How bright the dataset is, from up to 64 of its samples drawn by a hash of the id."""
+    if reader.synthetic:
+        return {}  # made here, with one scale
+    seen = []
+    for key in sorted(keys, key=lambda k: hashlib.blake2b(k.id.encode()).digest())[:_LOOKED_AT]:
+        try:
+            sample = reader.read(key)
+            check_sample(sample, layers, key.path or key.id, resample=resample)
+        except (LeftOut, BadFile):
+            continue  # reported when its turn comes
+        seen.append(band_medians(sample, layers))
+    return usual_medians(seen)
 
 
 def _refuse_other_dataset(workspace: Workspace, name: str, dataset: str) -> None:

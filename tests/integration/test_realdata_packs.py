@@ -126,17 +126,19 @@ def test_mixed_folders_are_refused_with_names(realdata):
 
 
 def test_wrong_scaling_is_noticed(realdata, workspace, tmp_path):
-    """Raw numbers are no reflectance; and one file scaled by 65535 among files scaled by 10000 is named."""
+    """Raw numbers are no reflectance; and files scaled by another number than the rest are named, bright and dark."""
     file = realdata / "sentinel2_fire_pair" / "S2_L2A_2018-12-01_10band.tif"
     register(understand(file, "wrong", unit="reflectance", scale=1.0).entry, workspace)
     with pytest.raises(RsfmError, match="wrongly scaled"):
         prepare(PrepareSpec(dataset="wrong"), workspace)
 
     shutil.copytree(realdata / "eurosat_ms", tmp_path / "eurosat")
-    planted = tmp_path / "eurosat" / "train" / "Pasture" / "Pasture_1.tif"
-    with rasterio.open(planted) as source:
-        profile, image = source.profile, source.read()
-    with rasterio.open(planted, "w", **profile) as target:
-        target.write(np.rint(image * 6.5535).clip(0, 65535).astype(np.uint16))
+    for name, factor in (("Pasture/Pasture_1", 6.5535), ("Forest/Forest_1", 6.5535), ("Forest/Forest_4", 1 / 6.5535)):
+        planted = tmp_path / "eurosat" / "train" / f"{name}.tif"
+        with rasterio.open(planted) as source:
+            profile, image = source.profile, source.read()
+        with rasterio.open(planted, "w", **profile) as target:
+            target.write(np.rint(image * factor).clip(0, 65535).astype(np.uint16))
     info = prepare(PrepareSpec(dataset="eurosat-ms", source=str(tmp_path / "eurosat")), workspace)
-    assert [s.path for s in info.skipped] == ["train/Pasture/Pasture_1.tif"]
+    found = ["train/Forest/Forest_1.tif", "train/Forest/Forest_4.tif", "train/Pasture/Pasture_1.tif"]
+    assert sorted(s.path for s in info.skipped) == found
