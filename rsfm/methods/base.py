@@ -96,6 +96,11 @@ class Method(nn.Module):
         #: in `loss`: a step that turns out not finite must change nothing.
         self.pending: list[dict[str, Tensor]] = []
 
+    @property
+    def trained(self) -> Encoder:
+        """The encoder that gradients reach: `encoder`, unless that is a moving average."""
+        return self.encoder
+
     @classmethod
     def build(cls, spec: PretrainSpec, inputs: Mapping[str, LayerInput]) -> Self:
         """The method of a spec, initialised as a function of `spec.seed`.

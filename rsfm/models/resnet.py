@@ -37,6 +37,9 @@ class ResNet(Encoder):
     def from_config(cls, config: dict[str, Any], in_chans: int, image_size: int) -> ResNet:
         return cls(ResNetParams.model_validate(config), in_chans, image_size)
 
+    def ends(self) -> tuple[nn.Module, nn.Module]:
+        return self.network.layer1, self.network.layer4
+
     def features(self, x: Tensor) -> Tensor:
         if x.shape[1] != self.in_chans:
             raise RsfmError(f"This encoder takes {self.in_chans} bands, got {x.shape[1]}.")

@@ -139,6 +139,10 @@ class Encoder(nn.Module):
         """(B, C, H, W) standardised values to (B, feature_dim)."""
         raise NotImplementedError
 
+    def ends(self) -> tuple[nn.Module, nn.Module]:
+        """The first and the last block: where unstable gradients show first."""
+        raise NotImplementedError
+
 
 class ViT(Encoder):
     """Vision Transformer (Dosovitskiy et al. 2020) with a choice of positions and an optional class token."""
@@ -299,6 +303,9 @@ class ViT(Encoder):
             raise RsfmError(f"This encoder takes {self.in_chans} bands, got {x.shape[1]}.")
         grid = self.grid_of(x.shape[2], x.shape[3])
         return self.forward_patches(patchify(x, self.patch_size), grid, keep, hidden, mask_token)
+
+    def ends(self) -> tuple[nn.Module, nn.Module]:
+        return self.blocks[0], self.blocks[-1]
 
     def pool(self, tokens: Tensor) -> Tensor:
         """(B, T, D) tokens after the final norm to (B, D): the mean of the patch tokens, or the class token."""

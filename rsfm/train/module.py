@@ -42,7 +42,7 @@ class PretrainModule(pl.LightningModule):
         self.sources = dict(sources)
         self.standardisers = nn.ModuleDict({name: Standardiser(source) for name, source in sources.items()})
         self.wait = WaitTimer()
-        self.grad_norm = math.nan
+        self.grad_norms: dict[str, float] = {}  # of all parameters, and of the encoder's first and last block
         self.skipped_steps = 0
         self._skipped_in_a_row = 0
         self._step_is_finite = True
@@ -112,10 +112,17 @@ class PretrainModule(pl.LightningModule):
         self.method.after_backward(self.progress)
         gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        ends = [
+            torch.nn.utils.get_total_norm(found, foreach=True) if found else torch.zeros_like(norm)
+            for found in ([p.grad for p in b.parameters() if p.grad is not None] for b in self.method.trained.ends())
+        ]
         # The one place where the host waits for the device: all of the step's scalars come over at once.
         scalars = [value for scalars in self._pending for value in scalars.values()]
-        self.grad_norm, *values = torch.stack([norm.float(), *(v.float() for v in scalars)]).tolist()
-        self._step_is_finite = math.isfinite(self.grad_norm)
+        norms = [norm, *ends]
+        values = torch.stack([v.float() for v in (*norms, *scalars)]).tolist()
+        self.grad_norms = dict(zip(("grad_norm", "grad_norm_first", "grad_norm_last"), values, strict=False))
+        del values[: len(norms)]
+        self._step_is_finite = math.isfinite(self.grad_norms["grad_norm"])
         for names in self._pending:
             pass_values = dict(zip(names, values[: len(names)], strict=True))
             del values[: len(names)]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rsfm.data.seeding import derive_seed
 from rsfm.data.source import PackSource, Standardiser
 from rsfm.data.views import resize
+from rsfm.evaluation.heads import knn_predict
 from rsfm.models.vit import Encoder
 from rsfm.packs import Pack
 
@@ -46,12 +47,23 @@ def top1_eigen_share(features: Tensor) -> float:
 def knn_accuracy(
     memory: Tensor, memory_labels: Tensor, queries: Tensor, labels: Tensor, *, k: int = 20, temperature: float = 0.07
 ) -> float:
-    """Accuracy of cosine k-nearest-neighbour voting, each neighbour with weight e^(similarity / temperature)."""
-    similarity = F.normalize(queries.float(), dim=1) @ F.normalize(memory.float(), dim=1).T
-    values, index = similarity.topk(min(k, len(memory)), dim=1)
-    votes = torch.zeros(len(queries), int(memory_labels.max()) + 1, device=values.device)
-    votes.scatter_add_(1, memory_labels[index], ((values - 1) / temperature).exp())
-    return (votes.argmax(dim=1) == labels).float().mean().item()
+    """Accuracy of `rsfm.evaluation.heads.knn_predict` with at most as many neighbours as there are."""
+    classes = int(memory_labels.max()) + 1
+    predicted, _ = knn_predict(
+        memory, memory_labels, queries, classes=classes, k=min(k, len(memory)), temperature=temperature
+    )
+    return (predicted == labels).float().mean().item()
+
+
+def standardised(memory: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Both standardised per dimension with the memory's mean and deviation.
+
+    A few dimensions of huge variance, common in masked autoencoders, otherwise decide every distance
+    (arXiv 2401.00463).
+    """
+    std, mean = torch.std_mean(memory, dim=0)
+    std = torch.where(std > 0, std, 1.0)
+    return (memory - mean) / std, (queries - mean) / std
 
 
 def collapse_monitors(features: Tensor) -> dict[str, float]:
@@ -82,9 +94,9 @@ class _Images:
 class Monitors:
     """Features of fixed subsets under the encoder as it is.
 
-    The subset of the training data has 512 images, or two per feature dimension. Where the pack has scene labels, it
-    is also the kNN's memory, and 256 images of `val` (else `test`) are the queries. Sizes do not depend on the run:
-    RankMe and kNN compare between runs only on equal numbers of images.
+    The subset of the training data has 512 images, or two per feature dimension where that is more. Where the pack
+    has scene labels, it is also the kNN's memory, and 256 images of `val` (else `test`) are the queries. RankMe and
+    kNN compare between runs only on equal numbers of images: between encoders of one width.
     """
 
     def __init__(self, pack: Pack, source: PackSource, splits: list[str], layer: str, feature_dim: int) -> None:
@@ -129,9 +141,10 @@ class Monitors:
             if self.queries is not None and torch.isfinite(memory).all():
                 queries = self._features(encoder, self.queries, device, autocast)
                 assert self.memory.labels is not None and self.queries.labels is not None
-                values["knn"] = knn_accuracy(
-                    memory, self.memory.labels.to(device), queries, self.queries.labels.to(device)
-                )
+                known, wanted = self.memory.labels.to(device), self.queries.labels.to(device)
+                values["knn"] = knn_accuracy(memory, known, queries, wanted)
+                memory, queries = standardised(memory, queries)
+                values["knn_standardised"] = knn_accuracy(memory, known, queries, wanted)
         finally:
             encoder.train(training)
         return values

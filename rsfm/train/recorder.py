@@ -88,7 +88,7 @@ class Recorder(pl.Callback):
             print("The images hold values that are not finite; they count as the band's mean.", flush=True)
         values |= {
             "lr": learning_rate(self.spec.optim, step - 1), "weight_decay": weight_decay(self.spec.optim, step - 1),
-            "grad_norm": module.grad_norm, "skipped_steps": float(module.skipped_steps),
+            **module.grad_norms, "skipped_steps": float(module.skipped_steps),
         }  # fmt: skip
         values |= self._interval.rates(step, self.spec.optim.batch_size, module.wait.seconds)
         self._write(step, values)

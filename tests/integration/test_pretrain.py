@@ -56,7 +56,7 @@ def test_a_run_leaves_metrics_previews_checkpoints_and_a_model(world, capsys):
     rows = current_rows(run)
     assert sorted(rows) == [0, 1, 3, 6, 9, 12, 14]
     for step in (1, 3, 14):
-        assert {"loss", "lr", "weight_decay", "grad_norm", "flat_patch_share"} <= set(rows[step])
+        assert {"loss", "lr", "weight_decay", "grad_norm", "grad_norm_first", "flat_patch_share"} <= set(rows[step])
     for step in (0, 6, 12, 14):
         assert {"std_l2", "rankme", "rankme_centered", "top1_eigen_share", "knn"} <= set(rows[step])
     assert rows[1]["lr"] == 0
