@@ -72,6 +72,18 @@ class ResNetParams(Params):
     )
 
 
+class TokenizerParams(Params):
+    """A convolutional network that turns each 8×8 pixels into one of a fixed number of tokens, and back."""
+
+    patch_size: Literal[8] = Field(8, title="Patch size", description="Pixels per side of one token.")
+    width: int = Field(64, ge=8, le=1024, title="Width", description="Channels of the first layer; doubled twice.")
+    code_dim: int = Field(32, ge=2, le=1024, title="Code length", description="Numbers per token.")
+    codes: int | None = Field(
+        None, ge=2, le=65_536, title="Codebook size",
+        description="Number of different tokens. Empty: 1024, and 8192 from 100 000 images on.",
+    )  # fmt: skip
+
+
 class OptimParams(Params):
     """Optimiser, linear warm-up, cosine to `min_lr`; all lengths in samples seen."""
 
@@ -182,7 +194,7 @@ class PretrainSpec(Params):
         None, ge=8, title="Image size", description="Pixels per side of a view; empty: the pack's."
     )
     #: Of the class that the method's entry names (`rsfm.registry.METHODS[method].encoder`).
-    encoder: EncoderParams | ResNetParams = EncoderParams()
+    encoder: EncoderParams | ResNetParams | TokenizerParams = EncoderParams()
     init: InitParams = InitParams()
     optim: OptimParams = OptimParams()
     runtime: RuntimeParams = RuntimeParams()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rsfm.specs import EncoderParams, Params, ResNetParams
+from rsfm.specs import EncoderParams, Params, ResNetParams, TokenizerParams
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,6 @@ class MethodEntry:
     summary: str
     target: str  # "module:Class", imported in a job process only
     params: type[Params]
-    encoder: type[EncoderParams] | type[ResNetParams] = EncoderParams
+    encoder: type[EncoderParams] | type[ResNetParams] | type[TokenizerParams] = EncoderParams
     presets: dict[str, Preset] = field(default_factory=dict)
     healthy: str = ""  # what a healthy run looks like, shown beside its curves
