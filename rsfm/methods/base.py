@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from rsfm.data.source import Batch, LayerInput
+from rsfm.data.source import Batch, LayerInput, PackSource
 from rsfm.errors import RsfmError
 from rsfm.models.vit import Encoder
 from rsfm.packs import Pack
 from rsfm.specs import PretrainSpec
+from rsfm.workspace import Workspace
 
 #: What `loss` looks at, by name: images (B, C, H, W), masks, positions, partners.
 Views = Mapping[str, Tensor]
@@ -102,11 +103,22 @@ class Method(nn.Module):
         return self.encoder
 
     @classmethod
+    def prepare(cls, spec: PretrainSpec, workspace: Workspace, sources: Mapping[str, PackSource]) -> dict[str, Any]:
+        """What `build` takes beyond the layers' descriptions, by name: another run's model, a look at the images.
+
+        By default nothing. A function of the spec and of what lies in the workspace.
+
+        Raises:
+            RsfmError: something is missing or does not fit, and how to get it.
+        """
+        return {}
+
+    @classmethod
     def build(cls, spec: PretrainSpec, inputs: Mapping[str, LayerInput]) -> Self:
         """The method of a spec, initialised as a function of `spec.seed`.
 
         Args:
-            inputs: the layers of `layers`, by name.
+            inputs: the layers of `layers`, by name. A method that overrides `prepare` takes its values as well.
 
         Raises:
             RsfmError: the settings do not go together (e.g. image size and patch size).

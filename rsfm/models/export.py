@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo
 from rsfm.models.resnet import ResNet
+from rsfm.models.tokenizer import VQTokenizer
 from rsfm.models.vit import Encoder, ViT
 from rsfm.specs import spec_hash
 from rsfm.store.files import write_json
 
-ARCHITECTURES: dict[str, type[Encoder]] = {ViT.architecture: ViT, ResNet.architecture: ResNet}
+ARCHITECTURES: dict[str, type[Encoder]] = {cls.architecture: cls for cls in (ViT, ResNet, VQTokenizer)}
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -15,7 +15,7 @@ from rsfm.methods.base import Method
 from rsfm.packs import Pack
 from rsfm.registry import ENCODERS, load
 from rsfm.registry import method as method_entry
-from rsfm.specs import PretrainSpec, ResNetParams
+from rsfm.specs import PretrainSpec, ResNetParams, TokenizerParams
 from rsfm.workspace import Workspace
 
 
@@ -43,7 +43,8 @@ def set_up(spec: PretrainSpec, workspace: Workspace, *, in_memory: bool | None =
         layer: PackSource(pack, spec.splits, layer, spec.bands, in_memory=in_memory)
         for layer in method_class.layers(pack)
     }
-    method = method_class.build(spec, {name: source.input for name, source in sources.items()})
+    more = method_class.prepare(spec, workspace, sources)
+    method = method_class.build(spec, {name: source.input for name, source in sources.items()}, **more)
     return Setup(pack, sources, method)
 
 
@@ -51,6 +52,8 @@ def encoder_title(spec: PretrainSpec) -> str:
     """`vit-nano` where the size has a name, else its numbers."""
     if isinstance(spec.encoder, ResNetParams):
         return spec.encoder.layers
+    if isinstance(spec.encoder, TokenizerParams):
+        return "-".join(str(spec.encoder.width * factor) for factor in (1, 2, 4))
     values = spec.encoder.model_dump(include={"width", "depth", "heads", "patch_size"})
     for name, known in ENCODERS.items():
         if known == values:
