@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -281,13 +280,10 @@ def _target_layers(layers: list[LayerInfo], spec: PrepareSpec) -> list[LayerInfo
 def _require_room(workspace: Workspace, layers: list[LayerInfo], count: int) -> tuple[int, int]:
     """Bytes needed and bytes free; refuses where it would not fit."""
     need = count * sum(int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize for x in layers)
-    place = workspace.packs
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = workspace.free_bytes()
     if need * 1.05 > free:
         raise RsfmError(
-            f"The pack needs {need / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free at {place}. "
+            f"The pack needs {need / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free at {workspace.root}. "
             "Make room, or set a limit or a smaller image size."
         )
     return need, free

@@ -10,12 +10,10 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import sys
 import threading
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 from rsfm.errors import RsfmError
@@ -23,13 +21,6 @@ from rsfm.errors import RsfmError
 _GB = 1e9
 #: Less free space than this: refused; less than ten times that: remarked.
 LEAST_FREE_BYTES = 0.2 * _GB
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space where `folder` is or would be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def check(data: Any, workspace_root: str) -> dict[str, Any]:
@@ -43,7 +34,7 @@ def check(data: Any, workspace_root: str) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise RsfmError("A spec is a JSON object.")
         spec = parse_spec(data)
-        free = free_bytes(workspace.root)
+        free = workspace.free_bytes()
         if free < LEAST_FREE_BYTES:
             raise RsfmError(f"Only {free / _GB:.2f} GB are free at {workspace.root}: make room first.")
         remarks = [str(r) for r in load(DRY_RUN_TARGETS[spec.kind])(spec, workspace)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,13 @@ class Workspace:
     @property
     def index(self) -> Path:
         return self.root / "index.duckdb"
+
+    def free_bytes(self) -> int:
+        """Free space on the disk where the workspace is or would be."""
+        place = self.root
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
 
     @property
     def supervisor(self) -> Path:

@@ -7,7 +7,6 @@ images keep their pixel grid and their order, so predictions of different models
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -124,7 +123,7 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
     total = len(what.train_labels) + len(spec.factors) * len(what.test_labels)
     remarks.append(f"{total} images to encode, about {seconds / count * total:.0f} s on {device} unless cached.")
     needed = total * model.feature_dim * 4
-    if needed > shutil.disk_usage(workspace.root).free:
+    if needed > workspace.free_bytes():
         raise RsfmError(f"The features take {needed / 1e9:.1f} GB, more than is free on the disk of {workspace.root}.")
     return remarks
 

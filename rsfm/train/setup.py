@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import sys
 from dataclasses import dataclass
 
@@ -91,10 +90,7 @@ def require_disk(spec: PretrainSpec, method: Method, workspace: Workspace) -> in
     weights = sum(p.numel() * p.element_size() for p in method.parameters())
     # A checkpoint holds the weights and the optimiser's two moments; one more than `keep` exists while it is written.
     needed = 3 * weights * (spec.runtime.keep_checkpoints + 1) + weights + 50_000_000
-    place = workspace.root
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = workspace.free_bytes()
     if free < needed:
         raise RsfmError(
             f"The run needs about {needed / 1e9:.1f} GB for checkpoints in {workspace.root}, but only {free / 1e9:.1f} "

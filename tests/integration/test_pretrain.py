@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from rsfm.models.export import load_encoder, load_model
 from rsfm.pack_arrays import write_arrays
 from rsfm.store.files import read_jsonl
 from rsfm.store.job import Stopped
-from rsfm.train import recorder, setup
+from rsfm.train import recorder
 from rsfm.train.checkpoints import Checkpoints
 from rsfm.train.module import MAX_SKIPPED_IN_A_ROW
 from rsfm.train.pretrain import dry_run, run_job
@@ -388,7 +389,7 @@ def test_dry_run_refuses_a_pack_without_statistics(world):
 
 def test_dry_run_refuses_a_full_disk(world, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
     with pytest.raises(RsfmError, match="GB are free"):
         dry_run(make_spec(), world)
 

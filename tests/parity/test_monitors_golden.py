@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rsfm.specs import OptimParams
-from rsfm.train.monitors import collapse_monitors, knn_accuracy, rankme, std_l2, top1_eigen_share
+from rsfm.train.monitors import collapse_monitors, knn_accuracy, rankme, standardised, std_l2, top1_eigen_share
 from rsfm.train.schedules import cosine, learning_rate, warmup_cosine
 
 
@@ -80,3 +80,17 @@ def test_learning_rate_counts_samples():
     for step in (0, 5, 19, 20, 50, 99):
         assert learning_rate(small, step) == pytest.approx(learning_rate(large, step))
     assert learning_rate(OptimParams(samples=640, batch_size=64, warmup_samples=0), 0) > 0
+
+
+def test_standardised_features_are_not_ruled_by_wide_dimensions():
+    """The class is in narrow dimensions; two wide ones of noise decide plain distances."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    noise = 100 * torch.randn(200, 2, generator=generator)
+    signal = (labels.float() * 2 - 1).view(-1, 1) * torch.ones(1, 3) + 0.1 * torch.randn(200, 3, generator=generator)
+    features = torch.cat([noise, signal], dim=1)
+    plain = knn_accuracy(features[:150], labels[:150], features[150:], labels[150:])
+    memory, queries = standardised(features[:150], features[150:])
+    torch.testing.assert_close(memory.std(dim=0), torch.ones(5))
+    assert knn_accuracy(memory, labels[:150], queries, labels[150:]) == 1.0
+    assert plain < 0.9
