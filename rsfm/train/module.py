@@ -48,8 +48,9 @@ class PretrainModule(pl.LightningModule):
         self._step_is_finite = True
         self._micro_step = 0  # forward passes since the last optimiser step
         self._pending: list[dict[str, Tensor]] = []  # their scalars, still on the device
-        self._sums: dict[str, float] = {}  # of the finite passes since the last `take_means`
-        self._passes = 0
+        # Of the finite passes since the last `take_means`. Counted by name: some signals are measured now and then.
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._loss: Callable[[Views], LossParts] = torch.compile(method.loss) if spec.runtime.compile else method.loss
 
     # -- data ------------------------------------------------------------------------------------------------------
@@ -127,9 +128,9 @@ class PretrainModule(pl.LightningModule):
             pass_values = dict(zip(names, values[: len(names)], strict=True))
             del values[: len(names)]
             if math.isfinite(pass_values["loss"]):
-                self._passes += 1
                 for name, value in pass_values.items():
                     self._sums[name] = self._sums.get(name, 0.0) + value
+                    self._counts[name] = self._counts.get(name, 0) + 1
             else:
                 self._step_is_finite = False
         self._pending.clear()
@@ -178,8 +179,8 @@ class PretrainModule(pl.LightningModule):
     # -- what is logged --------------------------------------------------------------------------------------------
     def take_means(self) -> dict[str, float]:
         """Means of loss, parts and further scalars over the finite passes since the last call; empty without any."""
-        means = {name: value / self._passes for name, value in self._sums.items()} if self._passes else {}
-        self._sums, self._passes = {}, 0
+        means = {name: value / self._counts[name] for name, value in self._sums.items()}
+        self._sums, self._counts = {}, {}
         return means
 
     @property
@@ -194,11 +195,11 @@ class PretrainModule(pl.LightningModule):
     # -- checkpoints -----------------------------------------------------------------------------------------------
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["rsfm"] = {
-            "sums": dict(self._sums), "passes": self._passes, "skipped_steps": self.skipped_steps,
+            "sums": dict(self._sums), "counts": dict(self._counts), "skipped_steps": self.skipped_steps,
             "skipped_in_a_row": self._skipped_in_a_row,
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["rsfm"]
-        self._sums, self._passes = dict(state["sums"]), state["passes"]
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self.skipped_steps, self._skipped_in_a_row = state["skipped_steps"], state["skipped_in_a_row"]
