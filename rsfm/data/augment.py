@@ -158,15 +158,24 @@ class Augmenter(nn.Module):
             blur = blur_matrix(sigma, view.size)
             rows, columns = blur @ rows, blur @ columns
         if view.degrade_p > 0:
-            factor = torch.exp(uniform((count,), 0.0, math.log(view.degrade_factor), generator))
-            coarse = (view.size / factor).round().clamp(min=1).long()
-            coarse = torch.where(chance(count, view.degrade_p, generator), coarse, view.size)
-            degrade = self._table(view, images.device)[coarse]
+            degrade = self._degradations(count, view, generator)
             rows, columns = degrade @ rows, degrade @ columns
         views = apply_matrices(images, rows, columns)
         # A transposition after independent flips of both axes: together the eight symmetries of the square.
         views = torch.where(flips[:, 2, None, None, None], views.mT, views)
         return self.radiometry(views, view, generator)
+
+    def degrade(self, views: Tensor, view: View, generator: torch.Generator) -> Tensor:
+        """Finished (B, C, size, size) views, coarser by chance as `view` says, and otherwise as they are."""
+        matrices = self._degradations(len(views), view, generator)
+        return apply_matrices(views, matrices, matrices)
+
+    def _degradations(self, count: int, view: View, generator: torch.Generator) -> Tensor:
+        """(B, size, size), one for both axes of each image; the identity where it is not degraded."""
+        factor = torch.exp(uniform((count,), 0.0, math.log(view.degrade_factor), generator))
+        coarse = (view.size / factor).round().clamp(min=1).long()
+        coarse = torch.where(chance(count, view.degrade_p, generator), coarse, view.size)
+        return self._table(view, generator.device)[coarse]
 
     def _table(self, view: View, device: torch.device) -> Tensor:
         key = (view.size, view.degrade_factor, device)

@@ -76,6 +76,10 @@ def test_degrading_takes_detail_away_only_where_chance_says_so():
     mixed = augment(x, View(32, (1, 1), degrade_p=0.5), generator(), boxes=boxes)
     untouched = ((mixed - x).abs().amax(dim=(1, 2, 3)) < 1e-4).float().mean()
     assert 0.4 < untouched < 0.65  # factors next to 1 leave the size unchanged too
+    later = augment.degrade(x, View(32, (1, 1), degrade_p=0.5), generator())
+    untouched = ((later - x).abs().amax(dim=(1, 2, 3)) < 1e-4).float().mean()
+    assert 0.4 < untouched < 0.65
+    torch.testing.assert_close(later.mean(), x.mean(), atol=0.05, rtol=0)
 
 
 def test_blur_keeps_constants_and_spreads_by_sigma():
