@@ -28,6 +28,8 @@ def live(workspace: Workspace, run_id: str, *, log_bytes: int = 20_000) -> dict[
         RsfmError: no such run.
     """
     folder = open_run(workspace, run_id)
+    # Before the state: whoever acts on a request removes it once the new state stands.
+    asked = {f"{what}_requested": folder.requested(what) for what in ("stop", "resume")}
     events = [e for e in folder.events() if isinstance(e, dict)]
     state = next((e["state"] for e in reversed(events) if isinstance(e.get("state"), str)), "queued")
     attempt = max((e["attempt"] for e in events if isinstance(e.get("attempt"), int)), default=0)
@@ -54,7 +56,6 @@ def live(workspace: Workspace, run_id: str, *, log_bytes: int = 20_000) -> dict[
         "heartbeat": heartbeat,
         "exit": own(folder.exit()),
         "log": folder.log_tail(log_bytes),
-        "stop_requested": folder.requested("stop"),
-        "resume_requested": folder.requested("resume"),
+        **asked,
         "previews": sorted(previews, key=lambda p: (p["step"], p["what"])),
     }

@@ -27,6 +27,10 @@ ORDER BY created DESC NULLS LAST, run_id DESC
 LIMIT $limit OFFSET $offset
 """
 RUN = f"SELECT {_RUN_COLUMNS}, {_RUN_MORE}, {_RUN_HIDDEN} FROM runs WHERE run_id = $run_id"
+LATEST = f"""
+SELECT {_RUN_COLUMNS}, {_RUN_HIDDEN} FROM runs WHERE finished IS NOT NULL ORDER BY finished DESC, run_id DESC LIMIT $limit
+"""
+ENDED_SINCE = "SELECT state, count(*) AS n FROM runs WHERE finished >= $since GROUP BY state ORDER BY state"
 RUN_COUNTS = "SELECT state, count(*) AS n FROM runs GROUP BY state ORDER BY state"
 
 EVENTS = """
@@ -44,6 +48,10 @@ FROM a FULL JOIN s ON a.attempt = s.attempt ORDER BY 1
 METRIC_NAMES = """
 SELECT s.name, s.n, s.last, s.best_min, s.best_max, s.last_step FROM series s JOIN runs r USING (run)
 WHERE r.run_id = $run_id ORDER BY s.name
+"""
+ALARMS = """
+SELECT r.run_id, s.name, s.last FROM series s JOIN runs r USING (run)
+WHERE starts_with(s.name, 'alarm/') AND s.last > 0 ORDER BY r.run_id, s.name
 """
 _RUN_NUMBERS = "SELECT run, run_id FROM runs WHERE list_contains($1::VARCHAR[], run_id)"
 # One branch per run: a plain `run = ?` skips all row groups of other runs, a list of runs does not. Only where there

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 import duckdb
@@ -261,6 +261,14 @@ class Store:
         """state, n."""
         return self._ask(queries.RUN_COUNTS)
 
+    def latest(self, limit: int = 20) -> pd.DataFrame:
+        """Runs that have ended, the last one first: as `runs`."""
+        return _as_of_now(self._ask(queries.LATEST, limit=limit))
+
+    def ended_since(self, since: datetime) -> pd.DataFrame:
+        """state, n: runs that have ended at `since` (aware) or later."""
+        return self._ask(queries.ENDED_SINCE, since=since.astimezone(UTC).replace(tzinfo=None))
+
     def events(self, run_id: str) -> pd.DataFrame:
         """time, state, attempt, message, data (the whole event as JSON), in order."""
         return self._ask(queries.EVENTS, run_id=run_id)
@@ -286,6 +294,10 @@ class Store:
         picked = tuple(names) if names is not None else None
         fetch = partial(queries.metrics, run_ids=wanted, names=picked, max_points=max_points)
         return self._answer(("metrics", wanted, picked, max_points), fetch)
+
+    def alarms(self) -> pd.DataFrame:
+        """run_id, name (`alarm/<name>`), last: alarms that stood when they were last looked at, of all runs."""
+        return self._ask(queries.ALARMS)
 
     # -- results ---------------------------------------------------------------------------------------------------
     def scores(

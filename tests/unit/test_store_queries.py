@@ -15,6 +15,7 @@ from rsfm.errors import RsfmError
 from rsfm.store import queries
 from rsfm.store.files import write_json
 from rsfm.store.live import live
+from rsfm.store.runs import RunFolder
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
@@ -180,6 +181,56 @@ def test_the_clock_decides_duration_and_stall(workspace: Workspace) -> None:
     store.refresh_if_stale(0)
     assert not store.runs().set_index("run_id").loc[run.id, "stalled"]
     assert not live(workspace, run.id)["stalled"]
+
+
+def test_ended_runs_come_in_the_order_of_their_end(workspace: Workspace) -> None:
+    runs = [pretrain(workspace, seed=seed) for seed in range(4)]
+    for run, minutes in zip(runs, (5, 90, 1), strict=False):  # the first one queued is not the first to end
+        begin(run)
+        when = datetime.now(UTC) - timedelta(minutes=minutes)
+        run.add_event(state="failed" if minutes == 90 else "succeeded", attempt=1, time=when.isoformat())
+    store = indexed(workspace)
+    assert list(store.latest()["run_id"]) == [runs[2].id, runs[0].id, runs[1].id]
+    assert len(store.latest(limit=1)) == 1
+    counts = store.ended_since(datetime.now(UTC) - timedelta(hours=1))
+    assert dict(zip(counts["state"], counts["n"], strict=True)) == {"succeeded": 2}
+    assert set(store.ended_since(datetime.now(UTC) - timedelta(hours=2))["state"]) == {"succeeded", "failed"}
+
+
+def test_alarms_are_those_that_stood_last(workspace: Workspace) -> None:
+    over, standing = pretrain(workspace), pretrain(workspace, seed=1)
+    for run, values in ((over, (1.0, 0.0)), (standing, (0.0, 1.0))):
+        job = begin(run)
+        for step, value in enumerate(values, 1):
+            job.metrics(step=step, samples=8 * step, values={"alarm/constant-collapse": value, "loss": 1.0})
+    found = indexed(workspace).alarms()
+    assert found[["run_id", "name"]].to_numpy().tolist() == [[standing.id, "alarm/constant-collapse"]]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_live_sees_a_request_to_resume_or_the_state_that_followed_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    run = pretrain(workspace)
+    finish(run, "cancelled")
+    run.request("resume")
+    read = RunFolder.events
+
+    def take_up(folder: RunFolder) -> None:  # as the supervisor does: first the state, then the request
+        folder.add_event(state="queued", message="Asked to resume.")
+        folder.clear_request("resume")
+
+    def events(folder: RunFolder) -> list[dict]:
+        if moment == "before":
+            take_up(folder)
+        found = read(folder)
+        if moment == "after":
+            take_up(folder)
+        return found
+
+    monkeypatch.setattr(RunFolder, "events", events)
+    now = live(workspace, run.id)
+    assert now["resume_requested"] or now["state"] == "queued"
 
 
 def test_a_frame_is_the_callers_own(workspace: Workspace) -> None:
