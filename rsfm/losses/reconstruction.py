@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+EPS = 1e-6  # inside the square root of the targets' normalisation
+
 
 def patch_variance(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, unbiased variance and the centred values of each patch.
@@ -22,10 +24,32 @@ def patch_variance(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, variance, centred
 
 
-def normalised_patches(patches: Tensor, eps: float = 1e-6) -> Tensor:
-    """Each patch standardised by itself: (x − mean) / sqrt(unbiased variance + eps); shape kept."""
+def standardise_patches(centred: Tensor, variance: Tensor) -> Tensor:
+    """(x − mean) / sqrt(variance + EPS), from what `patch_variance` gives."""
+    return centred * torch.rsqrt(variance + EPS)
+
+
+def normalised_patches(patches: Tensor) -> Tensor:
+    """Each patch standardised by itself, with its unbiased variance; shape kept."""
     _, variance, centred = patch_variance(patches)
-    return centred * torch.rsqrt(variance + eps)
+    return standardise_patches(centred, variance)
+
+
+def pixel_targets(patches: Tensor, *, norm_pix: bool, flat_variance: float) -> tuple[Tensor, Tensor]:
+    """What the predictions of hidden patches are compared with, and which patches count.
+
+    Args:
+        patches: (B, N, P) standardised values.
+        norm_pix: each patch standardised by itself.
+        flat_variance: a patch with less variance (water, no-data) does not count: normalised by itself, it would be
+            sensor noise blown up.
+
+    Returns:
+        (B, N, P) targets, and (B, N) bool.
+    """
+    _, variance, centred = patch_variance(patches)
+    counts = variance.squeeze(-1) >= flat_variance
+    return standardise_patches(centred, variance) if norm_pix else patches, counts
 
 
 def masked_patch_mse(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from rsfm.data.seeding import derive_seed
 from rsfm.data.source import Batch, LayerInput
 from rsfm.data.views import random_crops
 from rsfm.errors import RsfmError
-from rsfm.losses.reconstruction import masked_patch_mse, patch_variance
+from rsfm.losses.reconstruction import EPS, masked_patch_mse, patch_variance, pixel_targets
 from rsfm.masking.uniform import uniform_mask, visible_count
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
 from rsfm.models.vit import (
@@ -28,10 +28,8 @@ from rsfm.models.vit import (
 from rsfm.registry.mae import MAEParams
 from rsfm.specs import PretrainSpec
 
-_EPS = 1e-6  # inside the square root of the targets' normalisation
 
-
-def _take(tokens: Tensor, index: Tensor) -> Tensor:
+def take(tokens: Tensor, index: Tensor) -> Tensor:
     """(B, N, D) tokens at (B, K) positions: (B, K, D)."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
@@ -60,16 +58,15 @@ class MAEDecoder(nn.Module):
         self.apply(init_transformer)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, tokens: Tensor, keep: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Predict patches.
+    def decode(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        """Fill the hidden places in and let all places see each other.
 
         Args:
             tokens: (B, prefix + K, D) from the encoder.
             keep: (B, K) where the visible tokens belong.
-            wanted: (B, M) positions to predict; None: all, in order.
 
         Returns:
-            (B, M, P) predictions.
+            (B, N, decoder width), all places in order, before the final norm.
         """
         x = self.embed(tokens)
         visible = x[:, self.prefix :]
@@ -78,8 +75,15 @@ class MAEDecoder(nn.Module):
         x = torch.cat([x[:, : self.prefix].to(filled.dtype), filled], dim=1)
         for block in self.blocks:
             x = block(x)
-        x = x[:, self.prefix :]
-        return self.head(self.norm(x if wanted is None else _take(x, wanted)))
+        return x[:, self.prefix :]
+
+    def predict(self, decoded: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Pixels (B, M, P) of patches at (B, M) positions, from what `decode` gives; None: all, in order."""
+        return self.head(self.norm(decoded if wanted is None else take(decoded, wanted)))
+
+    def forward(self, tokens: Tensor, keep: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """`decode`, then `predict`."""
+        return self.predict(self.decode(tokens, keep), wanted)
 
 
 class MAE(Method):
@@ -132,30 +136,16 @@ class MAE(Method):
         patches = patchify(views["image"], self.encoder.patch_size)
         tokens = self.encoder.forward_patches(patches, self.encoder.grid, views["keep"])
         prediction = self.decoder(tokens, views["keep"], views["hidden"])
-        target = _take(patches, views["hidden"])
-        _, variance, centred = patch_variance(target)
-        # A patch without contrast (water, no-data) normalised by itself would be sensor noise blown up. The data are
-        # standardised, so the dataset's variance is 1.
-        flat = variance.squeeze(-1) < self.params.flat_patch_variance
-        if self.params.norm_pix:
-            target = centred * torch.rsqrt(variance + _EPS)
-        total = masked_patch_mse(prediction, target, ~flat)
-        return LossParts(total, {"reconstruction": total}, {"flat_patch_share": flat.float().mean()})
+        target, counts = pixel_targets(
+            take(patches, views["hidden"]), norm_pix=self.params.norm_pix,
+            flat_variance=self.params.flat_patch_variance,  # the data are standardised: their variance is 1
+        )  # fmt: skip
+        total = masked_patch_mse(prediction, target, counts)
+        return LossParts(total, {"reconstruction": total}, {"flat_patch_share": (~counts).float().mean()})
 
     def reconstruct(self, views: Views) -> Tensor:
-        """(B, C, S, S): visible patches as they are, hidden ones as predicted.
-
-        With `norm_pix` a prediction says how a patch looks relative to its own mean and variance; these are taken
-        from the true patch, which the model has not seen. For display only.
-        """
-        size, grid, keep = self.encoder.patch_size, self.encoder.grid, views["keep"]
-        patches = patchify(views["image"], size)
-        prediction = self.decoder(self.encoder.forward_patches(patches, grid, keep), keep).float()
-        if self.params.norm_pix:
-            mean, variance, _ = patch_variance(patches)
-            prediction = prediction * torch.sqrt(variance + _EPS) + mean
-        where = keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
-        return unpatchify(prediction.scatter(1, where, patches.gather(1, where)), size, grid)
+        """(B, C, S, S): visible patches as they are, hidden ones as predicted; see `reconstruct`."""
+        return reconstruct(self.encoder, self.decoder, views, norm_pix=self.params.norm_pix)
 
     def views_panel(self, batch: Batch, views: Views) -> Panel:
         return Panel(
@@ -164,12 +154,42 @@ class MAE(Method):
         )  # fmt: skip
 
     def previews(self, views: Views) -> list[Panel]:
-        size = self.encoder.patch_size
-        patches = patchify(views["image"], size)
-        hidden = views["hidden"].unsqueeze(-1).expand(-1, -1, patches.shape[-1])
-        masked = unpatchify(patches.scatter(1, hidden, 0.0), size, self.encoder.grid)
-        caption = "Hidden patches are predicted, visible ones kept."
-        if self.params.norm_pix:
-            caption += " For display, predictions get the true mean and variance of their patch."
-        rows = [("original", views["image"]), ("masked", masked), ("reconstruction", self.reconstruct(views))]
-        return [Panel("reconstruction", "Reconstruction", rows, caption)]
+        return [reconstruction_panel(self.encoder, self.decoder, views, norm_pix=self.params.norm_pix)]
+
+
+def reconstruct(encoder: ViT, decoder: MAEDecoder, views: Views, *, norm_pix: bool) -> Tensor:
+    """(B, C, S, S): visible patches as they are, hidden ones as predicted. For display only.
+
+    With `norm_pix` a prediction says how a patch looks relative to its own mean and variance; these are taken
+    from the true patch, which the model has not seen.
+
+    Args:
+        views: `image` and `keep`, as in `MAE`.
+    """
+    size, grid, keep = encoder.patch_size, encoder.grid, views["keep"]
+    patches = patchify(views["image"], size)
+    prediction = decoder(encoder.forward_patches(patches, grid, keep), keep).float()
+    if norm_pix:
+        mean, variance, _ = patch_variance(patches)
+        prediction = prediction * torch.sqrt(variance + EPS) + mean
+    where = keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
+    return unpatchify(prediction.scatter(1, where, patches.gather(1, where)), size, grid)
+
+
+def hide_patches(images: Tensor, hidden: Tensor, encoder: ViT) -> Tensor:
+    """(B, C, S, S) with the patches at (B, M) positions set to 0, the mean. For display."""
+    patches = patchify(images, encoder.patch_size)
+    where = hidden.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
+    return unpatchify(patches.scatter(1, where, 0.0), encoder.patch_size, encoder.grid)
+
+
+def reconstruction_panel(encoder: ViT, decoder: MAEDecoder, views: Views, *, norm_pix: bool) -> Panel:
+    """Original, masked and reconstructed views, for people; `views` as in `MAE`."""
+    caption = "Hidden patches are predicted, visible ones kept."
+    if norm_pix:
+        caption += " For display, predictions get the true mean and variance of their patch."
+    rows = [
+        ("original", views["image"]), ("masked", hide_patches(views["image"], views["hidden"], encoder)),
+        ("reconstruction", reconstruct(encoder, decoder, views, norm_pix=norm_pix)),
+    ]  # fmt: skip
+    return Panel("reconstruction", "Reconstruction", rows, caption)
