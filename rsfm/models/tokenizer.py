@@ -65,7 +65,7 @@ class VQTokenizer(Encoder):
             nn.Conv2d(in_chans, narrow, 4, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(narrow, middle, 4, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(middle, wide, 4, stride=2, padding=1),
-            ResidualBlock(wide), ResidualBlock(wide), nn.ReLU(), nn.Conv2d(wide, params.code_dim, 1),
+            ResidualBlock(wide), ResidualBlock(wide), nn.ReLU(), nn.Conv2d(wide, params.code_dim, 1, bias=False),
         )  # fmt: skip
         self.up = nn.Sequential(
             nn.Conv2d(params.code_dim, wide, 1), ResidualBlock(wide), ResidualBlock(wide), nn.ReLU(),
