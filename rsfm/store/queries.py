@@ -28,7 +28,8 @@ LIMIT $limit OFFSET $offset
 """
 RUN = f"SELECT {_RUN_COLUMNS}, {_RUN_MORE}, {_RUN_HIDDEN} FROM runs WHERE run_id = $run_id"
 LATEST = f"""
-SELECT {_RUN_COLUMNS}, {_RUN_HIDDEN} FROM runs WHERE finished IS NOT NULL ORDER BY finished DESC, run_id DESC LIMIT $limit
+SELECT {_RUN_COLUMNS}, {_RUN_HIDDEN} FROM runs
+WHERE finished IS NOT NULL ORDER BY finished DESC, run_id DESC LIMIT $limit
 """
 ENDED_SINCE = "SELECT state, count(*) AS n FROM runs WHERE finished >= $since GROUP BY state ORDER BY state"
 RUN_COUNTS = "SELECT state, count(*) AS n FROM runs GROUP BY state ORDER BY state"
