@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -11,6 +13,14 @@ def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from a list of numbers and words; nearby inputs give unrelated seeds."""
     text = "/".join(str(p) for p in parts).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+@contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """What is initialised inside is a function of `parts`; the global random state of the CPU stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(*parts))
+        yield
 
 
 def step_generator(device: torch.device, seed: int, micro_step: int, rank: int = 0) -> torch.Generator:

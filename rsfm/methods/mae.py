@@ -9,7 +9,7 @@ import torch
 from timm.layers import LayerNorm
 from torch import Tensor, nn
 
-from rsfm.data.seeding import derive_seed
+from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.data.views import random_crops
 from rsfm.errors import RsfmError
@@ -25,7 +25,7 @@ from rsfm.models.vit import (
     transformer_blocks,
     unpatchify,
 )
-from rsfm.registry.mae import MAEParams
+from rsfm.registry.mae import MAEParams, ReconstructionParams
 from rsfm.specs import PretrainSpec
 
 
@@ -44,7 +44,7 @@ class MAEDecoder(nn.Module):
     """
 
     def __init__(
-        self, params: MAEParams, encoder_width: int, grid: tuple[int, int], patch_values: int, prefix: int
+        self, params: ReconstructionParams, encoder_width: int, grid: tuple[int, int], patch_values: int, prefix: int
     ) -> None:
         super().__init__()
         width = params.decoder_width
@@ -115,8 +115,7 @@ class MAE(Method):
         params = spec.params
         assert isinstance(params, MAEParams)
         encoder = build_encoder(spec.encoder, len(layer.bands), view_size(spec, layer), seed=spec.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed("decoder", spec.seed))
+        with seeded("decoder", spec.seed):
             return cls(encoder, params, layer.name)
 
     def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,8 +10,8 @@ from rsfm.registry.entry import MethodEntry, Preset
 from rsfm.specs import Params
 
 
-class MAEParams(Params):
-    """Masked autoencoder (arXiv 2111.06377)."""
+class ReconstructionParams(Params):
+    """Hiding patches and predicting their pixels."""
 
     mask_ratio: float = Field(
         0.75, gt=0, lt=1, title="Mask ratio", description="Share of tokens hidden from the encoder."
@@ -22,6 +22,25 @@ class MAEParams(Params):
     decoder_width: int = Field(128, ge=16, title="Decoder width")
     decoder_depth: int = Field(2, ge=1, title="Decoder depth")
     decoder_heads: int = Field(4, ge=1, title="Decoder heads")
+    flat_patch_variance: float = Field(
+        1e-4, ge=0, title="Flat-patch threshold",
+        description="Patches with less than this share of the data's variance do not count in the loss.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"decoder_width {self.decoder_width} is not divisible by decoder_heads {self.decoder_heads}"
+            )
+        if self.decoder_width % 4:
+            raise ValueError(f"decoder_width {self.decoder_width} is not divisible by 4, as its positions need")
+        return self
+
+
+class MAEParams(ReconstructionParams):
+    """Masked autoencoder (arXiv 2111.06377)."""
+
     crop_min_scale: float = Field(
         0.2, gt=0, le=1, title="Smallest crop", description="Area share of the smallest random crop."
     )
@@ -30,20 +49,6 @@ class MAEParams(Params):
         title="Flips",
         description="dihedral: all 8 flips and quarter turns (nadir imagery has no up).",
     )
-    flat_patch_variance: float = Field(
-        1e-4, ge=0, title="Flat-patch threshold",
-        description="Patches with less than this share of the data's variance do not count in the loss.",
-    )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> MAEParams:
-        if self.decoder_width % self.decoder_heads:
-            raise ValueError(
-                f"decoder_width {self.decoder_width} is not divisible by decoder_heads {self.decoder_heads}"
-            )
-        if self.decoder_width % 4:
-            raise ValueError(f"decoder_width {self.decoder_width} is not divisible by 4, as its positions need")
-        return self
 
 
 ENTRY = MethodEntry(
