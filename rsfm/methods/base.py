@@ -102,6 +102,12 @@ class Method(nn.Module):
         """The encoder that gradients reach: `encoder`, unless that is a moving average."""
         return self.encoder
 
+    def backbones(self) -> list[Encoder]:
+        """Every copy of the encoder: the one that learns and its moving average, where there is one."""
+        alike = [m for m in self.modules() if isinstance(m, Encoder) and m.architecture == self.encoder.architecture]
+        shapes = {name: tensor.shape for name, tensor in self.encoder.state_dict().items()}
+        return [m for m in alike if {n: t.shape for n, t in m.state_dict().items()} == shapes]
+
     @classmethod
     def prepare(cls, spec: PretrainSpec, workspace: Workspace, sources: Mapping[str, PackSource]) -> dict[str, Any]:
         """What `build` takes beyond the layers' descriptions, by name: another run's model, a look at the images.

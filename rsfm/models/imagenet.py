@@ -160,7 +160,7 @@ def timm_encoder(name: str, pack: Pack, bands: Sequence[str] | None = None) -> T
         config = None
     if config is None or not config.has_weights:
         raise RsfmError(f"timm has no pretrained weights for {name!r}: choose one of timm.list_pretrained().")
-    file = _cached_weights(config)
+    file = cached_weights(config)
     if file is None:
         raise RsfmError(
             f"The weights of timm:{name} are not on this machine, and jobs do not download. Fetch them once, where "
@@ -173,7 +173,7 @@ def timm_encoder(name: str, pack: Pack, bands: Sequence[str] | None = None) -> T
     )  # fmt: skip
 
 
-def _cached_weights(config: timm.models.PretrainedCfg) -> Path | None:
+def cached_weights(config: timm.models.PretrainedCfg) -> Path | None:
     """Where timm's own download would have put the weights; no network is touched."""
     from huggingface_hub import try_to_load_from_cache
 

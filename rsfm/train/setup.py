@@ -11,6 +11,8 @@ import torch
 from rsfm.data.source import PackSource
 from rsfm.errors import RsfmError
 from rsfm.methods.base import Method
+from rsfm.models.export import load_strictly
+from rsfm.models.warm_start import warm_start
 from rsfm.packs import Pack
 from rsfm.registry import ENCODERS, load
 from rsfm.registry import method as method_entry
@@ -44,6 +46,14 @@ def set_up(spec: PretrainSpec, workspace: Workspace, *, in_memory: bool | None =
     }
     more = method_class.prepare(spec, workspace, sources)
     method = method_class.build(spec, {name: source.input for name, source in sources.items()}, **more)
+    if spec.init.weights:
+        source = next(iter(sources.values()))
+        state, remarks = warm_start(method.encoder, spec.init, source.input, workspace)
+        for encoder in method.backbones():
+            load_strictly(encoder, state, where=spec.init.weights)
+        method.remarks += remarks
+    elif spec.init.patch_embed != "keep":
+        raise RsfmError("init.patch_embed says how to use weights: name some in init.weights.")
     return Setup(pack, sources, method)
 
 

@@ -387,6 +387,24 @@ def test_dry_run_refuses_a_pack_without_statistics(world):
     dry_run(make_spec(bands=["nir"]), world)
 
 
+def test_a_run_continues_from_another(world):
+    first = start(world, make_spec())
+    attempt(world, first)
+    weights_before = load_encoder(world.models / first.id)[0].state_dict()
+    spec = make_spec(init={"weights": first.id}, seed=5)
+    assert any(r.startswith("Continues from MAE") for r in dry_run(spec, world))
+    method = setup.set_up(spec, world).method
+    for name, tensor in method.encoder.state_dict().items():
+        assert torch.equal(tensor, weights_before[name]), name
+    second = start(world, spec)
+    attempt(world, second)
+    assert weights(world, second) != weights(world, first)
+    with pytest.raises(RsfmError, match=r"has another encoder: depth 1 there, 2 here"):
+        dry_run(make_spec(init={"weights": first.id}, encoder={"depth": 2}), world)
+    with pytest.raises(RsfmError, match=r"name some in init\.weights"):
+        dry_run(make_spec(init={"patch_embed": "inflate"}), world)
+
+
 def test_dry_run_refuses_a_full_disk(world, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
