@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rsfm.errors import RsfmError
-from rsfm.registry import mae, vq_tokenizer
+from rsfm.registry import dino, ibot, mae, vq_tokenizer
 from rsfm.registry.entry import MethodEntry
 from rsfm.registry.entry import Preset as Preset
 
-METHODS: dict[str, MethodEntry] = {entry.name: entry for entry in (mae.ENTRY, vq_tokenizer.ENTRY)}
+METHODS: dict[str, MethodEntry] = {
+    entry.name: entry for entry in (mae.ENTRY, dino.ENTRY, ibot.ENTRY, vq_tokenizer.ENTRY)
+}
 
 #: ViT sizes that can be named without a run (`random:<name>`): width, depth, heads, patch size.
 ENCODERS: dict[str, dict[str, int]] = {
