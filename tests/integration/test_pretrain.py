@@ -30,7 +30,7 @@ from rsfm.models.export import load_encoder, load_model
 from rsfm.pack_arrays import write_arrays
 from rsfm.store.files import read_jsonl
 from rsfm.store.job import Stopped
-from rsfm.train import recorder
+from rsfm.train import recorder, setup
 from rsfm.train.checkpoints import Checkpoints
 from rsfm.train.module import MAX_SKIPPED_IN_A_ROW
 from rsfm.train.pretrain import dry_run, run_job
