@@ -7,12 +7,35 @@ from collections.abc import Callable
 from typing import Any
 
 from rsfm.errors import RsfmError
-from rsfm.registry import dino, ibot, mae, vq_tokenizer
+from rsfm.registry import (
+    beit_vq,
+    dino,
+    ibot,
+    mae,
+    mae_contrastive,
+    mim_kmeans,
+    moco_v2,
+    moco_v3,
+    simclr,
+    vq_tokenizer,
+)
 from rsfm.registry.entry import MethodEntry
 from rsfm.registry.entry import Preset as Preset
 
 METHODS: dict[str, MethodEntry] = {
-    entry.name: entry for entry in (mae.ENTRY, dino.ENTRY, ibot.ENTRY, vq_tokenizer.ENTRY)
+    entry.name: entry
+    for entry in (
+        mae.ENTRY,
+        dino.ENTRY,
+        ibot.ENTRY,
+        vq_tokenizer.ENTRY,
+        beit_vq.ENTRY,
+        mim_kmeans.ENTRY,
+        simclr.ENTRY,
+        moco_v2.ENTRY,
+        moco_v3.ENTRY,
+        mae_contrastive.ENTRY,
+    )
 }
 
 #: ViT sizes that can be named without a run (`random:<name>`): width, depth, heads, patch size.

@@ -10,6 +10,7 @@ from rsfm.registry import METHODS
 from rsfm.specs import PretrainSpec, pretrain_spec
 from rsfm.store.job import Stopped
 from rsfm.train import recorder
+from rsfm.workspace import Workspace
 
 torch.set_num_threads(1)
 
@@ -20,10 +21,22 @@ SETTINGS = [
 ]  # fmt: skip
 #: What a method needs beyond its smoke preset: settings by method.
 MORE: dict[str, list[str]] = {}
+#: A method that builds on a finished run of another one: that method, and the setting that takes the run's id.
+AFTER: dict[str, tuple[str, str]] = {"beit_vq": ("vq_tokenizer", "tokenizer")}
 
 
 def make_spec(method: str, *settings: str) -> PretrainSpec:
     return pretrain_spec(method, "tiny", "smoke", [*SETTINGS, *MORE.get(method, []), *settings])
+
+
+def first_run(method: str, workspace: Workspace) -> list[str]:
+    """Train what the method builds on, and say so in its settings."""
+    if method not in AFTER:
+        return []
+    needed, setting = AFTER[method]
+    run = start(workspace, make_spec(needed))
+    attempt(workspace, run)
+    return [f"{setting}={run.id}"]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -31,7 +44,7 @@ def make_spec(method: str, *settings: str) -> PretrainSpec:
 def test_stop_and_resume_equal_the_uninterrupted_run(method, accumulate, workspace, monkeypatch):
     monkeypatch.setattr(recorder, "_POLL_S", 0.0)
     make_world(workspace)
-    spec = make_spec(method, f"accumulate={accumulate}")
+    spec = make_spec(method, f"accumulate={accumulate}", *first_run(method, workspace))
     whole, parts = start(workspace, spec), start(workspace, spec)
     attempt(workspace, whole)
     with pytest.raises(Stopped):
