@@ -121,17 +121,14 @@ class IBOT(DINO):
     def loss(self, views: Views) -> LossParts:
         p, hidden = self.params, views["hidden"].flatten(0, 1)
         teacher, student, classes = self.encode(views, hidden, self.mask_token)
-        prefix, where = self.student.prefix_tokens, hidden.flatten().nonzero().squeeze(1)
-        patches = student[:, prefix:].flatten(0, 1)[where]
+        where = hidden.flatten().nonzero().squeeze(1)
+        patches = student[:, self.student.prefix_tokens :].flatten(0, 1)[where]
         z = self.head.embed(torch.cat([classes, patches]))
         z_class, z_patch = z[: len(classes)], z[len(classes) :]
         with torch.no_grad():
-            z = self.teacher_head.embed(teacher)
-            targets = self.teacher_head.prototypes(z[:, 0])
-            z_all = z[:, prefix:].flatten(0, 1)
-            patch_logits = self.teacher_head.patch_prototypes(z_all[where])
+            targets, patch_logits, left = self._teacher_logits(teacher, where)
+        self.pending.append(left)
         value, logs = self.class_term(targets, self.head.prototypes(z_class), views)
-        self.pending.append(sums("class", targets.sum(dim=0), len(targets)) | self._patch_sums(z_all, patch_logits))
         parts = {"class": p.lambda_class * value}
         value, more = self._patch_term(patch_logits, self.head.patch_prototypes(z_patch), views)
         parts["patch"] = p.lambda_patch * value
@@ -142,12 +139,19 @@ class IBOT(DINO):
             logs |= more
         return LossParts(torch.stack(list(parts.values())).sum(), parts, logs)
 
-    def _patch_sums(self, z: Tensor, hidden_logits: Tensor) -> dict[str, Tensor]:
-        """For the patches' centre: (n, bottleneck) of all patches, (M, K) logits of the hidden ones."""
+    def _teacher_logits(self, tokens: Tensor, where: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """From the teacher's tokens and the places (M,) of hidden patches: (G·B, K) logits of the images, (M, K) of
+        the hidden patches, and what the centres need."""
+        head, patches = self.teacher_head, tokens[:, self.encoder.prefix_tokens :].flatten(0, 1)
+        images = head(tokens[:, 0])
+        left = sums("class", images.sum(dim=0), len(images))
         if self.params.patch_centre == "hidden":
-            return sums("patch", hidden_logits.sum(dim=0), len(hidden_logits))
-        # Prototypes are linear: the sum of all logits is that of the sum of what they are made of.
-        return sums("patch", self.teacher_head.patch_prototypes(z.sum(dim=0, keepdim=True))[0], len(z))
+            hidden = head.patch_prototypes(head.embed(patches[where]))
+            return images, hidden, left | sums("patch", hidden.sum(dim=0), len(hidden))
+        z = head.embed(patches)
+        # Prototypes are linear: the sum over all patches needs no logits of each.
+        total = head.patch_prototypes(z.sum(dim=0, keepdim=True))[0]
+        return images, head.patch_prototypes(z[where]), left | sums("patch", total, len(z))
 
     def _patch_term(self, teacher: Tensor, student: Tensor, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         """The patch loss and its logs, from (M, K) logits of both networks on the hidden patches."""
