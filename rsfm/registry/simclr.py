@@ -62,7 +62,7 @@ ENTRY = MethodEntry(
             {
                 "encoder": {"patch_size": 8, "width": 192, "depth": 4, "heads": 3},
                 "optim": {
-                    "samples": 28_000, "batch_size": 128, "warmup_samples": 2_800, "base_lr": 1.5e-3,
+                    "samples": 24_000, "batch_size": 128, "warmup_samples": 2_400, "base_lr": 1.5e-3,
                     "grad_clip": 3.0, "beta2": 0.999,
                 },
                 "method_params": {"temperature": 0.2},
