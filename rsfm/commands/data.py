@@ -104,7 +104,7 @@ def _describe(entry: Any) -> None:
         ("GSD", f"{entry.gsd_m:g} m" if entry.gsd_m else ""),
         ("Classes", ", ".join(entry.classes)),
         ("Layout", entry.layout),
-        ("Licence", entry.licence),
+        ("Licence", entry.licence or "not recorded here: look at the source before use"),
         ("Citation", entry.citation),
         ("Home", entry.homepage),
         ("Reader", "yes" if entry.reader else "none yet: it can be listed, not prepared"),
