@@ -28,6 +28,18 @@ class View:
     bands: tuple[str, ...]
 
 
+def main_layer(pack: Pack) -> LayerInfo:
+    """The layer that stands for a pack: `image`, or of several images (a pair of dates) the first one.
+
+    Raises:
+        RsfmError: the pack has no image at all.
+    """
+    images = [layer for layer in pack.info.layers if layer.role == "image"]
+    if not images:
+        raise RsfmError(f"Pack {pack.name!r} holds no images.")
+    return next((layer for layer in images if layer.name == "image"), images[0])
+
+
 def _nearest(bands: Sequence[BandInfo], wavelength: float) -> str | None:
     known = [(abs(b.wavelength_nm - wavelength), b.name) for b in bands if b.wavelength_nm is not None]
     distance, name = min(known, default=(float("inf"), ""))
@@ -68,6 +80,6 @@ def find_view(layer: LayerInfo, key: str | None) -> View:
     raise RsfmError(f"Layer {layer.name!r} has no view {key!r}; it has {', '.join(v.key for v in known)}.")
 
 
-def sample_image(pack: Pack, split: str, row: int, view: View) -> np.ndarray:
-    """One sample of the layer `image` as a picture (H, W, 3) uint8."""
-    return stretched(pack, np.asarray(pack.array(split)[row]), view.bands)
+def sample_image(pack: Pack, split: str, row: int, view: View, layer: str = "image") -> np.ndarray:
+    """One sample of an image layer as a picture (H, W, 3) uint8."""
+    return stretched(pack, np.asarray(pack.array(split, layer)[row]), view.bands, layer=layer)

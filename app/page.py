@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 import streamlit as st
 
+from app.components.alarms import alarms_by_run
+from app.components.palette import Look, model_looks
 from app.state import store, store_of, workspace
 from app.text import KIND_ICON, STATE_LOOK, missing, plain, run_details, run_title
+from rsfm.alarms import Alarm
+from rsfm.errors import RsfmError
 
 #: Files of the pages, as `st.page_link` wants them.
 NOW = "app_pages/now.py"
@@ -26,6 +31,22 @@ CHART = {
 }
 
 
+P = ParamSpec("P")
+
+
+def guarded(draw: Callable[P, None]) -> Callable[P, None]:
+    """For fragments: what a timer draws is not covered by the frame that shows a page's errors."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            draw(*args, **kwargs)
+        except RsfmError as error:
+            st.error(plain(error), icon=":material/error:")
+
+    return inner
+
+
 def heading(title: str, caption: str) -> None:
     """Title and one line that says what the page is for."""
     with st.container(gap="xxsmall", width="stretch"):
@@ -34,6 +55,7 @@ def heading(title: str, caption: str) -> None:
 
 
 @st.fragment(run_every="5s")
+@guarded
 def banner() -> None:
     """Says when what is shown is not the present, and why. Draws only."""
     notice = store().notice
@@ -76,6 +98,19 @@ def run_link(run: Mapping[str, Any], titles: Mapping[str, str] | None = None, *,
         query_params={"run": str(run["run_id"])},
         help=plain(f"{run_details(run)}  {run['run_id']}".strip()),
     )
+
+
+def standing_alarms() -> dict[str, list[Alarm]]:
+    """Run id -> its standing alarms, of all runs that have any."""
+    return alarms_by_run(store_of(workspace()).alarms())
+
+
+def looks_of_models() -> dict[str, Look]:
+    """One look per model group, from all models and results of the workspace: filters never change a colour."""
+    current = store_of(workspace())
+    models, measured = current.models(), current.compare()["model_group"].dropna().astype(str)
+    trained = [str(g) for g in models.sort_values("created")["group_id"].dropna()] if len(models) else []
+    return model_looks(dict.fromkeys(trained), set(measured))
 
 
 def model_titles() -> dict[str, str]:

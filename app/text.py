@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from rsfm.registry import METHODS
 from rsfm.store.runs import is_run_id
 
 #: Colour and icon of a run's state.
@@ -74,9 +75,9 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{decimals}f}"
 
 
-def percent(value: Any, digits: int = 1) -> str:
-    """A share 0..1 as per cent."""
-    return "–" if missing(value) else f"{100 * float(value):.{digits}f} %"
+def metres(value: Any) -> str:
+    """A ground sampling distance: 30 m, 0.5 m, 29.93 m."""
+    return "–" if missing(value) else f"{float(value):.4g} m"
 
 
 def size(count: Any) -> str:
@@ -153,6 +154,12 @@ def model_name(model: Any, titles: Mapping[str, str] | None = None) -> str:
     return visible(text)
 
 
+def method_label(method: Any) -> str:
+    """A method as charts call it."""
+    name = "" if missing(method) else str(method)
+    return METHODS[name].label if name in METHODS else visible(name)
+
+
 def run_title(run: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> str:
     """What a run does, in a few words; the id stays in the background.
 
@@ -163,8 +170,7 @@ def run_title(run: Mapping[str, Any], titles: Mapping[str, str] | None = None) -
     dataset = "" if missing(run.get("dataset")) else visible(run["dataset"])
     match run.get("kind"):
         case "pretrain":
-            method = visible(run.get("method") or "")
-            return f"{method.upper() if len(method) <= 5 else method} on {dataset}"
+            return f"{method_label(run.get('method'))} on {dataset}"
         case "evaluate":
             return f"{model_name(run.get('model'), titles)} on {dataset}"
         case "prepare":

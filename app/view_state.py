@@ -69,15 +69,21 @@ def choose(label: str, options: Sequence[str], name: str, default: str | None = 
     return st.selectbox(label, known, **link, **widget)
 
 
-def choose_many(label: str, options: Sequence[str], name: str, default: Sequence[str] = (), **widget: Any) -> list[str]:
-    """A multiple choice. A default stands in the URL; no choice does not."""
+def choose_many(
+    label: str, options: Sequence[str], name: str, default: Sequence[str] = (), *, others: bool = False, **widget: Any
+) -> list[str]:
+    """A multiple choice. A default stands in the URL; no choice does not.
+
+    Args:
+        others: whether names that are not among the options count too.
+    """
     known = list(options)
 
     def read(texts: list[str]) -> list[str] | None:
-        return [t for t in dict.fromkeys(texts) if t in known] or None
+        return [t[:200] for t in dict.fromkeys(texts) if t in known or (others and t.strip())] or None
 
     link = _linked(name, read, [d for d in default if d in known], explicit=bool(default))
-    return st.multiselect(label, known, **link, **widget)
+    return st.multiselect(label, known, accept_new_options=others, **link, **widget)
 
 
 def choose_one_of(label: str, options: Sequence[str], name: str, default: str | None = None, **widget: Any) -> str:

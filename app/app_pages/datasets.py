@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 import data_catalog
 from app.components.bars import class_counts_figure
-from app.imaging import views
-from app.page import CHART, DATASETS, LAUNCH, RUN, empty_state, heading
+from app.imaging import View, main_layer, views
+from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
+from app.panels.add_dataset import add_view
 from app.routes.maps import map_url
 from app.routes.thumbnails import thumbnail_url
 from app.state import open_pack, store, workspace
-from app.text import clock, missing, number, plain, size, visible
+from app.text import clock, metres, missing, number, plain, size, visible
 from app.view_state import choose, choose_many, choose_one_of, page_control, page_number, search_text
-from jobs.client import submit
-from rsfm.errors import RsfmError
 from rsfm.packs import LayerInfo, Pack
-from rsfm.specs import PrepareSpec
+from rsfm.thumbs import mask_colours
 
 PER_PAGE = 24
 
@@ -43,6 +43,8 @@ def catalog(packs: pd.DataFrame) -> None:
     ]  # fmt: skip
     ready = [e for e in shown if e.reader]
     later = [e for e in shown if not e.reader]
+    for name, problem in data_catalog.broken_entries(workspace()).items():
+        st.warning(f"**{plain(name)}** is left out: {plain(problem)}", icon=":material/folder_off:")
     if not shown:
         st.caption("No entry fits.")
     with st.grid(3, min_column_width=300, gap="small"):
@@ -69,7 +71,7 @@ def entry_card(entry: Any, packs: list[str]) -> None:
         facts = [
             entry.task,
             ", ".join(entry.sensors),
-            f"{number(entry.gsd_m)} m" if entry.gsd_m else "",
+            metres(entry.gsd_m) if entry.gsd_m else "",
             f"{len(entry.bands)} bands" if entry.bands else "",
         ]
         st.caption("  ·  ".join(plain(f) for f in facts if f))
@@ -122,7 +124,7 @@ def band_table(layer: LayerInfo) -> None:
     st.dataframe(frame, hide_index=True, column_config=digits, alt="Bands and their statistics over the training split")
 
 
-def pack_header(pack: Pack, row: dict[str, Any]) -> None:
+def pack_header(pack: Pack) -> None:
     info = pack.info
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(plain(info.title), anchor=False, width="content")
@@ -133,77 +135,130 @@ def pack_header(pack: Pack, row: dict[str, Any]) -> None:
             )
         st.space("stretch")
         st.page_link(LAUNCH, label="Pretrain on it", icon=":material/rocket_launch:", query_params={"pack": pack.name})
-    layer = pack.layer()
+    layer = main_layer(pack)
     with st.grid(5, min_column_width=130):
         st.metric("Samples", number(sum(info.splits.values())), border=True)
         st.metric("Bands", len(layer.bands), border=True)
-        st.metric("Grid", f"{number(layer.gsd_m)} m" if layer.gsd_m else "unknown", border=True)
+        st.metric("Grid", metres(layer.gsd_m) if layer.gsd_m else "unknown", border=True)
         st.metric("Image", f"{layer.shape[2]} × {layer.shape[1]} px", border=True)
         st.metric("On disk", size(info.bytes), border=True)
     splits = ", ".join(f"{plain(s)} {n:,}" for s, n in info.splits.items())
     st.caption(f"`{info.name}`  ·  {splits}  ·  created {clock(info.created)} UTC  ·  content {info.content_hash[:12]}")
     if info.skipped:
-        with st.expander(f"{len(info.skipped)} files were left out", icon=":material/folder_off:"):
+        said = "1 file was left out" if len(info.skipped) == 1 else f"{len(info.skipped):,} files were left out"
+        with st.expander(said, icon=":material/folder_off:"):
             for item in info.skipped[:50]:
                 st.markdown(f"{plain(item.path)}: {plain(item.reason)}")
+            if len(info.skipped) > 50:
+                st.caption(f"and {len(info.skipped) - 50:,} more, in the pack's pack.json")
     for note in info.notes:
         st.caption(f":material/info: {plain(note)}")
 
 
-def samples_tab(pack: Pack) -> None:
-    layer = pack.layer()
+def choose_view(layer: LayerInfo) -> View | None:
+    """The bands to show; None where the layer has none. A mask has one view only: nothing to choose."""
     known = {v.key: v for v in views(layer)}
-    if not known:
-        st.caption("This layer has no bands to look at.")
-        return
+    if len(known) < 2:
+        return next(iter(known.values()), None)
+    key = choose(
+        "Bands shown", list(known), "look", format_func=lambda k: known[k].title if k in known else k, width=220
+    )
+    return known[key] if key else None
+
+
+def labels_of(sample: Any) -> list[str]:
+    """The class names of a sample: none, one or several."""
+    several = getattr(sample, "labels", None)
+    if several is not None and not isinstance(several, str | float):
+        return [str(label) for label in several]
+    return [] if missing(sample.label) else [str(sample.label)]
+
+
+def samples_tab(pack: Pack) -> None:
+    layers = [layer.name for layer in pack.info.layers]
+    titles = {layer.name: layer.name.replace("_", " ").capitalize() for layer in pack.info.layers}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         split = choose("Split", [s for s, n in pack.info.splits.items() if n], "split", width=150)
-        view = choose(
-            "Bands shown", list(known), "look", format_func=lambda k: known[k].title if k in known else k, width=220
-        )
-        labels = choose_many(
-            "Classes", pack.info.classes, "classes", placeholder="All classes", width=360, format_func=visible
-        ) if pack.info.classes else []  # fmt: skip
+        layer = main_layer(pack)
+        if len(layers) > 1:
+            name = choose("Layer", layers, "layer", layer.name, format_func=lambda n: titles.get(n, n), width=150)
+            layer = pack.layer(name) if name else layer
+        view = choose_view(layer)
+        scenes = pack.info.classes if pack.info.task in ("classification", "multilabel") else []
+        wanted = choose_many(
+            "Classes", scenes, "classes", placeholder="All classes", width=360, format_func=visible
+        ) if scenes else []  # fmt: skip
     if split is None:
         st.caption("This pack is empty.")
         return
+    if view is None:
+        st.caption("This layer has no bands to look at.")
+        return
+    if layer.role == "mask":
+        mask_legend(layer.classes)
     rows = pack.split_samples(split)
-    if labels:
-        rows = rows[rows["label"].isin(labels)]
+    if wanted:
+        rows = rows[[not set(wanted).isdisjoint(labels_of(sample)) for sample in rows.itertuples()]]
     pages = max(1, -(-len(rows) // PER_PAGE))
     page = page_number(pages)
     if rows.empty:
         st.caption("No sample of this split has such a label.")
     with st.grid("auto", min_column_width=118, gap="small"):
         for sample in rows.iloc[(page - 1) * PER_PAGE : page * PER_PAGE].itertuples():
-            url = thumbnail_url(pack.name, split, int(sample.row), version=pack.info.content_hash, view=view)
-            label = "" if missing(sample.label) else sample.label
+            url = thumbnail_url(
+                pack.name, split, int(sample.row), version=pack.info.content_hash, view=view.key, layer=layer.name
+            )
+            title = ", ".join(labels_of(sample)) or str(sample.id)
             with st.container(gap="xxsmall"):
-                st.markdown(f"![{plain(label or sample.id)}]({url})")
-                st.caption(plain(label or sample.id))
+                st.markdown(f"![{plain(title)}]({url})")
+                st.caption(plain(title))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.caption(f"{len(rows):,} samples")
         if pages > 1:
             page_control(pages)
 
 
+def mask_legend(classes: list[str]) -> None:
+    """Which colour of a mask is which class."""
+    colors = mask_colours(np.arange(len(classes))[None])[0]
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        for name, color in zip(classes, colors, strict=True):
+            with st.container(horizontal=True, gap="xxsmall", width="content", vertical_alignment="center"):
+                st.image(np.broadcast_to(color, (14, 14, 3)).copy(), width=14, alt="")
+                st.caption(plain(name), width="content")
+
+
 def map_tab(pack: Pack) -> None:
     if pack.samples["west"].isna().all():
         empty_state(":material/location_off:", "No place is known", "The files of this dataset carry no coordinates.")
         return
-    known = {v.key: v for v in views(pack.layer())}
-    look = choose(
-        "Bands shown", list(known), "look", format_func=lambda k: known[k].title if k in known else k, width=220
-    )
+    look = choose_view(main_layer(pack))
     theme = st.context.theme.type or "light"
     st.iframe(
-        map_url(pack.name, version=pack.info.content_hash, theme=theme, view=look),
+        map_url(pack.name, version=pack.info.content_hash, theme=theme, view=look.key if look else None),
         height=560,
         alt="Footprints of the samples",
     )
     st.caption(
         "Click a footprint to see its sample. The map needs no network: a graticule, and the samples' own pixels."
     )
+
+
+def class_tab(pack: Pack) -> None:
+    if not pack.info.classes:
+        st.caption("This pack has no labels.")
+    elif pack.info.task not in ("classification", "multilabel"):
+        masks = [layer for layer in pack.info.layers if layer.role == "mask"]
+        st.caption("The labels of this pack are masks, one class per pixel: see the layer under Samples.")
+        for layer in masks:
+            mask_legend(layer.classes)
+    else:
+        st.plotly_chart(
+            class_counts_figure(pack.samples, pack.info.classes),
+            config=CHART,
+            key="datasets.classes",
+            alt="Samples per class and split",
+        )
 
 
 def packs_view(packs: pd.DataFrame) -> None:
@@ -224,81 +279,23 @@ def packs_view(packs: pd.DataFrame) -> None:
     name = choose("Pack", list(labels), "pack", format_func=lambda n: labels.get(n, n))
     assert name is not None
     pack = open_pack(workspace(), name)
-    pack_header(pack, good[good["name"] == name].iloc[0].to_dict())
+    pack_header(pack)
     tab = choose_one_of("Show", ["Samples", "Map", "Bands", "Classes"], "tab", label_visibility="collapsed")
     if tab == "Samples":
         samples_tab(pack)
     elif tab == "Map":
         map_tab(pack)
     elif tab == "Bands":
-        for layer in pack.info.layers:
+        for layer in (x for x in pack.info.layers if x.bands):
             if len(pack.info.layers) > 1:
                 st.markdown(f"**{plain(layer.name)}**")
             band_table(layer)
-    elif pack.info.classes:
-        st.plotly_chart(
-            class_counts_figure(pack.samples, pack.info.classes),
-            config=CHART,
-            key="datasets.classes",
-            alt="Samples per class and split",
-        )
     else:
-        st.caption("This pack has no labels.")
-
-
-# -- your own -----------------------------------------------------------------------------------------------------
-def add_view() -> None:
-    from data_catalog.add import register, understand
-
-    st.markdown("A folder of images (one folder per class, or with `labels.csv`), or one GeoTIFF scene, on the machine "
-                "that runs this dashboard. What is understood is shown before anything is kept.")  # fmt: skip
-    with st.form("add", border=True):
-        left, right = st.columns([3, 1])
-        path = left.text_input("Path", placeholder="/data/my-tiles or /data/scene.tif")
-        name = right.text_input("Name", placeholder="From the path")
-        with st.expander("Correct what is understood", icon=":material/edit:"), st.grid(4, min_column_width=160):
-            sensor = st.text_input("Sensor", placeholder="e.g. sentinel-2")
-            bands = st.text_input("Bands", placeholder="e.g. B02, B03, B04", help="In file order")
-            unit = st.selectbox("Unit", ["dn", "reflectance", "db", "uint8"], index=None, placeholder="As understood")
-            scale = st.number_input("Scale", value=None, placeholder="value = stored × scale", format="%g")
-        look = st.form_submit_button("Look at it", icon=":material/search:")
-    if look:
-        st.session_state.pop("add.found", None)
-        try:
-            with st.spinner("Looking at the files…"):
-                st.session_state["add.found"] = understand(
-                    path, name or None, sensor_name=sensor or None, unit=unit, scale=scale,
-                    bands=[b.strip() for b in bands.split(",") if b.strip()] or None,
-                )  # fmt: skip
-        except RsfmError as error:
-            st.error(plain(error), icon=":material/error:")
-    found = st.session_state.get("add.found")
-    if found is None:
-        return
-    with st.container(border=True):
-        st.markdown(f"**{plain(found.entry.title)}** as `{found.entry.name}`")
-        for finding in found.findings:
-            mark = ":green[:material/check:]" if finding.certain else ":orange[:material/help:]"
-            st.markdown(f"{mark} **{plain(finding.subject)}**: {plain(finding.text)}")
-        if found.ambiguous:
-            st.caption("Lines with a question mark are guesses: correct them above where they are wrong.")
-        if st.button("Keep and prepare", type="primary", icon=":material/inventory_2:"):
-            try:
-                register(found.entry, workspace())
-                run_id = submit(workspace(), PrepareSpec(dataset=found.entry.name))
-                st.session_state["add.run"] = run_id
-            except RsfmError as error:
-                st.error(plain(error), icon=":material/error:")
-        run_id = st.session_state.get("add.run")
-        if run_id:
-            st.page_link(
-                RUN, label="Watch it being prepared", icon=":material/monitoring:", query_params={"run": run_id}
-            )
+        class_tab(pack)
 
 
 heading("Datasets", "The catalog, prepared packs, their samples and where on Earth they lie.")
 frame = store().datasets()
-usable = len(frame) > 0
 view = choose_one_of("View", ["Packs", "Catalog", "Add your own"], "view", "Packs", label_visibility="collapsed")
 if view == "Packs":
     packs_view(frame)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -12,25 +16,42 @@ from app.components.degradation import (
     as_retention,
     comparison_table,
     degradation_figure,
+    findings_about,
     metric_title,
+    seeds_text,
+    spread,
+    variant_text,
+    variants,
 )
-from app.components.palette import Look, model_looks
-from app.page import CHART, LAUNCH, empty_state, heading
+from app.components.naming import distinct_titles
+from app.components.palette import Look
+from app.imaging import main_layer
+from app.page import CHART, LAUNCH, empty_state, heading, looks_of_models
 from app.state import open_pack, store, workspace
-from app.text import missing, plain, visible
+from app.text import metres, missing, plain, visible
 from app.view_state import choose, choose_many, choose_one_of, choose_pills
 from rsfm.errors import RsfmError
+from rsfm.specs import parse_spec
 from rsfm.stats import curve_summary
+from rsfm.store.runs import is_run_id
 
 #: Models on one chart while nobody has chosen any.
 MOST = 12
 
 
-def looks_of(everything: pd.DataFrame) -> dict[str, Look]:
-    """Looks from all models of the workspace, so that filters never change a colour."""
+def specs_of(groups: list[str]) -> dict[str, dict[str, Any]]:
+    """The requests that made these model groups, as far as their runs are known."""
     models = store().models()
-    trained = [str(g) for g in models.sort_values("created")["group_id"].dropna()] if len(models) else []
-    return model_looks(dict.fromkeys(trained), set(everything["model_group"].dropna().astype(str)))
+    found = {}
+    for group in groups:
+        runs = models.loc[models["group_id"] == group, "run_id"].dropna()
+        rows = store().run(str(runs.iloc[0])) if len(runs) else models.iloc[:0]
+        if len(rows):
+            spec = json.loads(rows.iloc[0]["spec"])
+            with contextlib.suppress(RsfmError):  # of another version: as it was written
+                spec = parse_spec(spec).model_dump(mode="json")
+            found[group] = spec
+    return found
 
 
 def chance_level(datasets: list[str]) -> float | None:
@@ -95,7 +116,7 @@ def controls(everything: pd.DataFrame) -> tuple[pd.DataFrame, str, str, bool]:
 def coarse_bands(dataset: str) -> str:
     """Bands whose own pixels are coarser than the pack's grid: there, degradation begins later than the axis says."""
     try:
-        layer = open_pack(workspace(), dataset).layer()
+        layer = main_layer(open_pack(workspace(), dataset))
     except RsfmError:
         return ""
     coarse = [b for b in layer.bands if layer.gsd_m and b.gsd_m > 1.05 * layer.gsd_m]
@@ -111,24 +132,25 @@ def caption(frame: pd.DataFrame) -> str:
     parts = []
     for dataset, rows in frame.groupby("dataset", sort=False):
         first = rows.iloc[0]
-        gsd = "" if missing(first["gsd_m"]) else f", {first['gsd_m'] / first['severity']:.4g} m grid"
+        gsd = "" if missing(first["gsd_m"]) else f", {metres(first['gsd_m'] / first['severity'])} grid"
         kind = "synthetic pack" if first["synthetic"] else "pack"
         parts.append(f"{kind} **{plain(dataset)}**{gsd}, n = {int(rows['n'].max()):,} test images")
-    kinds = sorted({f"{int(s)} {k}" for s, k in zip(frame["seeds"], frame["seed_kind"], strict=True)})
-    spread = (
-        f"Mean over {', '.join(kinds)}. Intervals (95 %) join the bootstrap over test images and the spread over seeds."
-    )
+    kinds = sorted({seeds_text(row) for row in frame[["seeds", "seed_kind"]].to_dict("records")})
+    one = frame["seeds"].max() == 1
+    said = "the bootstrap over test images" + ("" if one else " and the spread over seeds, joined")
+    how = f"Mean over {', '.join(kinds)}. Intervals (95 %): {said}."
     text = "; ".join(parts)
     notes = "".join(coarse_bands(str(d)) for d in dict.fromkeys(frame["dataset"]))
-    return f"{text[0].upper()}{text[1:]}. {spread}{notes}"
+    return f"{text[0].upper()}{text[1:]}. {how}{notes}"
 
 
 def charts(frame: pd.DataFrame, looks: dict[str, Look], axis: str, value: str, bands: bool) -> None:
     adaptations = sorted(frame["adaptation"].unique())
     synthetic = bool(frame["synthetic"].astype(bool).any())
     chance = chance_level(sorted(frame["dataset"].unique())) if set(frame["metric"]) == {"accuracy"} else None
-    low = min(frame["ci_low"].min(), frame["mean"].min(), chance if chance and value == "absolute" else 1)
-    high = max(frame["ci_high"].max(), frame["mean"].max())
+    low, high = (float(part.min() if i == 0 else part.max()) for i, part in enumerate(spread(frame)))
+    if chance is not None and value == "absolute":
+        low, high = min(low, chance), max(high, chance)
     with st.grid(min(2, len(adaptations)), min_column_width=420):
         for adaptation in adaptations:
             with st.container(border=True, gap="xsmall"):
@@ -138,7 +160,7 @@ def charts(frame: pd.DataFrame, looks: dict[str, Look], axis: str, value: str, b
                         st.badge("synthetic data", icon=":material/science:", color="violet")
                 rows = frame[frame["adaptation"] == adaptation]
                 figure = degradation_figure(rows, looks, axis=axis, value=value, bands=bands, chance=chance)
-                pad = 0.06 * max(high - low, 0.05)
+                pad = 0.06 * max(high - low, 0.05)  # the same axis for all charts
                 figure.update_yaxes(range=[max(0, low - pad), high + pad])
                 st.plotly_chart(
                     figure, config=CHART, key=f"degradation.{adaptation}",
@@ -146,29 +168,36 @@ def charts(frame: pd.DataFrame, looks: dict[str, Look], axis: str, value: str, b
                 )  # fmt: skip
 
 
-def findings(frame: pd.DataFrame) -> pd.DataFrame:
-    """What the store finds odd about the models that are shown, on the packs that are shown."""
+def findings(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the store finds odd about the rows that are shown."""
     found = store().lint()
-    found = found[found["subject"].isin(set(frame["model_group"].astype(str)))]
-    packs = [str(d) for d in frame["dataset"].unique()]
-    return found[found["message"].map(lambda m: any(p in str(m) for p in packs)).astype(bool)]
+    group_of_run: dict[str, str] = {}
+    if any(is_run_id(str(s)) for s in found["subject"]):
+        measured = store().scores()[["run_id", "model_group"]].drop_duplicates("run_id")
+        group_of_run = dict(measured.itertuples(index=False))
+    return findings_about(found, frame, group_of_run)
 
 
-def show_findings(found: pd.DataFrame) -> None:
-    if found.empty:
+def show_findings(found: list[dict[str, Any]]) -> None:
+    if not found:
         return
+    looks = {"error": (":red", "error"), "warning": (":orange", "warning"), "info": (":blue", "info")}
     with st.expander(f"Findings about these results ({len(found)})", icon=":material/rule:"):
-        for row in found.head(40).itertuples():
-            color, icon = ("red", "error") if row.severity == "error" else ("orange", "warning")
-            st.markdown(f":{color}[:material/{icon}:] {plain(row.message)}")
+        for row in found[:40]:
+            color, icon = looks.get(row["severity"], (":orange", "warning"))
+            st.markdown(f"{color}[:material/{icon}:] {plain(row['message'])}")
         if len(found) > 40:
             st.caption(f"and {len(found) - 40} more")
 
 
-def table(frame: pd.DataFrame, found: pd.DataFrame) -> None:
+def table(frame: pd.DataFrame, found: list[dict[str, Any]]) -> None:
     rows = comparison_table(curve_summary(frame), frame)
-    counts = found["subject"].value_counts()
-    rows["findings"] = [int(counts.get(str(g), 0)) or None for g in rows["model_group"]]
+    about = [(f["model_group"], f["dataset"], f["adaptation"]) for f in found]
+    rows["findings"] = [
+        about.count(place) or None for place in rows[["model_group", "dataset", "adaptation"]].itertuples(index=False)
+    ]
+    differing = variants(frame)
+    rows["variant"] = [" · ".join(variant_text(k, r[k]) for k in differing) for r in rows.to_dict("records")]
     rows["model_title"] = rows["model_title"].map(visible)
     rows["dataset"] = [
         f"{visible(d)}{' (synthetic)' if s else ''}" for d, s in zip(rows["dataset"], rows["synthetic"], strict=True)
@@ -176,15 +205,19 @@ def table(frame: pd.DataFrame, found: pd.DataFrame) -> None:
     rows["adaptation"] = rows["adaptation"].map(adaptation_title)
     st.subheader("Figures", anchor=False)
     levels = [c for c in rows.columns if c.endswith("×")]
+    # The caption above names the pack where there is one only.
+    named = [
+        "model_title", *(["variant"] if differing else []), *(["dataset"] if rows["dataset"].nunique() > 1 else []),
+        "adaptation",
+    ]  # fmt: skip
     score = {c: st.column_config.NumberColumn(c, format="%.3f", width=75) for c in levels}
     st.dataframe(
         rows, hide_index=True, alt="Scores per model and severity, best first",
-        column_order=[
-            "model_title", "dataset", "adaptation", *levels, "auc", "mean", "retention", "findings", "over", "n",
-        ],
+        column_order=[*named, *levels, "auc", "mean", "retention", "findings", "over", "n"],
         placeholder="–",
         column_config={
             "model_title": st.column_config.TextColumn("Model"),
+            "variant": st.column_config.TextColumn("Measured with"),
             "dataset": st.column_config.TextColumn("Pack"),
             "adaptation": st.column_config.TextColumn("Adaptation", width=110),
             **score,
@@ -197,8 +230,8 @@ def table(frame: pd.DataFrame, found: pd.DataFrame) -> None:
                 "Retention", format="percent", width=90, help="Share of the native score at the coarsest severity."
             ),
             "findings": st.column_config.NumberColumn("Findings", width=80, help="Listed below the table."),
-            "over": st.column_config.TextColumn("Seeds"),
-            "n": st.column_config.NumberColumn("n", format="localized", width=75, help="Test images"),
+            "over": st.column_config.TextColumn("Mean over", width=140),
+            "n": st.column_config.NumberColumn("n", format="localized", width=60, help="Test images"),
         },
     )  # fmt: skip
     st.download_button(
@@ -216,20 +249,33 @@ if everything.empty:
         [(LAUNCH, "Evaluate a model")],
     )  # fmt: skip
     st.stop()
+everything = distinct_titles(everything, specs_of)
 chosen, axis, value, bands = controls(everything)
 if chosen.empty:
     empty_state(":material/filter_alt_off:", "Nothing is selected", "Choose at least one pack above.")
     st.stop()
 drawn = as_retention(chosen) if value == "retention" else chosen
-if axis == "gsd" and drawn["gsd_m"].isna().all():
-    st.info(
-        "The GSD of this pack is not known, so the curves are drawn against the factor.", icon=":material/straighten:"
-    )
-    axis = "factor"
+if axis == "gsd":
+    unknown = sorted({visible(d) for d in drawn.loc[drawn["gsd_m"].isna(), "dataset"]})
+    if len(drawn) and drawn["gsd_m"].isna().all():
+        st.info(
+            "The GSD of this pack is not known, so the curves are drawn against the factor.",
+            icon=":material/straighten:",
+        )
+        axis = "factor"
+    elif unknown:
+        st.info(
+            f"The GSD of {plain(', '.join(unknown))} is not known: its curves are drawn against the factor only.",
+            icon=":material/straighten:",
+        )
 if drawn.empty:
     st.info("Retention needs a result at factor 1, which these curves lack.", icon=":material/info:")
 else:
-    charts(drawn, looks_of(everything), axis, value, bands)
+    if len(lost := sorted(set(chosen["model_title"]) - set(drawn["model_title"]))):
+        st.info(
+            f"Without a result at factor 1 there is no retention of {plain(', '.join(lost))}.", icon=":material/info:"
+        )
+    charts(drawn, looks_of_models(), axis, value, bands)
     st.caption(caption(chosen))
 found = findings(chosen)
 table(chosen, found)

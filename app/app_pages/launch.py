@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
 
 import data_catalog
 from app.components.commands import command_line
-from app.components.spec_form import FormResult, Layout, check, defaults_of, merged, show_errors, spec_form
+from app.components.method_form import groups_of, start_of
+from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, show_errors, spec_form
 from app.page import DATASETS, RUN, empty_state, heading, model_titles
 from app.state import open_pack, store, workspace
-from app.text import KIND_ICON, missing, model_name, number, plain, visible
-from app.view_state import choose, choose_one_of
+from app.text import KIND_ICON, metres, missing, model_name, number, plain, visible
+from app.view_state import choose, choose_many, choose_one_of, put
 from jobs.client import DryRun, dry_run, submit
 from rsfm.errors import RsfmError
 from rsfm.packs import PackInfo
@@ -22,6 +23,8 @@ from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
 from rsfm.specs import EncoderParams, EvaluateSpec, PrepareSpec, PretrainSpec, Spec, spec_hash
 from rsfm.store.runs import is_run_id
 
+#: How long the answer of a dry run is believed: packs, models and the disk change.
+BELIEVED_S = 120.0
 JOBS = {"pretrain": "Pretrain", "evaluate": "Evaluate", "prepare": "Prepare data"}
 
 
@@ -37,7 +40,7 @@ def pack_labels(frame: pd.DataFrame) -> dict[str, str]:
     for row in frame.itertuples():
         parts = [visible(row.name), f"{number(row.samples)} samples"]
         if not missing(row.gsd_m):
-            parts.append(f"{number(row.gsd_m)} m")
+            parts.append(metres(row.gsd_m))
         if row.synthetic:
             parts.append("synthetic")
         labels[str(row.name)] = "  ·  ".join(parts)
@@ -61,18 +64,23 @@ def pack_choice(task: str | None = None) -> PackInfo | None:
 
 # -- checking and queueing ----------------------------------------------------------------------------------------
 def checked(spec: Spec) -> DryRun | None:
-    """What an earlier dry run of exactly this request said in this session."""
-    return st.session_state.setdefault("launch.checked", {}).get(spec_hash(spec.model_dump(mode="json")))
+    """What a dry run of exactly this request said in this session a moment ago."""
+    when, answer = st.session_state.get("launch.checked", {}).get(spec_hash(spec.model_dump(mode="json")), (0.0, None))
+    return answer if time.monotonic() - when < BELIEVED_S else None
 
 
 def run_checks(specs: Sequence[Spec], labels: Sequence[str]) -> bool:
     """Dry-run each request, in a process of its own, and keep the answers. Whether all passed."""
     results = st.session_state.setdefault("launch.checked", {})
+    passed = True
     for spec, label in zip(specs, labels, strict=True):
-        if checked(spec) is None or not checked(spec).ok:
+        answer = checked(spec)
+        if answer is None or not answer.ok:
             with st.spinner(f"Checking {plain(label)}: data, bands, memory, one batch…", show_time=True):
-                results[spec_hash(spec.model_dump(mode="json"))] = dry_run(spec, workspace())
-    return all(checked(s).ok for s in specs)
+                answer = dry_run(spec, workspace())
+            results[spec_hash(spec.model_dump(mode="json"))] = (time.monotonic(), answer)
+        passed = passed and answer.ok
+    return passed
 
 
 def show_checks(specs: Sequence[Spec], labels: Sequence[str]) -> None:
@@ -90,12 +98,23 @@ def show_checks(specs: Sequence[Spec], labels: Sequence[str]) -> None:
 
 
 def queue(specs: Sequence[Spec], labels: Sequence[str]) -> None:
-    """Put the requests into the queue and remember their ids for the message."""
-    made = []
+    """Put the requests into the queue and remember their ids for the message, one by one: any of them may fail."""
+    made: list[dict[str, str]] = []
+    st.session_state["launch.queued"] = made
     for spec, label in zip(specs, labels, strict=True):
         made.append({"run_id": submit(workspace(), spec), "label": label, "kind": spec.kind})
-    st.session_state["launch.queued"] = made
     st.toast("Queued." if len(made) == 1 else f"Queued {len(made)} runs.", icon=":material/playlist_add_check:")
+
+
+def explain(result: FormResult, errors: Mapping[tuple[str, ...], str]) -> None:
+    """Each complaint at its field; and all of them here, for a field may lie in a section that is closed."""
+    show_errors(result, errors)
+    if errors:
+        st.error(
+            f"This cannot run yet; {len(errors)} to change: "
+            + plain("; ".join(f"{'.'.join(place)}: {text}" if place else text for place, text in errors.items())),
+            icon=":material/edit:",
+        )
 
 
 def show_queued() -> None:
@@ -152,12 +171,13 @@ def about_method(entry: MethodEntry, preset: str, spec: PretrainSpec | None, pac
         if spec is not None and pack is not None:
             samples = sum(pack.splits.get(s, 0) for s in spec.splits)
             epochs = spec.optim.samples / samples if samples else float("nan")
+            count = tokens(spec, pack)
             st.table(
                 {
                     "Optimiser steps": number(spec.optim.steps),
                     "Passes over the data": number(epochs, 3),
                     "Peak learning rate": number(spec.optim.peak_lr, 3),
-                    "Tokens per image": number(tokens(spec, pack)),
+                    **({} if count is None else {"Tokens per image": number(count)}),
                 },
                 border="horizontal",
             )
@@ -167,6 +187,7 @@ def about_method(entry: MethodEntry, preset: str, spec: PretrainSpec | None, pac
 
 
 def tokens(spec: PretrainSpec, pack: PackInfo) -> int | None:
+    """Patches of one view; None where the encoder has none."""
     layer = next((x for x in pack.layers if x.role == "image"), None)
     if layer is None or not isinstance(spec.encoder, EncoderParams):
         return None
@@ -187,15 +208,19 @@ def pretrain_form() -> None:
                 "Preset", names, "preset", "cpu" if "cpu" in names else None,
                 format_func=lambda p: entry.presets[p].title if p in entry.presets else p,
             )  # fmt: skip
+        if preset is None:
+            st.info("This method has no preset to start from.", icon=":material/info:")
         if pack is None or preset is None:
             return
-        groups = {"method_params": entry.params}
-        start = merged(
-            {**defaults_of(PretrainSpec), "method_params": defaults_of(entry.params)}, entry.presets[preset].values
-        )
+        groups, start = groups_of(entry), start_of(entry, preset)
         start["splits"] = [s for s in start["splits"] if s in pack.splits] or list(pack.splits)[:1]
         image = next((x for x in pack.layers if x.role == "image"), pack.layers[0])
-        choices = {("bands",): [b.name for b in image.bands], ("splits",): list(pack.splits)}
+        trained = trained_models()
+        choices = {
+            ("bands",): Choices([b.name for b in image.bands]),
+            ("splits",): Choices(list(pack.splits)),
+            ("init", "weights"): Choices(list(trained), trained, others=True, blank="Random"),
+        }
         result = FormResult({"kind": "pretrain", "method": method, "dataset": pack.name, "preset": preset})
         layout = Layout(
             skip=frozenset({"kind", "method", "dataset", "preset"}),
@@ -203,6 +228,7 @@ def pretrain_form() -> None:
                 "method_params": entry.title,
                 "optim": "Training",
                 "encoder": "Encoder",
+                "init": "Starting weights",
                 "runtime": "Where and how it runs",
             },
         )  # fmt: skip
@@ -210,54 +236,48 @@ def pretrain_form() -> None:
             PretrainSpec, start, f"launch.pretrain.{method}.{preset}.{pack.name}", result, layout, choices, groups
         )
         spec, errors = check(PretrainSpec, result.values, groups)
-        for text in show_errors(result, errors):
-            st.error(plain(text), icon=":material/error:")
-        if errors:
-            st.error(
-                f"This cannot run yet; {len(errors)} to change: "
-                + plain("; ".join(f"{'.'.join(p)}: {m}" for p, m in errors.items())),
-                icon=":material/edit:",
-            )
-        label = f"{visible(method).upper()} on {visible(pack.name)}"
+        explain(result, errors)
+        label = f"{visible(entry.label)} on {visible(pack.name)}"
         actions([spec] if spec else None, [label], "launch.pretrain")  # type: ignore[list-item]
     with side:
         about_method(entry, preset, spec, pack)  # type: ignore[arg-type]
 
 
-def known_models() -> dict[str, str]:
-    """What can be evaluated: name -> label."""
+def trained_models() -> dict[str, str]:
+    """Models of this workspace, newest first: name -> label."""
     frame = store().models()
     usable = frame[frame["problem"].isna() | (frame["problem"].astype(str) == "")]
     labels = {}
     for row in usable.itertuples():
         title = visible(row.title) if not missing(row.title) and row.title else model_name(row.name)
-        labels[str(row.name)] = f"{title}  ·  seed {int(row.seed)}  ·  …{str(row.name)[-4:]}"
+        seed = "" if missing(row.seed) else f"  ·  seed {int(row.seed)}"
+        labels[str(row.name)] = f"{title}{seed}  ·  …{str(row.name)[-4:]}"
+    return labels
+
+
+def known_models() -> dict[str, str]:
+    """What can be evaluated: name -> label."""
+    labels = trained_models()
     labels.update({name: f"{name}  ·  baseline" for name in BASELINES if "<" not in name})
     labels.update({f"random:{name}": f"random:{name}  ·  baseline" for name in ENCODERS})
     return labels
 
 
 def model_choice(labels: dict[str, str]) -> list[str]:
-    """Several models at once; at first those that the address names, else the newest one."""
-    key = "launch.evaluate.models"
-    plain_baselines = [m for m in labels if m in BASELINES] + [f"random:{next(iter(ENCODERS))}"]
-    asked = [m for m in st.query_params.get_all("model") if m in labels]
-    if asked and st.session_state.get(f"{key}.asked") != asked:
-        st.session_state[key] = st.session_state[f"{key}.asked"] = asked
-    elif key not in st.session_state:
-        st.session_state[key] = [m for m in labels if is_run_id(m)][:1]
-    chosen = st.multiselect(
-        "Models", list(labels), format_func=lambda m: labels.get(m, m), accept_new_options=True, key=key,
-        persist_state="session", placeholder="Choose models and baselines", wrap=True,
+    """Several models at once; at first the newest one. They stand in the URL, so that a run can lead here."""
+    newest = [m for m in labels if is_run_id(m)][:1]
+    chosen = choose_many(
+        "Models", list(labels), "model", newest, others=True, format_func=lambda m: labels.get(m, m),
+        placeholder="Choose models and baselines", wrap=True,
         help="One run per model. Type timm:<name> or random:<run id> for others.",
     )  # fmt: skip
-    absent = [m for m in plain_baselines if m not in chosen]
-
-    def add() -> None:
-        st.session_state[key] = [*st.session_state[key], *absent]
-
+    baselines = [m for m in labels if m in BASELINES] + [f"random:{next(iter(ENCODERS))}"]
+    absent = [m for m in baselines if m not in chosen]
     if absent:
-        st.button("Add the baselines", icon=":material/playlist_add:", type="tertiary", on_click=add)
+        st.button(
+            "Add the baselines", icon=":material/playlist_add:", type="tertiary", on_click=put,
+            args=("model", [*chosen, *absent]),
+        )  # fmt: skip
     return chosen
 
 
@@ -271,8 +291,9 @@ def evaluate_form() -> None:
         models = model_choice(labels)
         start = defaults_of(EvaluateSpec)
         choices = {
-            ("train_split",): list(pack.splits),
-            ("bands",): [b.name for b in pack.layers[0].bands],
+            ("train_split",): Choices(list(pack.splits)),
+            ("test_split",): Choices(list(pack.splits)),
+            ("bands",): Choices([b.name for b in pack.layers[0].bands]),
         }
         result = FormResult({"kind": "evaluate", "dataset": pack.name})
         layout = Layout(
@@ -281,18 +302,13 @@ def evaluate_form() -> None:
         start["train_split"] = "train" if "train" in pack.splits else next(iter(pack.splits))
         spec_form(EvaluateSpec, start, f"launch.evaluate.{pack.name}", result, layout, choices)
         specs: list[Spec] = []
-        errors: dict[Any, str] = {}
+        errors: dict[tuple[str, ...], str] = {}
         for model in models or ["band-stats"]:
-            spec, errors = check(EvaluateSpec, {**result.values, "model": model})
+            spec, wrong = check(EvaluateSpec, {**result.values, "model": model})
+            errors.update(wrong)
             if spec is not None:
                 specs.append(spec)  # type: ignore[arg-type]
-        for text in show_errors(result, errors):
-            st.error(plain(text), icon=":material/error:")
-        if errors:
-            st.error(
-                "This cannot run yet: " + plain("; ".join(f"{'.'.join(p)}: {m}" for p, m in errors.items())),
-                icon=":material/edit:",
-            )
+        explain(result, errors)
         titles = model_titles()
         names = [f"{model_name(m, titles)} on {visible(pack.name)}" for m in models]
         if not models:
@@ -325,8 +341,7 @@ def prepare_form() -> None:
         layout = Layout(skip=frozenset({"kind", "dataset"}), first=("source", "name", "limit", "on_bad"))
         spec_form(PrepareSpec, defaults_of(PrepareSpec), f"launch.prepare.{name}", result, layout)
         spec, errors = check(PrepareSpec, result.values)
-        for text in show_errors(result, errors):
-            st.error(plain(text), icon=":material/error:")
+        explain(result, errors)
         actions([spec] if spec else None, [f"prepare {name}"], "launch.prepare")  # type: ignore[list-item]
     with side, st.container(border=True):
         st.markdown(f"**{plain(entry.title)}**")

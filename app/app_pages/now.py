@@ -10,10 +10,23 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.page import DATASETS, DEGRADATION, LAUNCH, empty_state, heading, model_titles, run_link, state_badge
+from app.components.alarms import alarm_badge
+from app.page import (
+    DATASETS,
+    DEGRADATION,
+    LAUNCH,
+    empty_state,
+    guarded,
+    heading,
+    model_titles,
+    run_link,
+    standing_alarms,
+    state_badge,
+)
 from app.state import store, workspace
-from app.text import ago, as_time, duration, missing, number, plain, run_details, share, size
+from app.text import ago, duration, missing, number, plain, run_details, share, size
 from jobs.client import ensure_supervisor, stop, supervisor_status
+from rsfm.alarms import Alarm
 from rsfm.errors import RsfmError
 from rsfm.store.runs import FINISHED
 
@@ -35,16 +48,18 @@ def wake_supervisor(unfinished: int) -> None:
             st.error(plain(error), icon=":material/error:")
 
 
-def tiles(state_counts: dict[str, int], recent: pd.DataFrame) -> None:
-    today = datetime.now(UTC).date()
-    finished = [as_time(t) for t in recent.loc[recent["state"] == "succeeded", "finished"]]
-    done_today = sum(t is not None and t.date() == today for t in finished)
+def tiles(state_counts: dict[str, int]) -> None:
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    ended = store().ended_since(midnight)
+    done_today = int(ended.loc[ended["state"] == "succeeded", "n"].sum())
     failed = state_counts.get("failed", 0) + state_counts.get("lost", 0)
     with st.grid(4, min_column_width=150):
         st.metric("Running", sum(state_counts.get(s, 0) for s in LIVE), icon=":material/play_circle:", border=True)
         st.metric("Queued", state_counts.get("queued", 0), icon=":material/schedule:", border=True)
-        st.metric("Finished today", done_today, icon=":material/check_circle:", border=True)
-        st.metric("Failed or lost", failed, icon=":material/error:", border=True)
+        st.metric(
+            "Succeeded today", done_today, icon=":material/check_circle:", border=True, help="Since midnight, UTC."
+        )
+        st.metric("Failed or lost", failed, icon=":material/error:", border=True, help="Of all runs, ever.")
 
 
 def ask_to_stop(run_id: str) -> None:
@@ -55,11 +70,12 @@ def ask_to_stop(run_id: str) -> None:
         st.toast(plain(error), icon=":material/error:")
 
 
-def job_card(run: dict[str, Any], titles: dict[str, str]) -> None:
+def job_card(run: dict[str, Any], titles: dict[str, str], alarms: list[Alarm]) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             run_link(run, titles)
             state_badge(run["state"], stalled=run["stalled"])
+            alarm_badge(alarms)
             details = run_details(run)
             if details:
                 st.caption(plain(details), width="content")
@@ -83,7 +99,7 @@ def job_card(run: dict[str, Any], titles: dict[str, str]) -> None:
         if not missing(run["loss"]):
             parts.append(f"loss {number(run['loss'])}")
         if not missing(run["knn"]):
-            parts.append(f"kNN {number(run['knn'], 3)}")
+            parts.append(f"best kNN {number(run['knn'], 3)}")
         st.progress(done or 0.0, text=plain("  ·  ".join(parts) or "Starting"))
 
 
@@ -105,16 +121,17 @@ def queue(status: dict[str, Any] | None, waiting: pd.DataFrame, titles: dict[str
             st.caption(f"and {len(rows) - 10} more")
 
 
-def recent_finishes(recent: pd.DataFrame, titles: dict[str, str]) -> None:
+def recent_finishes(recent: pd.DataFrame, titles: dict[str, str], alarms: dict[str, list[Alarm]]) -> None:
     st.subheader("Recently finished", anchor=False)
     if recent.empty:
         st.caption("Nothing has finished yet.")
         return
     with st.container(border=True, gap="xsmall"):
-        for run in recent.head(8).to_dict("records"):
+        for run in recent.to_dict("records"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 run_link(run, titles)
                 state_badge(run["state"])
+                alarm_badge(alarms.get(run["run_id"], []))
                 st.space("stretch")
                 took = "" if missing(run["duration_s"]) else f"took {duration(run['duration_s'])}, "
                 st.caption(f"{took}{ago(run['finished'])}", width="content")
@@ -172,16 +189,14 @@ def attention(status: dict[str, Any] | None) -> None:
 
 
 @st.fragment(run_every="2s")
+@guarded
 def board() -> None:
     """Everything that moves. Draws only."""
     current = store()
     state_counts = counts()
     status = supervisor_status(workspace())
-    recent = current.runs(states=sorted(FINISHED), limit=60)
-    if len(recent):
-        recent = recent.sort_values("finished", ascending=False, na_position="last")
-    titles = model_titles()
-    tiles(state_counts, recent)
+    titles, alarms = model_titles(), standing_alarms()
+    tiles(state_counts)
     running = current.runs(states=LIVE, limit=50)
     waiting = current.runs(states=["queued"], limit=200)
     unfinished = len(running) + len(waiting)
@@ -194,9 +209,9 @@ def board() -> None:
         if running.empty:
             st.caption("Nothing runs.")
         for run in running.to_dict("records"):
-            job_card(run, titles)
+            job_card(run, titles, alarms.get(run["run_id"], []))
         queue(status, waiting, titles)
-        recent_finishes(recent, titles)
+        recent_finishes(current.latest(limit=8), titles, alarms)
     with right:
         by_id = {r["run_id"]: r for r in running.to_dict("records")}
         slots(status, by_id, titles)

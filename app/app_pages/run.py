@@ -7,8 +7,9 @@ from typing import Any
 
 import streamlit as st
 
+from app.components.alarms import alarm_badge
 from app.components.ladder import ladder
-from app.page import LAUNCH, empty_state, heading, model_titles, state_badge
+from app.page import LAUNCH, empty_state, guarded, heading, model_titles, standing_alarms, state_badge
 from app.panels.run_tabs import TABS, Shown
 from app.state import store, workspace
 from app.text import (
@@ -79,11 +80,13 @@ def record(run_id: str, folder: RunFolder) -> dict[str, Any]:
 
 # -- header -------------------------------------------------------------------------------------------------------
 def act(what: Any, run_id: str, said: str) -> None:
+    """What a button does. A refusal stays in view until the next try."""
+    st.session_state.pop("run.problem", None)
     try:
         what(workspace(), run_id)
         st.toast(said, icon=":material/check:")
     except RsfmError as error:
-        st.session_state["run.problem"] = str(error)
+        st.session_state["run.problem"] = (run_id, str(error))
 
 
 def buttons(run_id: str, kind: str, state: str, resuming: bool) -> None:
@@ -173,6 +176,7 @@ def facts(run: dict[str, Any], now: dict[str, Any]) -> None:
     st.caption("  ·  ".join(parts))
 
 
+@guarded
 def header(run_id: str, folder: RunFolder, was_pending: bool) -> None:
     now = live(workspace(), run_id)
     state = now["state"]
@@ -184,14 +188,15 @@ def header(run_id: str, folder: RunFolder, was_pending: bool) -> None:
         icon = KIND_ICON.get(str(run.get("kind")), ":material/play_circle:")
         st.title(f"{icon} {plain(run_title(run, model_titles()))}", anchor=False, width="content")
         state_badge("queued" if resuming else state, stalled=now["stalled"])
+        alarm_badge(standing_alarms().get(run_id, []))
         details = run_details(run)
         if details:
             st.caption(plain(details), width="content")
         st.space("stretch")
         buttons(run_id, str(run.get("kind")), state, resuming)
     facts(run, now)
-    problem = st.session_state.pop("run.problem", None)
-    if problem:
+    of, problem = st.session_state.get("run.problem") or (None, None)
+    if problem and of == run_id:
         st.error(plain(problem), icon=":material/block:")
     message = now["message"]
     if message and state in ("failed", "lost"):
@@ -208,8 +213,9 @@ if run_id is None:
     empty_state(":material/monitoring:", "No runs yet", "Launch one, then watch it here.", [(LAUNCH, "Launch a run")])
     st.stop()
 folder = open_run(workspace(), run_id)
-state = folder.state()
-pending = state not in FINISHED or folder.requested("resume")
+# Asked before the state, for the supervisor removes the request once the new state stands.
+resuming = folder.requested("resume")
+pending = resuming or folder.state() not in FINISHED
 st.fragment(header, run_every="1s" if pending else None)(run_id, folder, pending)
 run = record(run_id, folder)
 tabs = TABS.get(str(run.get("kind")), TABS["prepare"])

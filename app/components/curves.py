@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from app.components.palette import COLORS, DASHES
 from app.text import plotly_text
+from rsfm.alarms import ALARMS, PREFIX
 
 #: What the horizontal axis may show: column of `Store.metrics` -> axis title.
 X_AXES = {"samples": "Samples seen", "step": "Optimiser steps", "time": "Time (UTC)"}
@@ -20,6 +21,9 @@ METRIC_TITLES = {
     "lr": "Learning rate",
     "weight_decay": "Weight decay",
     "grad_norm": "Gradient norm",
+    "grad_norm_first": "Gradient norm of the first block",
+    "grad_norm_last": "Gradient norm of the last block",
+    "skipped_steps": "Skipped steps (not finite)",
     "throughput": "Throughput (images/s)",
     "data_wait_share": "Share of time waiting for data",
     "std_l2": "Feature spread (std of normalised features)",
@@ -27,6 +31,11 @@ METRIC_TITLES = {
     "rankme_centered": "RankMe (centred)",
     "top1_eigen_share": "Share of the first eigenvalue",
     "knn": "Online kNN accuracy",
+    "knn_standardised": "Online kNN accuracy, features standardised",
+    "teacher_entropy_share": "Teacher entropy (share of ln K)",
+    "prototype_use": "Prototypes in use (share)",
+    "codebook_use": "Codes in use (perplexity over size)",
+    "token_gain": "Gain over token frequencies (nats)",
     "flat_patch_share": "Share of flat patches",
 }
 #: Metrics that span orders of magnitude.
@@ -38,15 +47,20 @@ METRIC_ORDER = list(METRIC_TITLES)
 def metric_title(name: str) -> str:
     if name.startswith("loss/"):
         return f"Loss: {name.removeprefix('loss/')}"
+    if name.startswith(PREFIX):
+        alarm = ALARMS.get(name.removeprefix(PREFIX))
+        return f"Alarm: {alarm.title if alarm else name.removeprefix(PREFIX)} (1: stands)"
     return METRIC_TITLES.get(name, name)
 
 
 def ordered_metrics(names: list[str]) -> list[str]:
-    """Names in reading order: loss, its parts, then the rest as `METRIC_ORDER`, then unknown ones by name."""
+    """Names in reading order: loss, its parts, `METRIC_ORDER`, unknown ones by name, alarms."""
 
     def key(name: str) -> tuple[int, str]:
         if name.startswith("loss/"):
             return 0, name
+        if name.startswith(PREFIX):
+            return len(METRIC_ORDER) + 1, name
         return (METRIC_ORDER.index(name) if name in METRIC_ORDER else len(METRIC_ORDER)), name
 
     return sorted(names, key=key)

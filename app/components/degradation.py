@@ -10,7 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.components.palette import FLOOR, Look, translucent
-from app.text import missing, plotly_text
+from app.text import missing, plotly_text, visible
+from rsfm.stats import CURVE_KEYS
 
 AXES = {"gsd": "Effective GSD", "factor": "Factor"}
 VALUES = {"absolute": "Score", "retention": "Retention"}
@@ -22,8 +23,11 @@ METRIC_TITLES = {
     "mean_iou": "Mean IoU",
 }
 ADAPTATION_TITLES = {"knn": "kNN", "linear": "Linear probe", "fine-tune": "Fine-tuning"}
-#: A curve is one model on one pack; the mean and its interval are columns.
-CURVE = ["model_group", "dataset"]
+#: What tells two curves of one model apart, where it is not the same for all: key -> how it is named.
+VARIANTS = {
+    "task": "task", "split": "split", "operator": "degradation", "degrade_target": "degraded", "bands": "bands",
+    "train_degrade": "trained with degradation", "pack_hash": "content",
+}  # fmt: skip
 FALLBACK = Look(FLOOR, "circle", "solid")
 
 
@@ -35,13 +39,18 @@ def adaptation_title(name: str) -> str:
     return ADAPTATION_TITLES.get(name, name)
 
 
+def curve_keys(frame: pd.DataFrame) -> list[str]:
+    """Columns that make one curve: everything that was measured alike but for the severity."""
+    return [k for k in CURVE_KEYS if k in frame.columns]
+
+
 def as_retention(frame: pd.DataFrame) -> pd.DataFrame:
     """Every curve as a share of its own value at factor 1. Curves without that point are dropped.
 
     The interval is divided by the same number: it shows the uncertainty of the point, not of the ratio.
     """
     parts = []
-    for _, curve in frame.groupby([*CURVE, "adaptation", "metric", "operator", "model"], dropna=False, sort=False):
+    for _, curve in frame.groupby(curve_keys(frame), dropna=False, sort=False):
         native = curve.loc[curve["severity"] == 1, "mean"]
         if native.empty or not native.iloc[0] > 0:
             continue
@@ -51,13 +60,56 @@ def as_retention(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else frame.iloc[:0].copy()
 
 
-def curve_label(curve: pd.DataFrame, *, with_dataset: bool) -> str:
-    """Legend text: the model, the pack where several are drawn, and "synthetic" where it is."""
+def fold_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Single measurements of one model (rows of `Store.scores`) as a curve over its evaluation seeds.
+
+    Mean, spread and interval as `Store.compare` gives them for one model seed.
+    """
+    rows = []
+    keys = [*curve_keys(scores), "severity"]
+    for values, point in scores.groupby(keys, dropna=False, sort=True):
+        value, mean, std = point["value"], point["value"].mean(), point["value"].std()
+        below = (value - point["ci_low"]).clip(lower=0).mean()
+        above = (point["ci_high"] - value).clip(lower=0).mean()
+        if len(point) == 1:
+            low, high = point["ci_low"].iloc[0], point["ci_high"].iloc[0]
+        else:
+            half = [float(np.hypot(0 if missing(b) else b, 1.96 * std / np.sqrt(len(point)))) for b in (below, above)]
+            low, high = max(0.0, mean - half[0]), min(1.0, mean + half[1])
+        rows.append(
+            dict(zip(keys, values, strict=True))
+            | {"mean": mean, "std": std, "ci_low": low, "ci_high": high, "n": point["n"].max(), "seeds": len(point),
+               "seed_kind": "evaluation seeds", "gsd_m": point["gsd_m"].max()}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def variants(frame: pd.DataFrame) -> list[str]:
+    """Keys of `VARIANTS` that differ between curves of one model on one pack."""
+    known = [k for k in VARIANTS if k in frame.columns]
+    if frame.empty or not known:
+        return []
+    counts = frame.groupby(["model_group", "dataset"], dropna=False)[known].nunique(dropna=False).max()
+    return [k for k in known if counts[k] > 1]
+
+
+def variant_text(key: str, value: Any) -> str:
+    """One property of a curve in a few characters, e.g. "3 bands (B4 B3 B2)"."""
+    text = "none" if missing(value) or value == "" else visible(value)
+    if key == "bands" and text != "none":
+        names = text.split(",")
+        shown = " ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
+        return f"{len(names)} bands ({shown})" if len(names) > 1 else f"band {text}"
+    return f"{VARIANTS[key]} {text[:8] if key == 'pack_hash' else text}"
+
+
+def curve_label(curve: pd.DataFrame, *, with_dataset: bool, differing: Sequence[str] = ()) -> str:
+    """Legend text: the model, the pack where several are drawn, "synthetic" where it is, and what else differs."""
     first = curve.iloc[0]
     label = plotly_text(first["model_title"])
     if with_dataset:
         label += f" · {plotly_text(first['dataset'])}" + (" (synthetic)" if first["synthetic"] else "")
-    return label
+    return "".join([label, *(f" · {plotly_text(variant_text(k, first[k]))}" for k in differing)])
 
 
 def seeds_text(row: Mapping[str, Any]) -> str:
@@ -66,7 +118,7 @@ def seeds_text(row: Mapping[str, Any]) -> str:
     return f"{count} {kind if count != 1 else kind.removesuffix('s')}"
 
 
-def _spread(curve: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def spread(curve: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """The interval to draw: the bootstrap's; where it is missing, mean ± std."""
     low = curve["ci_low"].fillna(curve["mean"] - curve["std"].fillna(0))
     high = curve["ci_high"].fillna(curve["mean"] + curve["std"].fillna(0))
@@ -95,18 +147,26 @@ def degradation_figure(
     column = "gsd_m" if axis == "gsd" else "severity"
     rows = frame.dropna(subset=[column, "mean"])
     several = rows["dataset"].nunique() > 1
-    datasets = list(dict.fromkeys(rows["dataset"]))
+    differing = variants(rows)
     traces: list[dict[str, Any]] = []
-    curves = sorted(rows.groupby(CURVE, dropna=False, sort=False), key=lambda c: -c[1]["mean"].mean())
-    for (group, dataset), curve in curves:  # the legend reads like the chart: best on top
+    grouped = rows.groupby(curve_keys(rows), dropna=False, sort=False)
+    curves = sorted((curve for _, curve in grouped), key=lambda c: -c["mean"].mean())
+    # With several packs, or several curves of one model, the dash tells them apart; otherwise it is the model's own.
+    kinds: dict[tuple[Any, ...], str] = {}
+    for _, first in rows.drop_duplicates(["dataset", *differing]).iterrows():
+        kind = tuple(str(first[k]) for k in ("dataset", *differing))
+        kinds.setdefault(kind, ("solid", "dash", "dot", "dashdot")[len(kinds) % 4])
+    for number, curve in enumerate(curves):  # the legend reads like the chart: best on top
         curve = curve.sort_values(column)
+        first = curve.iloc[0]
+        group, dataset = first["model_group"], first["dataset"]
         look = looks.get(str(group), FALLBACK)
-        label = curve_label(curve, with_dataset=several)
-        # With several packs the dash tells the pack; otherwise it is the model's own.
-        dash = ("solid", "dash", "dot", "dashdot")[datasets.index(dataset) % 4] if several else look.dash
+        label = curve_label(curve, with_dataset=several, differing=differing)
+        kind = tuple(str(first[k]) for k in ("dataset", *differing))
+        dash = kinds[kind] if len(kinds) > 1 else look.dash
         x, y = curve[column].to_numpy(float), curve["mean"].to_numpy(float)
-        low, high = (part.to_numpy(float) for part in _spread(curve))
-        key = f"{group}|{dataset}"
+        low, high = (part.to_numpy(float) for part in spread(curve))
+        key = f"{group}|{dataset}|{number}" if differing else f"{group}|{dataset}"
         if bands and len(curve) > 1:
             traces.append(
                 {"type": "scatter", "x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]),
@@ -141,12 +201,6 @@ def degradation_figure(
             {"text": "chance", "xref": "paper", "x": 0, "y": chance, "xanchor": "left", "yanchor": "top",
              "showarrow": False, "font": {"size": 11, "color": FLOOR}}
         ]  # fmt: skip
-    named = [plotly_text(d) for d in dict.fromkeys(rows.loc[rows["synthetic"].astype(bool), "dataset"])]
-    if named:  # in the figure itself: it may be saved and shown without the page around it
-        layout.setdefault("annotations", []).append(
-            {"text": f"synthetic data: {', '.join(named)}", "xref": "paper", "yref": "paper", "x": 1, "y": 0,
-             "xanchor": "right", "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": FLOOR}}
-        )  # fmt: skip
     # In one piece: every later change of a figure is checked anew, which costs more than all the rest.
     return go.Figure(data=traces, layout=layout)
 
@@ -164,6 +218,9 @@ def _axes(rows: pd.DataFrame, column: str, axis: str, value: str) -> dict[str, A
     ticks = axis_ticks(rows[column].tolist())
     suffix = " m" if axis == "gsd" else "×"
     title = "Effective GSD (m, log₂ scale): coarser to the right" if axis == "gsd" else "Times coarser (log₂ scale)"
+    named = [plotly_text(d) for d in dict.fromkeys(rows.loc[rows["synthetic"].astype(bool), "dataset"])]
+    if named:  # in the figure itself: it may be saved and shown without the page around it
+        title += f"<br><span style='font-size:11px'>synthetic data: {', '.join(named)}</span>"
     metric = metric_title(str(rows["metric"].iloc[0])) if len(rows) else "Score"
     if value == "retention":
         metric += " retained (1 = at native resolution)"
@@ -189,15 +246,47 @@ def comparison_table(summary: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame
     Args:
         summary: from `rsfm.stats.curve_summary`.
         frame: the same rows of `Store.compare`.
+
+    Returns:
+        The curve's keys, a column like "4×" per severity, `over` (which seeds), `n`, and what the summary says.
     """
-    keys = ["model", "model_group", "dataset", "adaptation", "metric", "operator"]
-    wide = frame.pivot_table(index=keys, columns="severity", values="mean", aggfunc="first", dropna=True)
-    wide.columns = [f"{c:g}×" for c in wide.columns]
-    seeds = frame.sort_values("severity").drop_duplicates(keys).set_index(keys)[["seeds", "seed_kind", "n"]]
-    extra = wide.join(seeds).reset_index()
-    table = summary.merge(extra, on=[k for k in keys if k in summary], how="left")
-    table["over"] = [seeds_text(r) for r in table.to_dict("records")]
-    columns = ["model_title", "dataset", "synthetic", "adaptation", *wide.columns]
+    keys = curve_keys(frame)
+    rows = []
+    for values, curve in frame.groupby(keys, dropna=False, sort=False):
+        curve = curve.sort_values("severity")
+        points = {f"{s:g}×": m for s, m in zip(curve["severity"], curve["mean"], strict=True)}
+        first = curve.iloc[0]
+        rows.append({**dict(zip(keys, values, strict=True)), **points, "over": seeds_text(first), "n": first["n"]})
+    levels = [f"{s:g}×" for s in sorted(frame["severity"].unique())]
+    table = summary.merge(pd.DataFrame(rows, columns=[*keys, *levels, "over", "n"]), on=keys, how="left")
     table = table.sort_values(["adaptation", "auc_norm"], ascending=[True, False], kind="stable")
-    rest = ["auc", "auc_norm", "mean", "retention", "coarsest", "over", "n", "model", "model_group", "metric"]
-    return table[[*columns, *rest]]
+    return table.reset_index(drop=True)
+
+
+def findings_about(found: pd.DataFrame, frame: pd.DataFrame, group_of_run: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Which findings of the store are about the rows that are shown.
+
+    Args:
+        found: `Store.lint`: a finding's subject is a model group, a run or a pack.
+        frame: rows of `Store.compare`.
+        group_of_run: run id -> group of the model that it evaluated.
+
+    Returns:
+        {"severity", "message", "model_group" (None: of the pack), "dataset", "adaptation" (None: of all)}.
+    """
+    groups = set(frame["model_group"].astype(str))
+    places = frame[["dataset", "adaptation"]].drop_duplicates().itertuples(index=False)
+    # As the store words it: "… on <pack> (<adaptation>, …".
+    marks = [(f" on {place.dataset} ({place.adaptation}, ", place) for place in places]
+    about: list[dict[str, Any]] = []
+    for row in found.to_dict("records"):
+        subject, message = str(row["subject"]), str(row["message"])
+        shared = {"severity": row["severity"], "message": message}
+        if subject in set(frame["dataset"]):
+            about.append({**shared, "model_group": None, "dataset": subject, "adaptation": None})
+            continue
+        group = subject if subject in groups else group_of_run.get(subject)
+        place = next((place for mark, place in marks if mark in message), None)
+        if group in groups and place is not None:
+            about.append({**shared, "model_group": group, "dataset": place.dataset, "adaptation": place.adaptation})
+    return about

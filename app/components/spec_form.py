@@ -7,10 +7,11 @@ the model itself; the widgets' bounds are a courtesy to the reader, not the chec
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import streamlit as st
@@ -32,11 +33,30 @@ class FieldView:
     help: str | None
     kind: Literal["bool", "int", "float", "text", "choice", "choices", "numbers", "names", "json", "group"]
     optional: bool = False
-    choices: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
     low: float | None = None
     high: float | None = None
     local: bool = False  # does not change what is learned
-    model: type[BaseModel] | None = None
+    model: type[BaseModel] | None = None  # of a group; None where another field decides it
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Names that the page knows for a field: bands of a pack, models, ...
+
+    Attributes:
+        labels: how they are shown, where that is not the name itself.
+        others: whether any other text may be typed as well.
+        blank: what no choice means.
+    """
+
+    names: Sequence[str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    others: bool = False
+    blank: str = "Default"
+
+    def label(self, name: Any) -> str:
+        return self.labels.get(name, str(name))
 
 
 @dataclass
@@ -53,8 +73,8 @@ def _unwrap(annotation: Any) -> tuple[Any, bool]:
         return _unwrap(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [a for a in get_args(annotation) if a is not type(None)]
-        if len(inner) == 1:
-            return _unwrap(inner[0])[0], len(inner) < len(get_args(annotation))
+        optional = len(inner) < len(get_args(annotation))
+        return (_unwrap(inner[0])[0], optional) if len(inner) == 1 else (Union[tuple(inner)], optional)  # noqa: UP007
     return annotation, False
 
 
@@ -66,16 +86,23 @@ def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
     return low, high
 
 
-def _kind(kind: Any) -> tuple[str, tuple[str, ...]]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _kind(kind: Any, optional: bool = False) -> tuple[str, tuple[Any, ...]]:
+    # Of a union of models another field decides which one it is: the page names it.
+    if _is_model(kind) or (get_origin(kind) is Union and all(map(_is_model, get_args(kind)))):
         return "group", ()
     if get_origin(kind) is Literal:
-        return "choice", tuple(str(a) for a in get_args(kind))
+        return "choice", get_args(kind)
     if get_origin(kind) is list:
         inner, _ = _unwrap(get_args(kind)[0])
         if get_origin(inner) is Literal:
-            return "choices", tuple(str(a) for a in get_args(inner))
+            return "choices", get_args(inner)
         return ("numbers" if inner in (int, float) else "names"), ()
+    if kind is bool and optional:  # a switch has no third position
+        return "choice", (True, False)
     if kind in (bool, int, float, str):
         return {bool: "bool", int: "int", float: "float", str: "text"}[kind], ()
     return "json", ()
@@ -87,7 +114,7 @@ def field_views(model: type[BaseModel], prefix: Path = ()) -> list[FieldView]:
     found = []
     for name, info in model.model_fields.items():
         inner, optional = _unwrap(hints[name])
-        kind, choices = _kind(inner)
+        kind, choices = _kind(inner, optional)
         if kind == "choice" and len(choices) == 1:
             continue
         low, high = _bounds(info)
@@ -96,7 +123,7 @@ def field_views(model: type[BaseModel], prefix: Path = ()) -> list[FieldView]:
             FieldView(
                 path=(*prefix, name), title=info.title or name.replace("_", " ").capitalize(), help=info.description,
                 kind=kind, optional=optional, choices=choices, low=low, high=high,  # type: ignore[arg-type]
-                local=extra.get("group") is False, model=inner if kind == "group" else None,
+                local=extra.get("group") is False, model=inner if _is_model(inner) else None,
             )
         )  # fmt: skip
     return found
@@ -131,7 +158,7 @@ def errors_by_path(error: ValidationError) -> dict[Path, str]:
     return found
 
 
-def _step(view: FieldView, value: float | None) -> float:
+def _step(value: float | None) -> float:
     """A step that suits the size of the value: a tenth of its power of ten."""
     magnitude = abs(value) if value else 0.1
     return float(f"1e{int(f'{magnitude:e}'.split('e')[1]) - 1}")
@@ -141,28 +168,53 @@ def number_format(value: float | None) -> str:
     return "%.2e" if value is not None and value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6) else "%.6g"
 
 
-def _integers(text: str) -> list[Any]:
-    """`1, 2, 4` as numbers; what is no number stays text, for the model to refuse by name."""
-    parts = [p for p in text.replace(";", ",").replace(" ", ",").split(",") if p]
-    return [int(p) if p.lstrip("-").isdigit() else p for p in parts]
+def numbers(text: str) -> list[Any]:
+    """`1, 2, 0.5` as numbers; what is no number stays text, for the model to refuse by name."""
+    found: list[Any] = []
+    for part in text.replace(";", ",").replace(" ", ",").split(","):
+        if re.fullmatch(r"-?[0-9]{1,18}", part):
+            found.append(int(part))
+        elif re.fullmatch(r"-?[0-9]{0,18}\.?[0-9]{1,18}(e-?[0-9]{1,3})?", part):
+            found.append(float(part))
+        elif part:
+            found.append(part)
+    return found
 
 
-def widget(view: FieldView, value: Any, key: str, choices: Sequence[str] | None = None) -> Any:
+def _first(view: FieldView, value: Any, key: str) -> Any:
+    """What a number box starts from. Only a box that starts empty can be emptied: an optional one is filled apart."""
+    if view.optional and value is not None:
+        st.session_state.setdefault(key, value)
+        return None
+    return value
+
+
+def _chosen(view: FieldView, value: Any, choices: Choices, keep: dict[str, Any]) -> Any:
+    """A field whose names the page knows."""
+    known = list(choices.names)
+    if view.kind == "text":
+        chosen = st.selectbox(
+            view.title, known, index=known.index(value) if value in known else None, format_func=choices.label,
+            accept_new_options=choices.others, placeholder=choices.blank, **keep,
+        )  # fmt: skip
+        return chosen or (None if view.optional else "")
+    chosen = st.multiselect(
+        view.title, known, default=[v for v in (value or []) if v in known], format_func=choices.label,
+        placeholder="All" if view.optional else "Choose at least one", **keep,
+    )  # fmt: skip
+    return chosen or (None if view.optional else [])
+
+
+def widget(view: FieldView, value: Any, key: str, choices: Choices | None = None) -> Any:
     """Draw one field and return its value as plain data.
 
     Args:
         value: what it starts from.
-        choices: names to choose from, where the page knows them (bands of a pack, models, ...).
+        choices: names to choose from, where the page knows them.
     """
     label, keep = view.title, {"key": key, "help": view.help, "persist_state": "session"}
-    if choices is not None and view.kind in ("names", "numbers"):
-        default = [v for v in (value or []) if v in choices]
-        chosen = st.multiselect(label, list(choices), default=default, format_func=str, **keep, placeholder="All")
-        return chosen or (None if view.optional else [])
-    if choices is not None and view.kind == "text":
-        known = list(choices)
-        chosen = st.selectbox(label, known, index=known.index(value) if value in known else None, **keep)
-        return chosen
+    if choices is not None and view.kind in ("names", "numbers", "text"):
+        return _chosen(view, value, choices, keep)
     match view.kind:
         case "bool":
             return st.toggle(label, value=bool(value), **keep)
@@ -170,27 +222,30 @@ def widget(view: FieldView, value: Any, key: str, choices: Sequence[str] | None 
             high = None if view.high is None or view.high >= 2**31 else int(view.high)
             low = None if view.low is None else int(view.low)
             start = None if value is None else int(value)
-            blank = "Default" if view.optional else None
             return st.number_input(
-                label, min_value=low, max_value=high, value=start, step=1, **keep, placeholder=blank,
+                label, min_value=low, max_value=high, value=_first(view, start, key), step=1, **keep,
+                placeholder="Default" if view.optional else None,
             )  # fmt: skip
         case "float":
             start = None if value is None else float(value)
             return st.number_input(
                 label, min_value=view.low if view.low is None else float(view.low),
-                max_value=view.high if view.high is None else float(view.high), value=start,
-                step=_step(view, start), format=number_format(start), **keep,
+                max_value=view.high if view.high is None else float(view.high),
+                value=_first(view, start, key), step=_step(start), format=number_format(start), **keep,
+                placeholder="Default" if view.optional else None,
             )  # fmt: skip
         case "choice":
             known = list(view.choices)
-            return st.selectbox(label, known, index=known.index(value) if value in known else 0, **keep)
+            start = known.index(value) if value in known else None if view.optional else 0
+            return st.selectbox(label, known, index=start, format_func=str, placeholder="Default", **keep)
         case "choices":
-            return st.multiselect(label, list(view.choices), default=list(value or []), **keep)
+            return st.multiselect(label, list(view.choices), default=list(value or []), format_func=str, **keep)
         case "numbers":
             text = st.text_input(label, value=", ".join(str(v) for v in value or []), **keep)
-            return _integers(text)
+            return numbers(text)
         case "names":
-            text = st.text_input(label, value=", ".join(value or []), **keep, placeholder="All")
+            blank = "All" if view.optional else None
+            text = st.text_input(label, value=", ".join(value or []), **keep, placeholder=blank)
             names = [p.strip() for p in text.split(",") if p.strip()]
             return names or (None if view.optional else [])
         case "json":
@@ -205,19 +260,44 @@ def widget(view: FieldView, value: Any, key: str, choices: Sequence[str] | None 
 
 def draw_fields(
     views: Sequence[FieldView], start: Mapping[str, Any], prefix: str, result: FormResult,
-    choices: Mapping[Path, Sequence[str]] | None = None,
+    choices: Mapping[Path, Choices] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Draw fields without groups in a grid that reflows; returns name -> value and fills `result.slots`."""
+    """Draw fields in a grid that reflows, and the groups among them below it.
+
+    Returns:
+        name -> value; the places for errors are added to `result.slots`.
+    """
     values: dict[str, Any] = {}
     grid = st.grid(4, min_column_width=190)
     for view in views:
+        if view.kind == "group":
+            continue
         name = view.path[-1]
         with grid.cell():
             values[name] = widget(
                 view, start.get(name), f"{prefix}.{'.'.join(view.path)}", (choices or {}).get(view.path)
             )
             result.slots[view.path] = st.empty()
+    for view in views:
+        if view.kind == "group":
+            name = view.path[-1]
+            values[name] = draw_group(view, view.title, start.get(name) or {}, prefix, result, choices)
     return values
+
+
+def draw_group(
+    view: FieldView, title: str, start: Mapping[str, Any], prefix: str, result: FormResult,
+    choices: Mapping[Path, Choices] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw a nested model in a section of its own, groups inside it included."""
+    if view.model is None:
+        raise TypeError(f"The form needs the model of {'.'.join(view.path)}: name it in `groups`.")
+    with st.expander(title, icon=_icon(view.path[-1])):
+        summary = view.help or (view.model.__doc__ or "").strip().partition("\n")[0]
+        if summary:
+            st.caption(plain(summary))
+        result.slots[view.path] = st.empty()
+        return draw_fields(field_views(view.model, view.path), start, prefix, result, choices)
 
 
 def show_errors(result: FormResult, errors: Mapping[Path, str]) -> list[str]:
@@ -249,7 +329,7 @@ class Layout:
 
 def spec_form(
     model: type[BaseModel], start: Mapping[str, Any], prefix: str, result: FormResult, layout: Layout = Layout(),
-    choices: Mapping[Path, Sequence[str]] | None = None, groups: Mapping[str, type[BaseModel]] | None = None,
+    choices: Mapping[Path, Choices] | None = None, groups: Mapping[str, type[BaseModel]] | None = None,
 ) -> None:  # fmt: skip
     """Draw a whole spec; its values are added to `result.values`.
 
@@ -257,46 +337,37 @@ def spec_form(
         start: what the form starts from; another start needs another `prefix`.
         prefix: of the widgets' keys.
         choices: field's path -> names to choose from, where the page knows them.
-        groups: models of fields that are plain dicts in the spec (a method's own settings).
+        groups: models of fields whose own model another field decides (a method's settings, its encoder).
     """
     views = [v for v in field_views(model) if v.path[0] not in layout.skip]
-    views = [_as_group(v, groups[v.path[0]]) if groups and v.path[0] in groups else v for v in views]
+    if groups:
+        views = [replace(v, kind="group", model=groups[v.path[0]]) if v.path[0] in groups else v for v in views]
     simple = [v for v in views if v.kind != "group" and not v.local]
     first = [v for v in simple if layout.first is None or v.path[0] in layout.first]
     more = [v for v in simple if v not in first]
     local = [v for v in views if v.kind != "group" and v.local]
 
-    def draw(some: Sequence[FieldView], values: dict[str, Any], begin: Mapping[str, Any]) -> None:
-        values.update(draw_fields(some, begin, prefix, result, choices))
-
-    draw(first, result.values, start)
+    result.values.update(draw_fields(first, start, prefix, result, choices))
     order = list(layout.titles)
     found = [v for v in views if v.kind == "group"]
     for view in sorted(found, key=lambda v: order.index(v.path[0]) if v.path[0] in order else len(order)):
-        assert view.model is not None
         name = view.path[0]
-        with st.expander(layout.titles.get(name, view.title), icon=_icon(name)):
-            summary = (view.model.__doc__ or "").strip().partition("\n")[0]
-            if summary:
-                st.caption(summary)
-            result.slots[view.path] = st.empty()
-            inner = result.values.setdefault(name, {})
-            draw(field_views(view.model, view.path), inner, start.get(name) or {})
+        title = layout.titles.get(name, view.title)
+        result.values[name] = draw_group(view, title, start.get(name) or {}, prefix, result, choices)
     for title, icon, some in (
         ("More settings", ":material/tune:", more),
         ("Where and how it runs", ":material/memory:", local),
     ):
         if some:
             with st.expander(title, icon=icon):
-                draw(some, result.values, start)
-
-
-def _as_group(view: FieldView, model: type[BaseModel]) -> FieldView:
-    return FieldView(view.path, view.title, view.help, "group", model=model)
+                result.values.update(draw_fields(some, start, prefix, result, choices))
 
 
 def _icon(name: str) -> str:
-    icons = {"encoder": "account_tree", "optim": "trending_down", "runtime": "memory", "method_params": "extension"}
+    icons = {
+        "encoder": "account_tree", "optim": "trending_down", "runtime": "memory", "method_params": "extension",
+        "init": "start", "augment": "auto_fix_high",
+    }  # fmt: skip
     return f":material/{icons.get(name, 'tune')}:"
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.components.alarms import health
 from app.components.curves import X_AXES, curve_figure, metric_title, ordered_metrics
-from app.components.degradation import adaptation_title, degradation_figure
+from app.components.degradation import adaptation_title, degradation_figure, fold_seeds, seeds_text
 from app.components.degradation import metric_title as score_title
-from app.components.palette import model_looks
-from app.page import CHART, DEGRADATION
+from app.page import CHART, DEGRADATION, guarded, looks_of_models
 from app.routes.artifacts import artifact_url
 from app.state import store, workspace
 from app.text import as_time, missing, number, plain, size, visible
@@ -36,12 +36,16 @@ class Shown:
     every: str | None
 
 
-def curves(run_id: str, x: str, wanted: list[str], smoothing: int) -> None:
+@guarded
+def curves(run_id: str, x: str, wanted: list[str], smoothing: int, offered: list[str]) -> None:
+    """The charts. `offered`: the metrics that stand in the box above, which the timer does not draw."""
     current = store()
     known = ordered_metrics([str(n) for n in current.metric_names(run_id)["name"]])
     if not known:
         st.caption("No metric has been logged yet.")
         return
+    if known != offered:
+        st.rerun()
     names = [n for n in wanted if n in known] or [n for n in FIRST_METRICS if n in known] or known[:4]
     rows = current.metrics([run_id], names=names)
     with st.grid(2, min_column_width=340):
@@ -66,17 +70,24 @@ def curve_tab(shown: Shown) -> None:
             placeholder="Loss, kNN, RankMe and feature spread",
         )  # fmt: skip
         smoothing = choose_number("Smoothing", 1, 50, "smooth", 1, width=180)
+    st.fragment(watch, run_every=shown.every)(shown)
+    st.fragment(curves, run_every=shown.every)(run_id, x, wanted, smoothing, known)
+
+
+@guarded
+def watch(shown: Shown) -> None:
+    """What a healthy run of this method looks like, and the alarms."""
     method = METHODS.get(str(shown.record.get("method")))
-    if method is not None and method.healthy:
-        with st.container(border=True):
-            st.markdown(f":green[:material/favorite:] **What a healthy run looks like.** {plain(method.healthy)}")
-    st.fragment(curves, run_every=shown.every)(run_id, x, wanted, smoothing)
+    names = store().metric_names(shown.run_id)
+    last = {str(n): float(v) for n, v in zip(names["name"], names["last"], strict=True)}
+    health(method.healthy if method else "", last, ended=shown.every is None)
 
 
 def preview_tab(shown: Shown) -> None:
     st.fragment(previews, run_every=shown.every)(shown.run_id)
 
 
+@guarded
 def previews(run_id: str) -> None:
     frame = store().artifacts(run_id, kind="preview")
     frame = frame[frame["ok"].astype(bool)] if len(frame) else frame
@@ -109,9 +120,11 @@ def log_tab(shown: Shown) -> None:
     st.fragment(log_tail, run_every=shown.every)(shown.run_id)
 
 
+@guarded
 def log_tail(run_id: str) -> None:
     text = visible_log(live(workspace(), run_id)["log"])
-    st.code(text or "The log is empty.", language=None, height=460, wrap_lines=True)
+    with st.container(height=480, autoscroll=True):
+        st.code(text or "The log is empty.", language=None, wrap_lines=True)
 
 
 def visible_log(text: str, lines: int = 400) -> str:
@@ -119,6 +132,11 @@ def visible_log(text: str, lines: int = 400) -> str:
 
 
 def event_tab(shown: Shown) -> None:
+    st.fragment(event_tables, run_every=shown.every)(shown)
+
+
+@guarded
+def event_tables(shown: Shown) -> None:
     events = pd.DataFrame(shown.folder.events())
     if events.empty:
         st.caption("Nothing has happened yet.")
@@ -171,7 +189,11 @@ def settings_tab(shown: Shown) -> None:
 
 
 def file_tab(shown: Shown) -> None:
-    run_id = shown.run_id
+    st.fragment(files, run_every=shown.every)(shown.run_id)
+
+
+@guarded
+def files(run_id: str) -> None:
     frame = store().artifacts(run_id)
     if frame.empty:
         st.caption("This run has left no files.")
@@ -203,14 +225,13 @@ def score_tab(shown: Shown) -> None:
     st.fragment(scores, run_every=shown.every)(shown.run_id)
 
 
+@guarded
 def scores(run_id: str) -> None:
     rows = store().scores(run_id=run_id)
     if rows.empty:
         st.caption("No score has been measured yet.")
         return
-    dataset, group = str(rows["dataset"].iloc[0]), str(rows["model_group"].iloc[0])
-    folded = store().compare(dataset=dataset)
-    folded = folded[folded["model_group"] == group]
+    dataset, looks = str(rows["dataset"].iloc[0]), looks_of_models()
     with st.grid(2, min_column_width=380):
         for (adaptation, metric), part in rows.groupby(["adaptation", "metric"], sort=True):
             with st.container(border=True):
@@ -220,18 +241,20 @@ def scores(run_id: str) -> None:
                     )
                     if part["synthetic"].astype(bool).any():
                         st.badge("synthetic data", icon=":material/science:", color="violet")
-                curve = folded[(folded["adaptation"] == adaptation) & (folded["metric"] == metric)]
-                if len(curve):
-                    axis = "factor" if curve["gsd_m"].isna().all() else "gsd"
-                    figure = degradation_figure(curve, model_looks([group], []), axis=axis, height=260)
-                    figure.update_layout(showlegend=False, margin={"t": 8})
-                    st.plotly_chart(
-                        figure, config=CHART, key=f"run.score.{adaptation}.{metric}",
-                        alt=f"{adaptation_title(adaptation)}: {score_title(metric)} against resolution",
-                    )  # fmt: skip
+                curve = fold_seeds(part)
+                axis = "factor" if curve["gsd_m"].isna().all() else "gsd"
+                figure = degradation_figure(curve, looks, axis=axis, height=260)
+                figure.update_layout(showlegend=False, margin={"t": 8})
+                st.plotly_chart(
+                    figure, config=CHART, key=f"run.score.{adaptation}.{metric}",
+                    alt=f"{adaptation_title(adaptation)}: {score_title(metric)} against resolution",
+                )  # fmt: skip
+                st.caption(f"This run alone: {seeds_text(curve.iloc[0])}, n = {int(curve['n'].max()):,} test images.")
+                values = score_table(part)
+                digits = {c: st.column_config.NumberColumn(c, format="%.4f") for c in values.columns[1:]}
                 st.dataframe(
-                    score_table(part), hide_index=True, alt=f"Scores by evaluation seed and severity, {adaptation}",
-                    column_config={"Evaluation seed": st.column_config.TextColumn(width=130)},
+                    values, hide_index=True, alt=f"Scores by evaluation seed and severity, {adaptation}",
+                    column_config={"Evaluation seed": st.column_config.TextColumn(width=130), **digits},
                 )  # fmt: skip
     st.page_link(
         DEGRADATION, label=f"Compare with other models on {plain(dataset)}", icon=":material/blur_on:",
@@ -246,7 +269,7 @@ def score_table(part: pd.DataFrame) -> pd.DataFrame:
     wide.index = [str(int(i)) for i in wide.index]
     if len(wide) > 1:
         wide.loc["mean"] = wide.mean()
-    return wide.round(4).rename_axis("Evaluation seed").reset_index()
+    return wide.rename_axis("Evaluation seed").reset_index()
 
 
 _ALWAYS: dict[str, Callable[[Shown], None]] = {

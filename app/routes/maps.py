@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from app.imaging import find_view, sample_image
+from app.imaging import find_view, main_layer, sample_image
 from app.maps.compose import OTHER_SPLIT, SPLIT_COLORS, compose_footprints, render
 from app.maps.geometry import bounds_of, boxes_of, mosaic_layout, paint_mosaic
 from app.routes.common import IMMUTABLE, query_choice
@@ -55,8 +55,10 @@ def footprints(request: Request, workspace: Workspace) -> Response:
     boxes = boxes_of(places)
     if not len(boxes):
         raise HTTPException(404, "No sample of this pack has a place on Earth.")
-    view = find_view(pack.layer(), request.query_params.get("view"))
-    name, query = quote(pack.name, safe=""), urlencode({"v": pack.info.content_hash, "view": view.key})
+    layer = main_layer(pack)
+    view = find_view(layer, request.query_params.get("view"))
+    name = quote(pack.name, safe="")
+    query = urlencode({"v": pack.info.content_hash, "view": view.key, "layer": layer.name})
     drawn = {f["properties"]["split"] for f in places["features"]}
     notes = ["Synthetic data."] if pack.info.synthetic else []
     total = int(pack.samples["west"].notna().sum())
@@ -90,8 +92,11 @@ def _mosaic_png(folder: Path, stamp: int, view: str) -> bytes:
     if found is None:
         raise HTTPException(404, "This pack's samples do not make a mosaic.")
     samples = [f["properties"] for f in places["features"]]
-    look = find_view(pack.layer(), view)
-    picture = paint_mosaic(*found, lambda i: sample_image(pack, samples[i]["split"], samples[i]["row"], look))
+    layer = main_layer(pack)
+    look = find_view(layer, view)
+    picture = paint_mosaic(
+        *found, lambda i: sample_image(pack, samples[i]["split"], samples[i]["row"], look, layer.name)
+    )
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
@@ -100,7 +105,7 @@ def _mosaic_png(folder: Path, stamp: int, view: str) -> bytes:
 def mosaic(request: Request, workspace: Workspace) -> Response:
     """`/rsfm/maps/packs/{pack}/mosaic.png?view=`: the samples at their places, in Web Mercator, PNG."""
     pack = open_pack(workspace, request.path_params["pack"])
-    view = find_view(pack.layer(), request.query_params.get("view"))
+    view = find_view(main_layer(pack), request.query_params.get("view"))
     content = _mosaic_png(pack.path, pack_stamp(pack.path), view.key)
     fixed = request.query_params.get("v") == pack.info.content_hash
     return Response(content, media_type="image/png", headers={"Cache-Control": IMMUTABLE if fixed else "no-cache"})

@@ -16,9 +16,13 @@ from rsfm.workspace import Workspace
 MAX_SIZE = 1024
 
 
-def thumbnail_url(pack: str, split: str, row: int, *, version: str, view: str | None = None, size: int = 160) -> str:
+def thumbnail_url(
+    pack: str, split: str, row: int, *, version: str, view: str | None = None, size: int = 160, layer: str = "image"
+) -> str:
     """The address of one thumbnail. `version` is the pack's content hash: another pack, another address."""
     query = {"size": str(size), "v": version, **({"view": view} if view else {})}
+    if layer != "image":
+        query["layer"] = layer
     return f"/rsfm/thumbs/{quote(pack, safe='')}/{quote(split, safe='')}/{row}.png?{urlencode(query)}"
 
 

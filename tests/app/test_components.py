@@ -13,12 +13,27 @@ from pydantic import Field, model_validator
 from app.components.bars import class_counts_figure
 from app.components.commands import command_line
 from app.components.curves import curve_figure, ordered_metrics
-from app.components.degradation import as_retention, axis_ticks, comparison_table, degradation_figure
+from app.components.degradation import (
+    VARIANTS,
+    as_retention,
+    axis_ticks,
+    comparison_table,
+    degradation_figure,
+    findings_about,
+    fold_seeds,
+    spread,
+    variant_text,
+    variants,
+)
 from app.components.ladder import ladder
+from app.components.method_form import groups_of, start_of
+from app.components.naming import distinct_titles, telling_settings
 from app.components.palette import COLORS, FLOORS, model_looks
-from app.components.spec_form import check, defaults_of, field_views, merged, number_format
+from app.components.spec_form import check, field_views, number_format, numbers
 from rsfm.specs import EvaluateSpec, Params, PrepareSpec, PretrainSpec, parse_spec, pretrain_spec
-from rsfm.stats import curve_summary
+from rsfm.stats import CURVE_KEYS, curve_summary
+from rsfm.store.view import Store
+from rsfm.workspace import Workspace
 
 
 # -- palette ------------------------------------------------------------------------------------------------------
@@ -133,6 +148,95 @@ def test_retention_is_relative_to_native_and_drops_curves_without_it() -> None:
     assert kept.sort_values("severity")["mean"].tolist() == pytest.approx([1, 8 / 9, 6 / 9, 3 / 9])
     assert kept.sort_values("severity")["ci_high"].iloc[0] == pytest.approx(0.93 / 0.9)
     assert as_retention(rows.iloc[:0]).empty
+
+
+def test_curves_of_one_model_with_other_bands_or_another_split_stay_apart() -> None:
+    """Each key that makes a curve: two values of it are two lines, two retentions and two rows."""
+    for key, values in {
+        "bands": ("B2,B3,B4", "B2,B3,B4,B8,B11"), "pack_hash": ("aaaa1111bb", "cccc2222dd"), "split": ("test", "val"),
+        "degrade_target": ("single", "pair"), "train_degrade": ("none", "x4"), "task": ("classification", "other"),
+        "operator": ("bilinear", "blur"),
+    }.items():  # fmt: skip
+        rows = pd.concat(
+            [compare_rows({"a": ROWS["a"]}, **{key: values[0]}), compare_rows({"a": ROWS["b"]}, **{key: values[1]})]
+        )
+        assert key in CURVE_KEYS and variants(rows) == [key]
+        lines = [t for t in degradation_figure(rows, model_looks(["a"], [])).data if t.mode == "lines+markers"]
+        assert [list(t.y) for t in lines] == [ROWS["a"], ROWS["b"]], key
+        assert len({t.name for t in lines}) == 2 and len({t.line.dash for t in lines}) == 2
+        assert variant_text(key, values[0]) in lines[0].name
+        native = as_retention(rows).query("severity == 1")["mean"]
+        assert native.tolist() == [1, 1], "each curve has its own native score"
+        table = comparison_table(curve_summary(rows), rows)
+        assert table[["1×", "8×"]].to_numpy().tolist() == [[0.9, 0.3], [0.5, 0.5]], key
+        assert table["retention"].tolist() == pytest.approx([1 / 3, 1])
+    assert variants(compare_rows(ROWS)) == []
+    assert variant_text("bands", "B1,B2,B3,B4,B5") == "5 bands (B1 … B5)"
+
+
+def test_every_key_of_a_curve_is_named_or_the_models_own() -> None:
+    own = {"model", "model_title", "model_group", "dataset", "synthetic", "adaptation", "metric"}
+    assert set(VARIANTS) | own == set(CURVE_KEYS)
+
+
+def test_one_run_folds_as_the_store_does(lab: Workspace) -> None:
+    store = Store(lab)
+    store.refresh_if_stale(0)
+    shared = ["adaptation", "severity", "mean", "std", "ci_low", "ci_high", "n", "seeds", "seed_kind", "gsd_m"]
+    for group, expected in store.compare().groupby("model_group"):
+        found = fold_seeds(store.scores(model_group=group))
+        pd.testing.assert_frame_equal(
+            found.sort_values(["adaptation", "severity"])[shared].reset_index(drop=True),
+            expected.sort_values(["adaptation", "severity"])[shared].reset_index(drop=True), check_dtype=False,
+        )  # fmt: skip
+    one = store.scores(model_group="band-stats").query("eval_seed == 1")
+    folded = fold_seeds(one)
+    assert folded["std"].isna().all() and set(folded["seeds"]) == {1}
+    assert sorted(folded["ci_low"]) == sorted(one["ci_low"]), "one value keeps its own interval"
+
+
+def test_the_interval_falls_back_to_the_spread() -> None:
+    rows = compare_rows(ROWS, ci_low=float("nan"), ci_high=float("nan"))
+    low, high = spread(rows)
+    assert (high - low).tolist() == pytest.approx([0.02] * 8)
+
+
+LINT = pd.DataFrame(
+    [
+        {"subject": "a", "rule": "below-floor", "severity": "warning", "message": "A … on eurosat (knn, 2x): …"},
+        {"subject": "a", "rule": "below-floor", "severity": "warning", "message": "A … on eurosat-ms (knn, 2x): …"},
+        {"subject": "run-1", "rule": "identical-scores", "severity": "warning", "message": "… on eurosat (linear, 1 …"},
+        {"subject": "run-2", "rule": "duplicate-key", "severity": "warning", "message": "… on eurosat (knn, 1x, …"},
+        {"subject": "eurosat", "rule": "older-pack", "severity": "info", "message": "3 scores …"},
+        {"subject": "elsewhere", "rule": "older-pack", "severity": "info", "message": "3 scores …"},
+    ]
+)  # fmt: skip
+
+
+def test_findings_stand_beside_the_rows_that_they_are_about() -> None:
+    rows = pd.concat([compare_rows(ROWS), compare_rows(ROWS, adaptation="linear")])
+    about = findings_about(LINT, rows, {"run-1": "b", "run-2": "gone"})
+    assert [(f["model_group"], f["dataset"], f["adaptation"]) for f in about] == [
+        ("a", "eurosat", "knn"), ("b", "eurosat", "linear"), (None, "eurosat", None),
+    ]  # fmt: skip
+    assert findings_about(LINT, compare_rows(ROWS, "eurosat-ms"), {})[0]["message"] == LINT["message"][1]
+
+
+# -- names --------------------------------------------------------------------------------------------------------
+def test_models_of_one_title_are_told_apart_by_what_was_asked_for() -> None:
+    rows = compare_rows({"a": ROWS["a"], "b": ROWS["b"], "c": ROWS["a"]})
+    rows["model_title"] = rows["model_group"].map({"a": "MAE", "b": "MAE", "c": "Other"})
+    specs = {
+        "a": {"kind": "pretrain", "seed": 1, "method_params": {"mask_ratio": 0.5, "norm_pix": True}},
+        "b": {"kind": "pretrain", "seed": 2, "method_params": {"mask_ratio": 0.75, "norm_pix": True}},
+    }
+    named = distinct_titles(rows, lambda groups: {g: specs[g] for g in groups})
+    titles = named.groupby("model_group")["model_title"].first().to_dict()
+    assert titles == {"a": "MAE (mask_ratio=0.5)", "b": "MAE (mask_ratio=0.75)", "c": "Other"}
+    unknown = distinct_titles(rows, lambda groups: {})
+    assert unknown.groupby("model_group")["model_title"].first()["a"] == "MAE (group a)"
+    many = {g: {"optim": {str(i): i * k for i in range(1, 6)}} for k, g in enumerate("ab", 1)}
+    assert telling_settings(many) == {"a": "1=1, 2=2, 3=3 …", "b": "1=2, 2=4, 3=6 …"}
 
 
 def test_rows_without_gsd_are_left_out_of_the_metre_axis() -> None:
@@ -285,7 +389,7 @@ def test_errors_name_the_field() -> None:
 def test_errors_of_a_methods_own_settings_name_the_field() -> None:
     from rsfm.registry import METHODS
 
-    groups = {"method_params": METHODS["mae"].params}
+    groups = groups_of(METHODS["mae"])
     data = pretrain_spec("mae", "p", "smoke").model_dump(mode="json")
     data["method_params"]["mask_ratio"] = 1.5
     data["optim"]["samples"] = 1
@@ -297,9 +401,39 @@ def test_defaults_and_presets_make_a_valid_start() -> None:
     from rsfm.registry import METHODS
 
     for entry in METHODS.values():
-        for preset in entry.presets.values():
-            start = merged({**defaults_of(PretrainSpec), "method_params": defaults_of(entry.params)}, preset.values)
+        for preset in entry.presets:
+            start = start_of(entry, preset)
             assert parse_spec({**start, "kind": "pretrain", "method": entry.name, "dataset": "p"})
+
+
+class Odd(Params):
+    """Every kind of field that needs care."""
+
+    size: Literal[8, 16] = 16
+    mode: Literal["a", "b"] | None = None
+    switch: bool | None = None
+    rates: list[float] = Field([0.5])
+    either: Inner | Outer = Inner()
+    group: Inner | None = None
+
+
+def test_odd_fields_keep_their_meaning() -> None:
+    views = {v.path[-1]: v for v in field_views(Odd)}
+    assert views["size"].choices == (8, 16), "numbers stay numbers"
+    assert (views["mode"].kind, views["mode"].optional) == ("choice", True)
+    assert (views["switch"].kind, views["switch"].choices) == ("choice", (True, False)), "three positions"
+    assert views["rates"].kind == "numbers"
+    assert (views["either"].kind, views["either"].model) == ("group", None), "another field decides which"
+    assert (views["group"].kind, views["group"].model) == ("group", Inner)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("1, 2;4", [1, 2, 4]), ("0.5 -3 1e-3", [0.5, -3, 1e-3]), ("1, two", [1, "two"]), ("--1", ["--1"]), ("²", ["²"]),
+     ("9" * 5000, ["9" * 5000]), ("", []), (" , ", [])],
+)  # fmt: skip
+def test_what_is_no_number_stays_text_for_the_model_to_refuse(text: str, values: list[Any]) -> None:
+    assert numbers(text) == values
 
 
 def test_small_and_large_numbers_keep_their_digits() -> None:

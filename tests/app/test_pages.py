@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from lab import CURVES, PAGES, SCRIPT, make_lab
-from pydantic import Field
+from pydantic import Field, field_validator
 from streamlit.testing.v1 import AppTest
 
 from rsfm import registry
 from rsfm.registry import MethodEntry, Preset
-from rsfm.specs import EvaluateSpec, Params, PretrainSpec
+from rsfm.specs import EvaluateSpec, Params, PretrainSpec, ResNetParams
 from rsfm.store.runs import RunFolder, list_runs
 from rsfm.workspace import Workspace
 
@@ -190,30 +190,104 @@ def test_launch_shows_errors_in_place(open_page: Open, lab: Workspace) -> None:
     assert test.button(key="launch.pretrain.queue").disabled
 
 
-def test_a_new_method_needs_no_page_code(open_page: Open, lab: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    class TeacherParams(Params):
-        """A made-up method."""
+class Views(Params):
+    """How views are changed."""
 
-        ema_momentum: float = Field(0.996, gt=0, lt=1, title="EMA momentum", description="Of the teacher.")
-        local_crops: int = Field(8, ge=0, le=32, title="Local crops")
+    blur: float = Field(0.5, ge=0, le=1, title="Blur")
 
+    @field_validator("blur")
+    @classmethod
+    def _not_too_much(cls, blur: float) -> float:
+        if blur > 0.9:
+            raise ValueError("nothing is left to see")
+        return blur
+
+
+class TeacherParams(Params):
+    """A made-up method."""
+
+    ema_momentum: float = Field(0.996, gt=0, lt=1, title="EMA momentum", description="Of the teacher.")
+    local_crops: int = Field(8, ge=0, le=32, title="Local crops")
+    augment: Views = Field(Views(blur=0.25), title="Augmentation")
+
+
+@pytest.fixture
+def teacher(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A method that no page knows: a convolutional encoder, settings with a group inside."""
     entry = MethodEntry(
-        name="teach", title="Teacher and student", family="self-distillation", paper="A paper", inputs="images",
-        summary="A summary.", target="nowhere:Nothing", params=TeacherParams, healthy="It stays calm.",
-        presets={"tiny": Preset("Tiny", {"method_params": {"local_crops": 3}})},
+        name="teach", title="Teacher and student", label="Teach", family="self-distillation", paper="A paper",
+        inputs="images", summary="A summary.", target="nowhere:Nothing", params=TeacherParams, encoder=ResNetParams,
+        healthy="It stays calm.",
+        presets={"tiny": Preset("Tiny", {"encoder": {"layers": "resnet18"}, "method_params": {"local_crops": 3}})},
     )  # fmt: skip
     monkeypatch.setitem(registry.METHODS, "teach", entry)
+    return "launch.pretrain.teach.tiny.landsat7-sample"
+
+
+def test_a_new_method_needs_no_page_code(open_page: Open, lab: Workspace, teacher: str, no_jobs: list) -> None:
     test = open_page(lab, "launch", method="teach")
-    assert not test.exception
-    assert test.number_input(key="launch.pretrain.teach.tiny.landsat7-sample.method_params.local_crops").value == 3
+    assert not test.exception and not test.error
+    assert test.number_input(key=f"{teacher}.method_params.local_crops").value == 3
     assert "It stays calm." in texts(test) and "A summary." in texts(test)
+    # The encoder is the method's own kind, and nothing asks for a transformer's sizes.
+    assert test.selectbox(key=f"{teacher}.encoder.layers").value == "resnet18"
+    assert "Tokens per image" not in str(test.table[0].value)
+    assert not [w for w in test.number_input if w.key == f"{teacher}.encoder.width"]
+    # A group inside the settings starts from the method's own defaults, and its values reach the request.
+    assert test.number_input(key=f"{teacher}.method_params.augment.blur").value == 0.25
+    test.number_input(key=f"{teacher}.method_params.augment.blur").set_value(0.75)
+    test.selectbox(key=f"{teacher}.encoder.layers").set_value("resnet34").run()
+    assert "--set encoder.layers=resnet34" in test.code[0].value
+    assert "--set method_params.augment.blur=0.75" in test.code[0].value
+    test.button(key="launch.pretrain.queue").click().run()
+    assert not test.exception
+    spec = no_jobs[-1][1]
+    assert isinstance(spec, PretrainSpec) and spec.encoder == ResNetParams(layers="resnet34")
+    assert spec.params == TeacherParams(local_crops=3, augment=Views(blur=0.75))
+    assert "Watch Teach on landsat7-sample" in texts(test)
+
+
+def test_errors_inside_a_group_of_settings_are_named(open_page: Open, lab: Workspace, teacher: str) -> None:
+    test = open_page(lab, "launch", method="teach")
+    test.number_input(key=f"{teacher}.method_params.augment.blur").set_value(0.95).run()
+    assert not test.exception
+    assert "method_params.augment.blur: nothing is left to see" in texts(test)
+    assert test.button(key="launch.pretrain.queue").disabled
+
+
+@pytest.mark.parametrize("method", sorted(registry.METHODS))
+def test_every_preset_of_every_method_is_a_request_as_it_stands(open_page: Open, lab: Workspace, method: str) -> None:
+    for preset in registry.METHODS[method].presets:
+        test = open_page(lab, "launch", method=method, preset=preset)
+        assert not test.exception and not test.error, preset
+        assert not test.button(key="launch.pretrain.queue").disabled
+        words = test.code[0].value.split()
+        assert words[:7] == ["rsfm", "pretrain", "--method", method, "--dataset", "landsat7-sample", "--preset"]
+        assert words[7:] == [preset, "--queue"], "the form changes nothing by itself"
+
+
+def test_launch_starts_from_the_weights_of_another_run(open_page: Open, lab: Workspace) -> None:
+    trained = run_of(lab, kind="pretrain", state="succeeded").id
+    test = open_page(lab, "launch", preset="smoke")
+    box = test.selectbox(key="launch.pretrain.mae.smoke.landsat7-sample.init.weights")
+    assert box.value is None
+    box.set_value(trained).run()
+    assert f"--set init.weights={trained}" in test.code[0].value
+
+
+def test_optional_numbers_can_be_emptied(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "launch", preset="vit-s")
+    box = test.number_input(key="launch.pretrain.mae.vit-s.landsat7-sample.image_size")
+    assert box.value == 224
+    box.set_value(None).run()
+    assert "--set image_size=null" in test.code[0].value and not test.error
 
 
 def test_launch_evaluates_several_models_as_one_run_each(open_page: Open, lab: Workspace, no_jobs: list) -> None:
     test = open_page(lab, "launch", job="evaluate")
     trained = run_of(lab, kind="pretrain", state="succeeded").id
-    assert test.multiselect(key="launch.evaluate.models").value == [trained]
-    test.multiselect(key="launch.evaluate.models").set_value([trained, "band-stats"]).run()
+    assert test.multiselect(key="url.model").value == [trained]
+    test.multiselect(key="url.model").set_value([trained, "band-stats"]).run()
     test.text_input(key="launch.evaluate.synthetic-landsat7.factors").set_value("1, 4").run()
     test.button(key="launch.evaluate.queue").click().run()
     specs = [spec for verb, spec in no_jobs if verb == "submit"]

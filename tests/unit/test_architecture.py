@@ -12,15 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "lightning", "torchgeo.datasets", "umap", "timm")
 LIGHT_RSFM = (
-    "errors", "workspace", "bands", "specs", "registry", "packs", "pack_writer", "model_info", "stats", "execute",
-    "dryrun", "cli", "commands", "synthetic", "store",
+    "alarms", "band_statistics", "bands", "cli", "commands", "dryrun", "errors", "execute", "geo", "model_info",
+    "pack_arrays", "pack_writer", "packs", "registry", "specs", "stats", "store", "synthetic", "thumbs", "workspace",
 )  # fmt: skip
+#: Pages are scripts: importing one would draw it, so what they import is read from their text.
+PAGES = [ROOT / "app" / "streamlit_app.py", *sorted((ROOT / "app" / "app_pages").glob("*.py"))]
 
 
 def modules_of(*folders: Path) -> list[str]:
     files = [f for folder in folders for f in ([folder] if folder.suffix == ".py" else sorted(folder.rglob("*.py")))]
     names = [".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for f in files]
-    # Pages are scripts: importing one would draw it.
     return [n for n in names if ".app_pages." not in n and n != "app.streamlit_app"]
 
 
@@ -44,16 +45,42 @@ def test_light_rooms_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def imports(path: Path, *, top_level_only: bool) -> set[str]:
+def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """Full names of what a file imports: modules, and names from them ("rsfm.packs.Pack")."""
     tree = ast.parse(path.read_text())
     nodes = ast.iter_child_nodes(tree) if top_level_only else ast.walk(tree)
     found: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module.split(".")[0])
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def imports(path: Path, *, top_level_only: bool) -> set[str]:
+    return {name.split(".")[0] for name in imported(path, top_level_only=top_level_only)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_pages_import_light_rooms_only(page: Path) -> None:
+    names = sorted(imported(page))
+    assert names or page.stem == "__init__"
+    for name in names:  # what is imported from app, jobs and data_catalog is covered above
+        top, _, rest = name.partition(".")
+        assert not any(f"{name}.".startswith(f"{h}.") for h in HEAVY), f"{page.name} imports {name}"
+        if top == "rsfm":
+            assert rest.partition(".")[0] in LIGHT_RSFM, f"{page.name} imports {name}, which is not a light room"
+
+
+def test_every_module_of_the_library_is_light_or_known_to_be_heavy() -> None:
+    """A new module beside the others must take a side."""
+    heavy = {
+        "data", "degrade", "downstream", "embed", "evaluation", "inference", "losses", "masking", "methods", "models",
+        "train",
+    }  # fmt: skip
+    rooms = {p.stem for p in (ROOT / "rsfm").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert rooms - {"__init__"} - heavy == set(LIGHT_RSFM)
 
 
 @pytest.mark.parametrize(

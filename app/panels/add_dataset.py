@@ -1,0 +1,130 @@
+"""Add your own: look at a folder or a scene, show what was understood, keep it, prepare it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.page import RUN
+from app.state import workspace
+from app.text import plain
+from jobs import client
+from rsfm.errors import RsfmError
+from rsfm.packs import read_bytes_or_none
+from rsfm.specs import PrepareSpec
+
+if TYPE_CHECKING:
+    from data_catalog.add import Understanding
+
+FOUND, RUN_OF = "add.found", "add.run"
+
+
+def add_view() -> None:
+    st.markdown(
+        "A folder of images (one folder per class, or with `labels.csv`), or one GeoTIFF scene, on the machine that "
+        "runs this dashboard. What is understood is shown before anything is kept."
+    )
+    look_form()
+    found: Understanding | None = st.session_state.get(FOUND)
+    if found is not None:
+        keep_box(found)
+    kept = st.session_state.get(RUN_OF)
+    if kept:
+        name, run_id = kept
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            said = f":green[:material/check_circle:] **{plain(name)}** is kept and queued for preparation."
+            st.markdown(said, width="content")
+            st.page_link(
+                RUN, label="Watch it being prepared", icon=":material/monitoring:", query_params={"run": run_id}
+            )
+
+
+def look_form() -> None:
+    """Where the files are, and what is known of them already."""
+    from data_catalog.add import understand
+
+    with st.form("add", border=True):
+        left, right = st.columns([3, 1])
+        path = left.text_input("Path", placeholder="/data/my-tiles or /data/scene.tif")
+        name = right.text_input("Name", placeholder="From the path")
+        with st.expander("Correct what is understood", icon=":material/edit:"), st.grid(5, min_column_width=150):
+            sensor = st.text_input("Sensor", placeholder="e.g. sentinel-2")
+            bands = st.text_input("Bands", placeholder="e.g. B02, B03, B04", help="In file order")
+            unit = st.selectbox("Unit", ["dn", "reflectance", "db", "uint8"], index=None, placeholder="As understood")
+            scale = st.number_input("Scale", value=None, placeholder="value = stored × scale", format="%g")
+            gsd = st.number_input("Pixel size (m)", value=None, min_value=0.001, placeholder="As understood")
+        if not st.form_submit_button("Look at it", icon=":material/search:"):
+            return
+    for key in (FOUND, RUN_OF):
+        st.session_state.pop(key, None)
+    if not path.strip():
+        st.error("Name a folder or a file first.", icon=":material/error:")
+        return
+    try:
+        with st.spinner("Looking at the files…"):
+            st.session_state[FOUND] = understand(
+                path.strip(), name.strip() or None, sensor_name=sensor.strip() or None, unit=unit, scale=scale,
+                bands=[b.strip() for b in bands.split(",") if b.strip()] or None, gsd_m=gsd,
+            )  # fmt: skip
+    except RsfmError as error:
+        st.error(plain(error), icon=":material/error:")
+    except (OSError, ValueError, RuntimeError) as error:  # not a path at all, or not ours to read
+        st.error(plain(f"{path} cannot be looked at: {error}"), icon=":material/error:")
+
+
+def keep_box(found: Understanding) -> None:
+    """What was understood, and the button that keeps it."""
+    from data_catalog.add import refuse_taken
+
+    entry = found.entry
+    with st.container(border=True):
+        st.markdown(f"**{plain(entry.title)}** as `{entry.name}`")
+        for finding in found.findings:
+            mark = ":green[:material/check:]" if finding.certain else ":orange[:material/help:]"
+            st.markdown(f"{mark} **{plain(finding.subject)}**: {plain(finding.text)}")
+        if found.ambiguous:
+            st.caption("Lines with a question mark are guesses: correct them above where they are wrong.")
+        replace = False
+        try:
+            refuse_taken(entry.name, workspace())
+        except RsfmError:
+            st.warning(f"There is a dataset or a pack {plain(entry.name)} already.", icon=":material/warning:")
+            replace = st.toggle("Replace a dataset of yours with that name", key=f"add.replace.{entry.name}")
+        is_scene = "scene" in str(entry.reader)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            side = st.number_input(
+                "Tile size" if is_scene else "Image size", min_value=8, value=None, step=1, width=180,
+                placeholder="Default" if is_scene else "As stored", key="add.size",
+                help="Pixels per side: scenes are cut into such tiles." if is_scene else "Images are resampled to it.",
+            )  # fmt: skip
+            st.button(
+                "Keep and prepare", type="primary", icon=":material/inventory_2:", on_click=keep,
+                args=(found, replace, is_scene, side),
+            )  # fmt: skip
+        problem = st.session_state.pop("add.problem", None)
+        if problem:
+            st.error(plain(problem), icon=":material/error:")
+
+
+def keep(found: Understanding, replace: bool, is_scene: bool, side: int | None) -> None:
+    """Register the entry and queue its preparation; what cannot be queued is not kept."""
+    from data_catalog.add import refuse_taken, register
+
+    place, name = workspace(), found.entry.name
+    try:
+        if not replace:
+            refuse_taken(name, place)
+        before = read_bytes_or_none(place.datasets / f"{name}.json")
+        spec = PrepareSpec(dataset=name, **{"tile_size" if is_scene else "image_size": side})
+        file = register(found.entry, place)
+        try:
+            run_id = client.submit(place, spec)
+        except RsfmError:
+            file.unlink() if before is None else file.write_bytes(before)
+            raise
+    except RsfmError as error:
+        st.session_state["add.problem"] = str(error).replace(", or replace it (--replace)", "")
+        return
+    st.session_state.pop(FOUND, None)
+    st.session_state[RUN_OF] = (name, run_id)
