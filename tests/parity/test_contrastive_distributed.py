@@ -1,0 +1,127 @@
+"""Contrastive losses and BatchNorm in two processes equal those of one process on the joined batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.distributed as dist
+from pair_world import build, generator, in_two_processes, smooth_images, views_of, wave
+from torch import Tensor, nn
+
+from rsfm.losses.contrastive import moco_v2, moco_v3, nt_xent
+from rsfm.methods.base import Progress
+from rsfm.models.projectors import BatchNorm
+
+torch.set_num_threads(1)
+
+QUEUE = torch.nn.functional.normalize(wave(6, 6, 0.45, 1), dim=1)
+#: Loss of the features of two views (q1, q2, k1, k2), and how many of them get a gradient.
+LOSSES: dict[str, tuple[Callable[..., Tensor], int]] = {
+    "nt_xent": (lambda a, b, c, d: nt_xent(a, b, 0.2), 2),
+    "moco_v2": (lambda a, b, c, d: moco_v2(a, d, QUEUE, 0.2), 1),
+    "moco_v3": (lambda a, b, c, d: moco_v3(a, b, c, d, 0.2), 2),
+}
+
+
+def features() -> list[Tensor]:
+    return [wave(8, 6, a, b).float() for a, b in ((0.7, 0.1), (0.5, 0.9), (0.6, -0.4), (0.9, 0.3))]
+
+
+def weighted(out: Tensor) -> Tensor:
+    """A loss that tells the rows of a process' part apart."""
+    return (out * (torch.arange(len(out)) % 6 + 1).view(-1, 1)).sin().mean()
+
+
+def batch_norm(values: Tensor, layer: nn.Module) -> dict[str, Tensor]:
+    """Output, gradient, statistics, and output in eval mode."""
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(0.5, 1.5, 5))
+        layer.bias.copy_(torch.linspace(-0.5, 0.5, 5))
+    mine = values.clone().requires_grad_()
+    out = layer(mine)
+    weighted(out).backward()
+    layer.eval()
+    return {
+        "out": out.detach(), "gradient": mine.grad, "weight": layer.weight.grad, "mean": layer.running_mean,
+        "variance": layer.running_var, "eval": layer(mine).detach(), "count": layer.num_batches_tracked,
+    }  # fmt: skip
+
+
+BATCH_NORM_INPUT = 3 + 2 * torch.randn(12, 5, generator=generator())
+IMAGES = smooth_images(16)
+
+
+def simclr_step(views: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+    method = build("simclr", temperature=0.5)
+    loss = method.loss(views).total
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+
+
+def simclr_views() -> dict[str, Tensor]:
+    return views_of(build("simclr"), IMAGES)
+
+
+def of_one_process(rank: int) -> dict:
+    """Everything that needs a process group, in one go: starting processes takes far longer."""
+    results: dict = {}
+    for name, (loss_of, learn) in LOSSES.items():
+        mine = [x.chunk(2)[rank].clone().requires_grad_(number < learn) for number, x in enumerate(features())]
+        loss = loss_of(*mine)
+        loss.backward()
+        results[name] = loss.item(), [x.grad for x in mine[:learn]]
+    results["batch_norm"] = batch_norm(BATCH_NORM_INPUT.chunk(2)[rank], BatchNorm(5))
+    results["simclr"] = simclr_step({name: view.chunk(2)[rank] for name, view in simclr_views().items()})
+    method = build("moco_v2", encoder={"layers": "resnet18"}, queue_size=32, batchnorm_groups=2)
+    method.pending.append({"keys": torch.full((8, 128), float(rank))})
+    method.after_step(Progress(1, 10, 16))
+    results["queue"] = method.queue[:, 0], method.keys_seen
+    dist.barrier()
+    return results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> list[dict]:
+    return in_two_processes(of_one_process, tmp_path_factory.mktemp("two"))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_gradients(results, name):
+    loss_of, learn = LOSSES[name]
+    whole = [x.requires_grad_(number < learn) for number, x in enumerate(features())]
+    loss = loss_of(*whole)
+    loss.backward()
+    assert sum(r[name][0] for r in results) / 2 == pytest.approx(loss.item(), rel=1e-6)
+    for number in range(learn):
+        # Gradients are averaged over the processes: each one's counts half.
+        ours = torch.cat([r[name][1][number] for r in results]) / 2
+        torch.testing.assert_close(ours, whole[number].grad, rtol=1e-4, atol=1e-7)
+
+
+def test_batch_norm(results):
+    ours = [r["batch_norm"] for r in results]
+    theirs = batch_norm(BATCH_NORM_INPUT, nn.BatchNorm1d(5))
+    for name in ("out", "eval"):
+        torch.testing.assert_close(torch.cat([r[name] for r in ours]), theirs[name])
+    torch.testing.assert_close(torch.cat([r["gradient"] for r in ours]) / 2, theirs["gradient"])
+    torch.testing.assert_close(sum(r["weight"] for r in ours) / 2, theirs["weight"])
+    for result in ours:
+        for name in ("mean", "variance", "count"):
+            torch.testing.assert_close(result[name], theirs[name])
+
+
+def test_simclr_with_its_batch_norm(results):
+    loss, gradients = simclr_step(simclr_views())
+    assert sum(r["simclr"][0] for r in results) / 2 == pytest.approx(loss, rel=1e-5)
+    for name, gradient in gradients.items():
+        ours = sum(r["simclr"][1][name] for r in results) / 2
+        torch.testing.assert_close(ours, gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_queue_takes_the_keys_of_all_processes_in_order(results):
+    for queue, seen in (r["queue"] for r in results):
+        assert seen == 16
+        assert queue[:16].tolist() == [0.0] * 8 + [1.0] * 8
+        assert torch.equal(queue, results[0]["queue"][0])
