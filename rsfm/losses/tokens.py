@@ -34,16 +34,16 @@ def straight_through(vectors: Tensor, codes: Tensor) -> Tensor:
 
 
 def commitment(vectors: Tensor, codes: Tensor) -> Tensor:
-    """Mean squared distance of each vector to its code, which stays put (third term of equation 3 there).
+    """Squared distance of each vector to its code, which stays put (third term of equation 3 there).
 
     Args:
         vectors, codes: (..., d).
 
     Returns:
-        Scalar float32: the mean over the vectors of ‖vector − code‖².
+        Scalar float32: the mean over all values, as usual; for unit vectors (2 − 2 · mean cosine) / d.
     """
     difference = vectors.float() - codes.detach().float()
-    return (difference * difference).sum(dim=-1).mean()
+    return (difference * difference).mean()
 
 
 def masked_token_loss(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from rsfm.data.seeding import derive_seed
 from rsfm.data.source import Batch, LayerInput, PackSource
 from rsfm.data.views import random_crops
+from rsfm.errors import RsfmError
 from rsfm.losses.gather import gather_detached, mean_over_processes, world
 from rsfm.losses.tokens import commitment, perplexity, straight_through, token_counts
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
@@ -60,6 +61,8 @@ class VQTokenizerTraining(Method):
 
     @classmethod
     def prepare(cls, spec: PretrainSpec, workspace: Workspace, sources: Mapping[str, PackSource]) -> dict[str, Any]:
+        if spec.init.weights:
+            raise RsfmError("A tokenizer starts afresh: leave init.weights empty (a codebook belongs to its averages).")
         (source,) = sources.values()
         return {"images": len(source)}
 
@@ -98,7 +101,8 @@ class VQTokenizerTraining(Method):
         codes = encoder.codebook[tokens]
         difference = encoder.decode(straight_through(vectors, codes), encoder.grid_of(*image.shape[2:])) - image.float()
         reconstruction = (difference * difference).mean()
-        committed = self.params.commitment * commitment(vectors, codes)
+        # Random codes are nothing to commit to: the vectors would all be drawn to the same few.
+        committed = self.params.commitment * commitment(vectors, codes) * (self.usage.sum() > 0)
         self.pending.append({"vectors": vectors.detach().flatten(0, 1), "tokens": tokens.flatten()})
         used = perplexity(token_counts(tokens, len(encoder.codebook)))
         logs = {

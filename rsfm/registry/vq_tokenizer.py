@@ -73,7 +73,7 @@ ENTRY = MethodEntry(
                 "optim": {
                     "samples": 30_000, "batch_size": 64, "warmup_samples": 2_000, "base_lr": 4e-3, "grad_clip": 3.0,
                 },
-                "method_params": {"reseed_every_steps": 25},
+                "method_params": {"reseed_every_steps": 25, "code_momentum": 0.95},
                 "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
             },
         ),
