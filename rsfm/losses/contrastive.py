@@ -25,6 +25,15 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
         return a @ b.mT
 
 
+def info_nce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of (B, M) float32 logits, positives in columns (B,).
+
+    log Σ e^{logit − positive}. Not `F.cross_entropy`: on a CPU it adds its terms one by one, and among tens of
+    thousands of negatives the small ones are lost.
+    """
+    return (logits - logits.gather(1, labels.unsqueeze(1))).logsumexp(dim=1).mean()
+
+
 # -- SimCLR ------------------------------------------------------------------------------------------------------------
 def nt_xent_logits(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Cosine similarities over the temperature of each view to all views of all processes but itself.
@@ -56,7 +65,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     Returns:
         Scalar float32: the mean over this process' anchors.
     """
-    return F.cross_entropy(*nt_xent_logits(z1, z2, temperature))
+    return info_nce(*nt_xent_logits(z1, z2, temperature))
 
 
 # -- MoCo --------------------------------------------------------------------------------------------------------------
@@ -77,7 +86,7 @@ def moco_v2_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: fl
 def moco_v2(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """InfoNCE against a queue of earlier keys (arXiv 1911.05722, equation 1). Scalar; see `moco_v2_logits`."""
     logits = moco_v2_logits(queries, keys, queue, temperature)
-    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+    return info_nce(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
 def moco_v3_logits(queries: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -99,7 +108,7 @@ def moco_v3_contrast(queries: Tensor, keys: Tensor, temperature: float) -> Tenso
 
     Not NT-Xent: views of the same augmentation are no negatives, and the factor 2τ keeps the size of the gradient.
     """
-    return 2 * temperature * F.cross_entropy(*moco_v3_logits(queries, keys, temperature))
+    return 2 * temperature * info_nce(*moco_v3_logits(queries, keys, temperature))
 
 
 def moco_v3(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, temperature: float) -> Tensor:

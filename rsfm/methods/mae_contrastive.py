@@ -15,7 +15,7 @@ from rsfm.data.augment import Augmenter, View, uniform
 from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.errors import RsfmError
-from rsfm.losses.contrastive import alignment, contrast_signals, nt_xent_logits, uniformity
+from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, nt_xent_logits, uniformity
 from rsfm.losses.reconstruction import masked_patch_mse, pixel_targets
 from rsfm.masking.uniform import uniform_mask, visible_count
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
@@ -127,7 +127,7 @@ class MAEContrastive(Method):
         if self.projector is not None:
             z1, z2 = self.projector(self.encoder.pool(tokens)).chunk(2)
             logits, partners = nt_xent_logits(z1, z2, p.temperature)
-            contrast = F.cross_entropy(logits, partners)
+            contrast = info_nce(logits, partners)
             parts["contrastive"] = p.contrastive_weight * contrast
             logs |= contrast_signals(logits, partners, p.temperature) | {"nt_xent": contrast}
             logs |= {"alignment": alignment(z1.detach(), z2.detach()), "uniformity": uniformity(z1.detach())}

@@ -13,7 +13,7 @@ from rsfm.data.augment import Augmenter, View
 from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.errors import RsfmError
-from rsfm.losses.contrastive import contrast_signals, moco_v2_logits
+from rsfm.losses.contrastive import contrast_signals, info_nce, moco_v2_logits
 from rsfm.losses.gather import gather_detached
 from rsfm.methods.base import LossParts, Method, Panel, ParamGroup, Progress, Views, view_size
 from rsfm.methods.pairs import pair_panel
@@ -112,7 +112,7 @@ class MoCoV2(Method):
         self.pending.append({"keys": keys})
         logits = moco_v2_logits(queries, keys, self.queue, self.params.temperature)
         labels = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        total = F.cross_entropy(logits, labels)
+        total = info_nce(logits, labels)
         logs = contrast_signals(logits, labels, self.params.temperature)
         # Mean age in steps of the real keys: 1 for the last batch's, and so on.
         filled = self.keys_seen.clamp(max=len(self.queue))

@@ -8,12 +8,11 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rsfm.data.augment import Augmenter, View
 from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
-from rsfm.losses.contrastive import contrast_signals, moco_v3_logits
+from rsfm.losses.contrastive import contrast_signals, info_nce, moco_v3_logits
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.methods.pairs import pair_panel, require_others
 from rsfm.models.ema import cosine_momentum, frozen_copy, update_average
@@ -100,7 +99,7 @@ class MoCoV3(Method):
         terms, signals = [], []
         for queries, keys in ((q1, k2), (q2, k1)):
             logits, labels = moco_v3_logits(queries, keys, temperature)
-            terms.append(2 * temperature * F.cross_entropy(logits, labels))
+            terms.append(2 * temperature * info_nce(logits, labels))
             signals.append(contrast_signals(logits, labels, temperature))
         total = terms[0] + terms[1]
         logs = {name: (signals[0][name] + signals[1][name]) / 2 for name in signals[0]}

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Self
 
 import torch
-from torch.nn import functional as F
 
 from rsfm.data.augment import Augmenter, View
 from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
-from rsfm.losses.contrastive import alignment, contrast_signals, nt_xent_logits, uniformity
+from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, nt_xent_logits, uniformity
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
 from rsfm.methods.pairs import pair_panel, require_others
 from rsfm.models.projectors import simclr_projector
@@ -60,7 +59,7 @@ class SimCLR(Method):
         z1, z2 = self.projector(self.encoder.features(both)).chunk(2)
         temperature = self.params.temperature
         logits, partners = nt_xent_logits(z1, z2, temperature)
-        total = F.cross_entropy(logits, partners)
+        total = info_nce(logits, partners)
         logs = contrast_signals(logits, partners, temperature)
         logs |= {"alignment": alignment(z1.detach(), z2.detach()), "uniformity": uniformity(z1.detach())}
         return LossParts(total, {"contrastive": total}, logs)
