@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from rsfm.packs import Pack
+from rsfm.registry import METHODS
 from rsfm.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,3 +143,9 @@ def test_readme_covers_every_verb() -> None:
     text = (ROOT / "README.md").read_text()
     for verb in known_verbs():
         assert re.search(rf"`?rsfm {' '.join(verb)}\b", text), f"README does not mention rsfm {' '.join(verb)}"
+
+
+def test_readme_names_every_method() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name in METHODS:
+        assert f"`{name}`" in text, f"README does not mention the method {name}"
