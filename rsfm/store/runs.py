@@ -216,6 +216,8 @@ def create_run(
         priority: higher starts earlier; equal ones in order of submission.
     """
     run_id = new_run_id(spec)
+    while (workspace.runs / run_id).exists():  # hundreds of a kind in one second: two of them draw the same end
+        run_id = new_run_id(spec)
     folder = workspace.runs / run_id
     staging = workspace.runs / f".new-{run_id}"
     (staging / "control").mkdir(parents=True)

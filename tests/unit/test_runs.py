@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,23 @@ def test_a_created_run_is_queued_complete_and_listed(workspace: Workspace) -> No
     assert second.envelope()["after"] == [first.id]
     assert [r.id for r in list_runs(workspace)] == sorted([first.id, second.id])
     assert not list(workspace.runs.glob(".*"))
+
+
+def test_two_runs_of_one_second_never_share_an_id(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter(["aaaa", "aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("rsfm.store.runs.secrets.token_hex", lambda _: next(ends))
+    monkeypatch.setattr("rsfm.store.runs.datetime", Frozen)
+    made = [create_run(workspace, EvaluateSpec(model="band-stats", dataset="p", knn_k=k)) for k in (1, 2)]
+    assert [run.id[-4:] for run in made] == ["aaaa", "bbbb"]
+    assert [run.spec().knn_k for run in made] == [1, 2]
+
+
+class Frozen(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: object = None) -> datetime:
+        return datetime(2026, 11, 21, 9, 30, 45, tzinfo=UTC)
 
 
 def test_evaluations_of_two_seeds_share_a_group(workspace: Workspace) -> None:
