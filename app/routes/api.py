@@ -36,6 +36,6 @@ def runs(request: Request, workspace: Workspace) -> Response:
 def run(request: Request, workspace: Workspace) -> Response:
     """`/rsfm/api/runs/{run_id}`: the live view of one run, straight from its folder."""
     folder = open_run(workspace, request.path_params["run_id"])
-    return JSONResponse(
-        json.loads(json.dumps(live(workspace, folder.id), default=str)), headers={"Cache-Control": "no-store"}
-    )
+    # NaN is no JSON, and a training that diverged reports it.
+    plain = json.loads(json.dumps(live(workspace, folder.id), default=str), parse_constant=lambda _: None)
+    return JSONResponse(plain, headers={"Cache-Control": "no-store"})

@@ -53,7 +53,7 @@ def no_jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
 def open_page(monkeypatch: pytest.MonkeyPatch, no_jobs: list) -> Iterator[Callable[..., AppTest]]:
     """`open_page(workspace, "runs", kind="pretrain")`: the page, run once."""
 
-    def run(workspace: Workspace, page: str, **query: str | list[str]) -> AppTest:
+    def run(workspace: Workspace, page: str, /, **query: str | list[str]) -> AppTest:
         monkeypatch.setenv("RSFM_WORKSPACE", str(workspace.root))
         test = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
         no_jobs.clear()  # the front page's

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from pydantic import Field, model_validator
 
+from app.components.alarms import alarms_by_run
 from app.components.bars import class_counts_figure
 from app.components.commands import command_line
-from app.components.curves import curve_figure, ordered_metrics
+from app.components.curves import curve_figure, metric_title, ordered_metrics
 from app.components.degradation import (
     VARIANTS,
     as_retention,
@@ -89,6 +90,23 @@ def test_learning_rate_is_logarithmic_and_zoom_survives_new_points() -> None:
 
 def test_metrics_come_in_reading_order() -> None:
     assert ordered_metrics(["zeta", "knn", "loss/a", "lr", "loss"]) == ["loss", "loss/a", "lr", "knn", "zeta"]
+
+
+def test_alarms_come_last_and_carry_their_title() -> None:
+    names = ordered_metrics(["alarm/uniform-collapse", "zeta", "loss"])
+    assert names == ["loss", "zeta", "alarm/uniform-collapse"]
+    assert metric_title(names[-1]) == "Alarm: Uniform collapse (1: stands)"
+
+
+def test_alarms_by_run_leaves_out_what_is_unknown_or_over() -> None:
+    rows = pd.DataFrame(
+        [("r1", "alarm/uniform-collapse", 1.0), ("r1", "alarm/of-another-version", 1.0), ("r2", "alarm/x", 1.0)],
+        columns=["run_id", "name", "last"],
+    )
+    assert {run: [a.name for a in alarms] for run, alarms in alarms_by_run(rows).items()} == {
+        "r1": ["uniform-collapse"]
+    }
+    assert alarms_by_run(rows.iloc[:0]) == {}
 
 
 # -- degradation --------------------------------------------------------------------------------------------------

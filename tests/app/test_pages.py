@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from lab import CURVES, PAGES, SCRIPT, make_lab
+from lab import CURVES, PAGES, SCRIPT, history, make_lab, make_multilabel, make_pack, make_pairs, score
 from pydantic import Field, field_validator
 from streamlit.testing.v1 import AppTest
 
+from app.state import open_pack
 from rsfm import registry
+from rsfm.alarms import ALARMS
+from rsfm.errors import RsfmError
 from rsfm.registry import MethodEntry, Preset
-from rsfm.specs import EvaluateSpec, Params, PretrainSpec, ResNetParams
-from rsfm.store.runs import RunFolder, list_runs
+from rsfm.specs import EvaluateSpec, Params, PretrainSpec, ResNetParams, pretrain_spec
+from rsfm.store.runs import RunFolder, create_run, list_runs
+from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 Open = Callable[..., AppTest]
@@ -126,6 +134,21 @@ def test_now_leaves_a_finished_lab_alone(open_page: Open, tmp_path: Path, no_job
             run.add_event(state="succeeded", attempt=1)
     test = open_page(workspace, "now")
     assert not test.exception and no_jobs == []
+
+
+def test_now_counts_what_has_ended_today_however_many(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.runs.mkdir(parents=True)
+    long = create_run(workspace, pretrain_spec("mae", "p", "smoke"))  # queued first, ends last
+    for seed in range(70):
+        history(create_run(workspace, pretrain_spec("mae", "p", "smoke", seed=seed)), "succeeded", 0.02, 0.01, "Done.")
+    history(create_run(workspace, pretrain_spec("mae", "p", "smoke")), "succeeded", 3 * 1440, 1, "Days ago.")
+    long.add_event(state="starting", attempt=1)
+    long.add_event(state="succeeded", attempt=1, message="Done.")
+    test = open_page(workspace, "now")
+    assert {m.label: m.value for m in test.metric}["Succeeded today"] == "71"
+    links = [e.proto for e in test.get("page_link") if "MAE on p" in e.proto.label]
+    assert len(links) == 8 and long.id in str(links[0])
 
 
 def test_now_stops_the_run_of_the_button(open_page: Open, lab: Workspace, no_jobs: list) -> None:
@@ -301,6 +324,60 @@ def test_launch_names_a_bad_factor(open_page: Open, lab: Workspace) -> None:
     assert "factors" in texts(test) and test.button(key="launch.evaluate.queue").disabled
 
 
+def test_launch_shows_what_was_queued_before_a_request_failed(
+    open_page: Open, lab: Workspace, no_jobs: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jobs.client
+
+    submit = jobs.client.submit
+
+    def submit_one(workspace: Workspace, spec: Any) -> str:
+        if len([verb for verb, _ in no_jobs if verb == "submit"]) == 1:
+            raise RsfmError("The disk is full.")
+        return submit(workspace, spec)
+
+    monkeypatch.setattr(jobs.client, "submit", submit_one)
+    test = open_page(lab, "launch", job="evaluate", model=["band-stats", "random:vit-nano"])
+    test.button(key="launch.evaluate.queue").click().run()
+    assert not test.exception
+    assert "The disk is full." in texts(test) and "Watch band-stats on synthetic-landsat7" in texts(test)
+
+
+def test_a_dry_run_is_believed_for_a_moment_only(
+    open_page: Open, lab: Workspace, no_jobs: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = open_page(lab, "launch", preset="smoke")
+    test.button(key="launch.pretrain.check").click().run()
+    assert "ready to run" in texts(test)
+    test.button(key="launch.pretrain.check").click().run()
+    assert [verb for verb, _ in no_jobs] == ["dry_run"]
+    later = time.monotonic() + 200
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    test.run()
+    assert "ready to run" not in texts(test), "packs, models and the disk change"
+    test.button(key="launch.pretrain.queue").click().run()
+    assert [verb for verb, _ in no_jobs] == ["dry_run", "dry_run", "submit"]
+
+
+def test_launch_evaluates_the_model_of_the_link_or_says_what_is_wrong(open_page: Open, lab: Workspace) -> None:
+    absent = "20261121-093045-mae-eurosat-7f3a"
+    test = open_page(lab, "launch", job="evaluate", model=absent)
+    assert test.multiselect(key="url.model").value == [absent], "not silently another one"
+    assert f"--model {absent}" in test.code[0].value
+    trained = run_of(lab, kind="pretrain", state="succeeded").id
+    test = open_page(lab, "launch", job="evaluate")
+    assert test.query_params["model"] == trained
+    next(b for b in test.button if b.label == "Add the baselines").click().run()
+    assert set(test.query_params["model"]) >= {trained, "band-stats", "efficientnet-lite0", "random:vit-nano"}
+
+
+def test_launch_says_what_is_wrong_in_a_closed_section(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "launch", job="prepare", dataset="synthetic-rgb")
+    test.text_area(key="launch.prepare.synthetic-rgb.options").set_value("[1").run()
+    assert test.button(key="launch.prepare.queue").disabled
+    assert "This cannot run yet" in test.error[0].value and "options" in test.error[0].value
+
+
 # -- Runs ---------------------------------------------------------------------------------------------------------
 def test_runs_restores_filters_and_overlay_from_the_url(open_page: Open, lab: Workspace) -> None:
     chosen = [
@@ -314,6 +391,58 @@ def test_runs_restores_filters_and_overlay_from_the_url(open_page: Open, lab: Wo
 
 def test_runs_search_without_a_hit(open_page: Open, lab: Workspace) -> None:
     assert "No run fits" in texts(open_page(lab, "runs", q="zzz-no-such-run"))
+
+
+def test_runs_beyond_the_last_page_show_the_first(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "runs", page="2", kind="prepare")
+    assert not test.exception and len(test.dataframe[0].value) == 1
+    for bad in ("0", "-1", "x", "99999999999"):
+        assert len(open_page(lab, "runs", page=bad).dataframe[0].value) == len(list_runs(lab))
+
+
+def test_a_filtered_list_has_its_own_pages(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.runs.mkdir(parents=True)
+    for i in range(201):
+        create_run(workspace, pretrain_spec("mae", "p", "smoke", seed=i), tags=["odd" if i == 7 else "even"])
+    assert len(open_page(workspace, "runs").dataframe[0].value) == 200
+    test = open_page(workspace, "runs", page="2")
+    assert len(test.dataframe[0].value) == 1 and "201 to 201 shown" in texts(test)
+    test = open_page(workspace, "runs", page="2", q="odd")
+    assert len(test.dataframe[0].value) == 1 and "page" not in test.query_params
+
+
+def test_columns_with_nothing_to_say_are_left_out(open_page: Open, lab: Workspace) -> None:
+    prepared = open_page(lab, "runs", kind="prepare").dataframe[0].proto
+    trained = open_page(lab, "runs", kind="pretrain").dataframe[0].proto
+    assert "loss" not in prepared.column_order and "tags" in prepared.column_order
+    assert {"loss", "knn", "alarms"} <= set(trained.column_order)
+
+
+# -- alarms -------------------------------------------------------------------------------------------------------
+def test_standing_alarms_mark_the_run_on_now_and_runs(open_page: Open, lab: Workspace) -> None:
+    title = ALARMS["constant-collapse"].title
+    assert f"{title} +1" in texts(open_page(lab, "now"))
+    rows = open_page(lab, "runs").dataframe[0].value.set_index("run")
+    running, done = run_of(lab, state="running").id, run_of(lab, kind="pretrain", state="succeeded").id
+    assert list(rows.loc[running, "alarms"]) == [title, ALARMS["dimensional-collapse"].title]
+    assert list(rows.loc[done, "alarms"]) == [], "an alarm that has gone is no mark"
+
+
+def test_the_run_page_says_what_an_alarm_means_and_what_helps(open_page: Open, lab: Workspace) -> None:
+    shown = texts(open_page(lab, "run", run=run_of(lab, state="running").id))
+    for name in ("constant-collapse", "dimensional-collapse"):
+        alarm = ALARMS[name]
+        assert f"{alarm.title}." in shown and alarm.meaning in shown and alarm.advice in shown
+    assert registry.METHODS["mae"].healthy in shown, "beside what a healthy run looks like"
+    assert "Watched and silent: non-finite steps." in shown and "Codebook" not in shown
+    # The mark stands whatever tab is open.
+    log = texts(open_page(lab, "run", run=run_of(lab, state="running").id, tab="Log"))
+    assert ALARMS["constant-collapse"].title in log and ALARMS["constant-collapse"].advice not in log
+    done = texts(open_page(lab, "run", run=run_of(lab, kind="pretrain", state="succeeded").id))
+    assert "No alarm stood at the end." in done and ALARMS["constant-collapse"].advice not in done
+    failed = texts(open_page(lab, "run", run=run_of(lab, state="failed").id))
+    assert "None was looked at." in failed
 
 
 # -- Run ----------------------------------------------------------------------------------------------------------
@@ -354,6 +483,91 @@ def test_run_stop_and_resume(open_page: Open, lab: Workspace, no_jobs: list) -> 
     assert "SIGKILL (out of memory)" in texts(test)
     test.button(key="run.resume").click().run()
     assert ("resume", failed.id) in no_jobs
+
+
+def test_a_run_that_is_about_to_resume_is_not_offered_resume_again(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    run = run_of(workspace, state="failed")
+    run.request("resume")
+    test = open_page(workspace, "run", run=run.id)
+    assert [b.key for b in test.button] == ["run.stop"]
+    assert "queued" in texts(test)
+
+
+def test_a_resume_that_is_taken_up_meanwhile_is_not_missed(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor acts between the page's two looks at the folder: first the new state, then the request goes."""
+    workspace = make_lab(tmp_path / "w")
+    run = run_of(workspace, state="failed")
+    run.request("resume")
+    read = RunFolder.events
+
+    def events(folder: RunFolder) -> list[dict]:
+        found = read(folder)
+        if folder.id == run.id and folder.requested("resume"):
+            folder.add_event(state="queued", message="Asked to resume.")
+            folder.clear_request("resume")
+        return found
+
+    monkeypatch.setattr(RunFolder, "events", events)
+    test = open_page(workspace, "run", run=run.id)
+    assert not test.exception and [b.key for b in test.button] == ["run.stop"]
+
+
+def test_a_refusal_stays_in_view(
+    open_page: Open, lab: Workspace, no_jobs: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jobs.client
+
+    def refuse(workspace: Workspace, run_id: str) -> None:
+        raise RsfmError("The supervisor does not start.")
+
+    monkeypatch.setattr(jobs.client, "stop", refuse)
+    test = open_page(lab, "run", run=run_of(lab, state="running").id)
+    test.button(key="run.stop").click().run()
+    for _ in range(2):  # the timer draws the header again each second
+        assert "The supervisor does not start" in test.error[0].value
+        test.run()
+    test.query_params["run"] = run_of(lab, state="failed").id
+    test.run()
+    assert "supervisor" not in "".join(e.value for e in test.error), "not said of another run"
+
+
+def test_a_fragment_shows_an_error_as_a_sentence() -> None:
+    def script() -> None:
+        from app.page import guarded
+        from rsfm.errors import RsfmError
+
+        def fail() -> None:
+            raise RsfmError("There is *no* run.")
+
+        guarded(fail)()
+
+    test = AppTest.from_function(script).run()
+    assert not test.exception and test.error[0].value == r"There is \*no\* run\."
+
+
+def test_scores_of_a_run_are_its_own(open_page: Open, tmp_path: Path) -> None:
+    """Another run of the same model, measured later, changes the comparison but not this run's curve."""
+    workspace = make_lab(tmp_path / "w")
+    first = run_of(workspace, model="band-stats")
+    again = create_run(workspace, EvaluateSpec(model="band-stats", dataset="synthetic-landsat7"))
+    history(again, "succeeded", 1, 1, "Done.")
+    pack = open_pack(workspace, "synthetic-landsat7").info
+    score(again, pack, "Band statistics", "band-stats", {"knn": [0.9, 0.9, 0.9, 0.9]}, seed=9)
+    for run, low, high in ((first, 0.4, 0.6), (again, 0.85, 0.95)):
+        test = open_page(workspace, "run", run=run.id)
+        figure = json.loads(test.get("plotly_chart")[0].proto.spec)
+        line = next(t for t in figure["data"] if t["mode"] == "lines+markers")
+        assert all(low < y < high for y in decoded(line["y"]))
+        assert line["line"]["dash"] != "solid", "a floor looks like a floor on every page"
+        assert "This run alone: 3 evaluation seeds" in texts(test)
+
+
+def decoded(values: Any) -> list[float]:
+    """Plotly's arrays: a list, or base64 of float64."""
+    return np.frombuffer(base64.b64decode(values["bdata"])).tolist() if isinstance(values, dict) else values
 
 
 @pytest.mark.parametrize("bad", ["20261121-093045-mae-eurosat-7f3a", "../../etc/passwd", "</script>", "x" * 500])
@@ -405,6 +619,40 @@ def test_degradation_of_one_adaptation_against_factors(open_page: Open, lab: Wor
     assert len(test.dataframe[0].value) == 1
 
 
+def test_degradation_lists_findings_beside_the_rows_they_are_about(open_page: Open, tmp_path: Path) -> None:
+    """Findings whose subject is a run, as the store words them, reach the model that the run has measured."""
+    workspace = make_lab(tmp_path / "w")
+    pack = open_pack(workspace, "synthetic-landsat7").info
+    run = create_run(workspace, EvaluateSpec(model="timm:x", dataset=pack.name))
+    history(run, "succeeded", 1, 1, "Done.")
+    score(run, pack, "Flat", "timm:x", {"linear": [0.5, 0.5, 0.5, 0.5]}, spread=0)
+    score(run, pack, "Flat", "timm:x", {"linear": [0.6, 0.5, 0.5, 0.5]}, spread=0)
+    test = open_page(workspace, "degradation")
+    table = test.dataframe[0].value.set_index(["model_title", "adaptation"])["findings"]
+    rules = set(Store(workspace).lint().query("subject == @run.id")["rule"])
+    assert rules == {"duplicate-key"}
+    assert table["Flat", "Linear probe"] >= 3 and table["Random ViT-nano", "kNN"] >= 1
+    assert np.isnan(table["MAE vit-nano · landsat7-sample", "kNN"])
+    assert "different values" in texts(test)
+    score(run, pack, "Flat", "timm:x", {"linear": [0.5, 0.5, 0.5, 0.5]}, spread=0)
+    assert "was the input degraded" in texts(open_page(workspace, "degradation"))
+
+
+def test_degradation_keeps_another_band_set_apart(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    pack = open_pack(workspace, "synthetic-landsat7").info
+    run = create_run(workspace, EvaluateSpec(model="band-stats", dataset=pack.name, bands=["B4"]))
+    history(run, "succeeded", 1, 1, "Done.")
+    score(run, pack, "Band statistics", "band-stats", {"knn": [0.3, 0.3, 0.2, 0.2]}, bands="B4")
+    test = open_page(workspace, "degradation", adaptation="knn", models=["band-stats"])
+    rows = test.dataframe[0].value
+    assert sorted(rows["variant"]) == ["3 bands (B1 B2 B3)", "band B4"]
+    assert rows.set_index("variant").loc["band B4", "1×"] < 0.35 < rows.set_index("variant").loc[
+        "3 bands (B1 B2 B3)", "1×"
+    ]  # fmt: skip
+    assert "variant" in test.dataframe[0].proto.column_order
+
+
 # -- Datasets -----------------------------------------------------------------------------------------------------
 def test_datasets_shows_samples_by_address(open_page: Open, lab: Workspace) -> None:
     test = open_page(lab, "datasets", pack="synthetic-landsat7", split="test")
@@ -424,6 +672,47 @@ def test_datasets_tabs(open_page: Open, lab: Workspace, tab: str) -> None:
         assert list(test.dataframe[0].value["Band"]) == ["B1", "B2", "B3", "B4", "B5", "B6", "B7"]
     if tab == "Classes":
         assert len(test.get("plotly_chart")) == 1
+
+
+@pytest.mark.parametrize("layer", [None, "image_post", "mask"])
+def test_datasets_shows_pairs_and_their_masks(open_page: Open, tmp_path: Path, layer: str | None) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.packs.mkdir(parents=True)
+    make_pairs(workspace)
+    test = open_page(workspace, "datasets", pack="pairs", **({"layer": layer} if layer else {}))
+    assert not test.exception and not test.error
+    images = [m.value for m in test.markdown if m.value.startswith("![")]
+    assert len(images) == 6 and all(f"layer={layer or 'image_pre'}" in i for i in images)
+    assert ("unchanged" in texts(test)) == (layer == "mask"), "a mask has a legend"
+    assert {m.label: m.value for m in test.metric}["Bands"] == "3"
+
+
+@pytest.mark.parametrize("tab", ["Map", "Bands", "Classes"])
+def test_datasets_tabs_of_pairs(open_page: Open, tmp_path: Path, tab: str) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.packs.mkdir(parents=True)
+    make_pairs(workspace)
+    test = open_page(workspace, "datasets", pack="pairs", tab=tab)
+    assert not test.exception and not test.error
+    if tab == "Bands":
+        assert len(test.dataframe) == 2, "one table per date"
+    if tab == "Classes":
+        assert "one class per pixel" in texts(test) and not test.get("plotly_chart")
+
+
+def test_samples_with_several_labels_are_found_by_any_of_them(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.packs.mkdir(parents=True)
+    make_multilabel(workspace)
+
+    def shown(*classes: str) -> list[str]:
+        test = open_page(workspace, "datasets", pack="several", classes=list(classes))
+        assert not test.exception
+        return [m.value.partition("]")[0] for m in test.markdown if m.value.startswith("![")]
+
+    assert shown("Forest") == ["![Forest", "![Forest, Water"]
+    assert shown("Water", "Crop") == ["![Forest, Water", "![Crop"]
+    assert len(shown()) == 3
 
 
 def test_catalog_marks_entries_without_a_reader(open_page: Open, lab: Workspace) -> None:
@@ -466,15 +755,80 @@ def test_adding_a_folder_shows_what_was_understood_then_keeps_it(
     assert "my-tiles" in texts(catalog)
 
 
-def test_adding_refuses_the_name_of_a_built_in_dataset(open_page: Open, tmp_path: Path, no_jobs: list) -> None:
+@pytest.fixture
+def own_tiles(tmp_path: Path) -> Path:
+    """A folder of four images."""
     from PIL import Image
 
     (tmp_path / "tiles").mkdir()
     for i in range(4):
         Image.new("RGB", (16, 16), (40 * i, 90, 120)).save(tmp_path / "tiles" / f"{i}.png")
+    return tmp_path / "tiles"
+
+
+def look(test: AppTest, path: Path | str, name: str) -> AppTest:
+    test.text_input[0].set_value(str(path))
+    test.text_input[1].set_value(name)
+    return test.button[0].click().run()
+
+
+def press(test: AppTest, label: str) -> AppTest:
+    return next(b for b in test.button if b.label == label).click().run()
+
+
+def test_adding_refuses_the_name_of_a_built_in_dataset(
+    open_page: Open, tmp_path: Path, no_jobs: list, own_tiles: Path
+) -> None:
     test = open_page(Workspace(tmp_path / "w"), "datasets", view="Add your own")
-    test.text_input[0].set_value(str(tmp_path / "tiles"))
-    test.text_input[1].set_value("eurosat-ms")
-    test.button[0].click().run()
-    next(b for b in test.button if b.label == "Keep and prepare").click().run()
+    press(look(test, own_tiles, "eurosat-ms"), "Keep and prepare")
     assert "built-in dataset" in texts(test) and no_jobs == []
+
+
+def test_adding_refuses_a_taken_name_until_told_to_replace_it(
+    open_page: Open, tmp_path: Path, no_jobs: list, own_tiles: Path
+) -> None:
+    workspace = Workspace(tmp_path / "w")
+    press(look(open_page(workspace, "datasets", view="Add your own"), own_tiles, "mine"), "Keep and prepare")
+    before = (workspace.datasets / "mine.json").read_bytes()
+    no_jobs.clear()
+    test = look(open_page(workspace, "datasets", view="Add your own"), own_tiles, "mine")
+    assert "already" in test.warning[0].value
+    press(test, "Keep and prepare")
+    assert "choose another name" in texts(test) and "--replace" not in texts(test)
+    assert no_jobs == [] and (workspace.datasets / "mine.json").read_bytes() == before
+    test.toggle(key="add.replace.mine").set_value(True).run()
+    press(test, "Keep and prepare")
+    assert [(verb, spec.dataset) for verb, spec in no_jobs] == [("submit", "mine")]
+    # The name of a pack is taken as well.
+    make_pack(workspace, "packed")
+    press(look(open_page(workspace, "datasets", view="Add your own"), own_tiles, "packed"), "Keep and prepare")
+    assert not (workspace.datasets / "packed.json").exists()
+
+
+def test_what_cannot_be_queued_is_not_kept(
+    open_page: Open, tmp_path: Path, own_tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jobs.client
+
+    def refuse(*_: object) -> str:
+        raise RsfmError("No room.")
+
+    workspace = Workspace(tmp_path / "w")
+    test = look(open_page(workspace, "datasets", view="Add your own"), own_tiles, "mine")
+    monkeypatch.setattr(jobs.client, "submit", refuse)
+    press(test, "Keep and prepare")
+    assert "No room." in texts(test) and not (workspace.datasets / "mine.json").exists()
+
+
+def test_adding_passes_the_size_on(open_page: Open, tmp_path: Path, no_jobs: list, own_tiles: Path) -> None:
+    test = look(open_page(Workspace(tmp_path / "w"), "datasets", view="Add your own"), own_tiles, "mine")
+    test.number_input(key="add.size").set_value(32).run()
+    press(test, "Keep and prepare")
+    assert no_jobs[-1][1].image_size == 32 and no_jobs[-1][1].tile_size is None
+    assert "queued for preparation" in texts(test)
+
+
+@pytest.mark.parametrize("path", ["", "   ", "~no-such-user-here/x", "a" * 5000, "tiles\x00.tif"])
+def test_adding_what_is_no_path_is_one_sentence(open_page: Open, tmp_path: Path, path: str) -> None:
+    test = look(open_page(Workspace(tmp_path / "w"), "datasets", view="Add your own"), path, "mine")
+    assert not test.exception and len(test.error) == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from lab import HOSTILE
+from lab import HOSTILE, history, make_pairs
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -21,8 +21,10 @@ from app.routes.vendor import vendor_files, vendor_url
 from app.security import Guard
 from app.state import store_of
 from rsfm.packs import Pack
-from rsfm.store.files import append_jsonl
-from rsfm.store.runs import list_runs
+from rsfm.specs import pretrain_spec
+from rsfm.store.files import append_jsonl, write_json
+from rsfm.store.runs import create_run, list_runs
+from rsfm.thumbs import mask_colours
 from rsfm.workspace import Workspace
 
 
@@ -50,6 +52,36 @@ def test_runs_as_json(client: TestClient, lab: Workspace) -> None:
     run_id = answer["runs"][0]["run_id"]
     assert client.get(f"/rsfm/api/runs/{run_id}").json()["run_id"] == run_id
     assert str(lab.root) not in client.get("/rsfm/api/runs/20261121-093045-mae-eurosat-7f3a").text
+
+
+def test_a_diverged_training_is_still_json(tmp_path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.runs.mkdir(parents=True)
+    run = create_run(workspace, pretrain_spec("mae", "p", "smoke"))
+    history(run, "running", 1, 0)
+    write_json(run.path / "progress.json", {"attempt": 1, "done": 1, "total": 2, "loss": float("nan"), "rate": 1e999})
+    with client_of(workspace) as client:
+        progress = client.get(f"/rsfm/api/runs/{run.id}").json()["progress"]
+    assert progress["done"] == 1 and progress["loss"] is None and progress["rate"] is None
+
+
+def test_pictures_of_pairs_and_masks(tmp_path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.packs.mkdir(parents=True)
+    pack = make_pairs(workspace)
+    version = pack.content_hash
+    with client_of(workspace) as client:
+        pictures = {}
+        for layer in ("image_pre", "image_post", "mask"):
+            answer = client.get(thumbnail_url(pack.name, "train", 0, version=version, size=16, layer=layer))
+            pictures[layer] = np.asarray(Image.open(io.BytesIO(answer.content)))
+        assert not np.array_equal(pictures["image_pre"], pictures["image_post"])
+        mask = Pack.named(workspace, "pairs").array("train", "mask")[0, 0]
+        assert np.array_equal(pictures["mask"], mask_colours(mask))
+        # A map of such a pack shows its first image, and so do its pictures of samples.
+        page = client.get(map_url(pack.name, version=version, theme="light"))
+        assert page.status_code == 200 and "layer=image_pre" in page.text
+        assert client.get("/rsfm/maps/packs/pairs/mosaic.png").status_code == 200
 
 
 def test_thumbnail_shows_the_samples_pixels(client: TestClient, lab: Workspace) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def test_options_are_known_to_streamlit_and_send_nothing_out() -> None:
     assert set(options) <= set(config._config_options_template)
     assert options["browser.gatherUsageStats"] is False and options["server.enableAgentApi"] is False
     assert set(LIGHT) == set(DARK)
+
+
+def test_what_the_dashboard_serves_is_part_of_the_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["app"]
+    app = ROOT / "app"
+    packed = {f for pattern in patterns for f in app.glob(pattern)}
+    served = {f for f in app.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
+    assert served - packed == {app / "screenshots" / "degradation.png"}, "for the README only"
 
 
 def contrast(one: str, other: str) -> float:
