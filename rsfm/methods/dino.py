@@ -80,10 +80,10 @@ class DINO(Method):
         student = build_encoder(spec.encoder, len(layer.bands), view_size(spec, layer), seed=spec.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("self-distillation", spec.seed))
-            # Tokens start small beside the class token and each other, as in both papers; the patch projection's
-            # outputs have the same size for any number of bands.
-            student.blocks.apply(init_truncated)
-            student.patch_projection.reset_parameters()
+            if params.backbone_init == "normal":
+                student.blocks.apply(init_truncated)
+                # As convolutions start: outputs of the same size for any number of bands.
+                student.patch_projection.reset_parameters()
             return cls(student, params, layer)
 
     def make_head(self, params: DINOParams, width: int) -> DINOHead:

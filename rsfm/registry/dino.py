@@ -78,6 +78,10 @@ class DINOParams(Params):
     freeze_prototypes_samples: int = Field(
         0, ge=0, title="Frozen prototypes (samples)", description="The last layer of the head stays for so long."
     )
+    backbone_init: Literal["xavier", "normal"] = Field(
+        "xavier", title="First weights",
+        description="xavier: scaled to the width, for small networks; normal: σ = 0.02, as published for ViT-S and up.",
+    )  # fmt: skip
     augment: AugmentParams = Field(
         AugmentParams(), title="Views", description="Flips, radiometry and colour of all views."
     )
@@ -132,7 +136,7 @@ def vit(
             "base_lr": base_lr, "min_lr": min_lr, "beta2": 0.999, "weight_decay": 0.04, "weight_decay_end": 0.4,
             "grad_clip": clip, "clip_norm": "tensor",
         },
-        "method_params": {"local_crops": 10, "local_size": 96, **method_params},
+        "method_params": {"local_crops": 10, "local_size": 96, "backbone_init": "normal", **method_params},
         "runtime": {
             "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000, "checkpoint_every_steps": 1000
         },

@@ -20,7 +20,9 @@ SETTINGS = [
     "checkpoint_every_steps=3", "runtime.device=cpu",
 ]  # fmt: skip
 #: What a method needs beyond its smoke preset: settings by method.
-MORE: dict[str, list[str]] = {}
+MORE: dict[str, list[str]] = {
+    "ibot": ["lambda_overlap=1", "overlap_width=16", "overlap_pool_width=8", "view_degrade_p=0.5"],
+}
 #: A method that builds on a finished run of another one: that method, and the setting that takes the run's id.
 AFTER: dict[str, tuple[str, str]] = {"beit_vq": ("vq_tokenizer", "tokenizer")}
 
