@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Self
 
@@ -176,7 +177,7 @@ class DINO(Method):
             winners, spread = targets.argmax(dim=-1), entropy(targets).mean()
             logs = {
                 "class_ce": value.detach(), "class_entropy": spread, "class_kl": value.detach() - spread,
-                "teacher_entropy_share": spread / torch.log(scalar(count, spread)),
+                "teacher_entropy_share": spread / math.log(count),
                 "prototype_use": prototype_use(winners.flatten(), count),
                 "view_agreement": (winners[0] == winners[1]).float().mean(),
                 "centre_norm": self.centre.norm(), "teacher_temperature": views["temperature"],

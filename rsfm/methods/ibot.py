@@ -6,6 +6,7 @@ flip for all views (both in DINO's views), and the segmentation of the overlap o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -165,7 +166,7 @@ class IBOT(DINO):
             ce, spread = value.detach() / share, (weights * entropy(targets)).sum() / share
             logs = {
                 "patch_ce": ce, "patch_entropy": spread, "patch_kl": ce - spread,
-                "patch_entropy_share": spread / torch.log(scalar(count, spread)),
+                "patch_entropy_share": spread / math.log(count),
                 "patch_prototype_use": prototype_use(targets.argmax(dim=-1), count),
                 "patch_agreement": ((targets.argmax(-1) == student.argmax(-1)) * weights).sum() / share,
                 "patch_centre_norm": self.patch_centre.norm(), "mask_share": hidden.float().mean(),
