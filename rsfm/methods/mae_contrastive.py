@@ -88,11 +88,6 @@ class MAEContrastive(Method):
         params, network = spec.params, spec.encoder
         assert isinstance(params, MAEContrastiveParams)
         assert isinstance(network, EncoderParams)
-        if spec.runtime.compile and params.gradients_every_steps:
-            raise RsfmError(
-                "A compiled model cannot compare the tasks' gradients: set gradients_every_steps=0 or "
-                "runtime.compile=false."
-            )
         remarks = require_others(spec) if params.contrastive_weight else []
         encoder = build_encoder(network, len(layer.bands), view_size(spec, layer), seed=spec.seed)
         method = cls(encoder, params, layer, spec.seed)
