@@ -140,7 +140,7 @@ def pack_header(pack: Pack) -> None:
         st.metric("Samples", number(sum(info.splits.values())), border=True)
         st.metric("Bands", len(layer.bands), border=True)
         st.metric("Grid", metres(layer.gsd_m) if layer.gsd_m else "unknown", border=True)
-        st.metric("Image", f"{layer.shape[2]} × {layer.shape[1]} px", border=True)
+        st.metric("Image (px)", f"{layer.shape[2]} × {layer.shape[1]}", border=True)
         st.metric("On disk", size(info.bytes), border=True)
     splits = ", ".join(f"{plain(s)} {n:,}" for s, n in info.splits.items())
     st.caption(f"`{info.name}`  ·  {splits}  ·  created {clock(info.created)} UTC  ·  content {info.content_hash[:12]}")

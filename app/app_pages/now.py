@@ -203,8 +203,8 @@ def board() -> None:
     if unfinished and status is None:
         st.warning("There is unfinished work, but no supervisor works on it.", icon=":material/engineering:")
         st.button("Start the supervisor", on_click=wake_supervisor, args=(unfinished,), type="primary")
-    left, right = st.columns([5, 3], gap="large")
-    with left:
+    grid = st.grid(3, min_column_width=280, gap="large")  # on a narrow screen the second part goes below the first
+    with grid.cell(column_span=2):
         st.subheader("Running", anchor=False)
         if running.empty:
             st.caption("Nothing runs.")
@@ -212,7 +212,7 @@ def board() -> None:
             job_card(run, titles, alarms.get(run["run_id"], []))
         queue(status, waiting, titles)
         recent_finishes(current.latest(limit=8), titles, alarms)
-    with right:
+    with grid.cell():
         by_id = {r["run_id"]: r for r in running.to_dict("records")}
         slots(status, by_id, titles)
         disk()

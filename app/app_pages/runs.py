@@ -71,7 +71,7 @@ COLUMNS = {
     "open": st.column_config.LinkColumn(
         "", display_text=":material/open_in_new:", width=45, help="Open the run in a tab of its own"
     ),
-    "what": st.column_config.TextColumn("Run", width=270),
+    "what": st.column_config.TextColumn("Run", width=290),
     "state": st.column_config.MultiselectColumn(
         "State", width=110, options=[*STATES, *(f"{s} (stalled)" for s in GOING)],
         color=[*(STATE_LOOK[s][0] for s in STATES), *("orange" for _ in GOING)],
@@ -81,14 +81,14 @@ COLUMNS = {
         help="Failures of training by name; the run's page says what helps.",
     ),
     "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=1, format="percent", width=110),
-    "details": st.column_config.TextColumn("Settings", width=150),
+    "details": st.column_config.TextColumn("Settings", width=135),
     "loss": st.column_config.NumberColumn("Loss", format="%.4f", help="Last training loss", width=80),
     "knn": st.column_config.NumberColumn("Best kNN", format="%.3f", help="Best online kNN accuracy", width=85),
     "duration": st.column_config.NumberColumn(
         "Minutes", format="%.1f", width=80, help="Time at work, over all attempts"
     ),
     "created": st.column_config.DatetimeColumn("Created (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC", width=130),
-    "tags": st.column_config.TextColumn("Tags", width=120),
+    "tags": st.column_config.TextColumn("Tags", width=110),
     "run": st.column_config.TextColumn("Run id", width=330),
 }  # fmt: skip
 

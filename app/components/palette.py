@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Okabe and Ito's palette without its yellow (too light on white) and black (invisible on dark).
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A6611A", "#7B5EA7")
+#: After Okabe and Ito, without their yellow and black; orange and sky blue darkened until each colour has a contrast
+#: of 3 on white and on the dark ground.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#C58600", "#3596D2", "#A6611A", "#7B5EA7")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 #: Baselines keep the look that readers expect of them: neutral, and never a solid line.
 FLOOR = "#7F8C93"
-FLOORS = (("#6F7C84", "x", "dot"), ("#98A3A9", "cross", "dash"), ("#838F96", "asterisk-open", "longdash"))
+FLOORS = (("#66747C", "x", "dot"), ("#8A959B", "cross", "dash"), ("#7A868D", "asterisk-open", "longdash"))
 
 
 @dataclass(frozen=True)

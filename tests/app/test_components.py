@@ -29,8 +29,9 @@ from app.components.degradation import (
 from app.components.ladder import ladder
 from app.components.method_form import groups_of, start_of
 from app.components.naming import distinct_titles, telling_settings
-from app.components.palette import COLORS, FLOORS, model_looks
+from app.components.palette import COLORS, FLOOR, FLOORS, model_looks
 from app.components.spec_form import check, field_views, number_format, numbers
+from app.theme import DARK, LIGHT
 from rsfm.specs import EvaluateSpec, Params, PrepareSpec, PretrainSpec, parse_spec, pretrain_spec
 from rsfm.stats import CURVE_KEYS, curve_summary
 from rsfm.store.view import Store
@@ -55,6 +56,24 @@ def test_floors_are_neutral_and_broken_lines() -> None:
     assert {looks["band-stats"].color, looks["random:vit-nano"].color} <= {c for c, _, _ in FLOORS}
     assert "solid" not in {looks["band-stats"].dash, looks["random:vit-nano"].dash}
     assert looks["g1"].color == COLORS[0] and looks["g1"].dash == "solid"
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours `#RRGGBB`, 1 to 21."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_every_colour_of_a_chart_stands_out(theme: dict[str, str]) -> None:
+    for color in (*COLORS, *(c for c, _, _ in FLOORS), FLOOR):
+        assert contrast(color, theme["backgroundColor"]) >= 3, color
 
 
 # -- curves -------------------------------------------------------------------------------------------------------
