@@ -1,0 +1,159 @@
+"""A training step of our iBOT against one built from lightly's parts, on the same ViT, crops and masks.
+
+    python tests/benchmarks/bench_ibot_step.py [--threads 2] [--rounds 6] [--device cpu] [--preset cpu]
+
+Both get the same global and local crops, masks, head sizes, prototypes and optimiser, and make the same moving
+averages of teacher and centres. Rounds alternate, and the ratios are medians of rounds, so that other load on the
+machine hits both. Lightly's patch centre is the mean over hidden patches, so ours is set to the same.
+
+Run it with OMP_WAIT_POLICY=PASSIVE, as jobs are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_mae_step import make_pack, seconds
+from lightly.loss import DINOLoss, IBOTPatchLoss
+from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM
+from lightly.models.utils import update_momentum
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from rsfm.data.seeding import step_generator
+from rsfm.methods.base import Progress, Views
+from rsfm.methods.ibot import IBOT
+from rsfm.registry.ibot import IBOTParams
+from rsfm.specs import EncoderParams, PretrainSpec, pretrain_spec
+from rsfm.train.module import PretrainModule
+from rsfm.train.setup import keep_freed_memory, set_up
+from rsfm.workspace import Workspace
+
+MOMENTUM = 0.996
+
+
+class LightlyIBOT(nn.Module):
+    """iBOT with one head for class token and patches, as lightly's examples put it together."""
+
+    def __init__(self, spec: PretrainSpec, bands: int, size: int) -> None:
+        super().__init__()
+        e, p = spec.encoder, spec.params
+        assert isinstance(e, EncoderParams) and isinstance(p, IBOTParams)
+
+        def networks() -> tuple[nn.Module, nn.Module]:
+            vit = VisionTransformer(
+                img_size=size, patch_size=e.patch_size, in_chans=bands, num_classes=0, embed_dim=e.width,
+                depth=e.depth, num_heads=e.heads, drop_path_rate=e.drop_path, dynamic_img_size=True,
+            )  # fmt: skip
+            head = DINOProjectionHead(e.width, p.head_hidden, p.bottleneck, p.prototypes)
+            return MaskedVisionTransformerTIMM(vit), head
+
+        self.student, self.head = networks()
+        self.teacher, self.teacher_head = (n.requires_grad_(False) for n in networks())
+        self.teacher.load_state_dict(self.student.state_dict())
+        self.teacher_head.load_state_dict(self.head.state_dict())
+        self.teacher.eval()
+        self.class_loss = DINOLoss(p.prototypes, teacher_temp=p.teacher_temperature, warmup_teacher_temp_epochs=0)
+        self.patch_loss = IBOTPatchLoss(p.prototypes, teacher_temp=p.patch_temperature)
+
+    def loss(self, views: Views) -> Tensor:
+        crops, hidden = views["global"], views["hidden"].flatten(0, 1)
+        count = crops.shape[1]
+        images = crops.flatten(0, 1)
+        with torch.no_grad():
+            tokens = self.teacher.encode(images)
+            class_targets = self.teacher_head(tokens[:, 0]).chunk(len(crops))
+            patch_targets = self.teacher_head(tokens[:, 1:][hidden])
+        mask = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], dim=1)
+        tokens = self.student.encode(images, mask=mask)
+        classes = list(self.head(tokens[:, 0]).chunk(len(crops)))
+        patches = self.head(tokens[:, 1:][hidden])
+        if "local" in views:
+            local = self.student.encode(views["local"].flatten(0, 1))
+            classes += list(self.head(local[:, 0]).split(count))
+        grid = int(hidden.shape[1] ** 0.5)
+        total = self.class_loss(list(class_targets), classes, epoch=0)
+        return total + self.patch_loss(patch_targets, patches, hidden.view(-1, grid, grid))
+
+    def after(self) -> None:
+        update_momentum(self.student, self.teacher, MOMENTUM)
+        update_momentum(self.head, self.teacher_head, MOMENTUM)
+
+
+def stepper(model: nn.Module, loss: Callable[[], Tensor], after: Callable[[], None]) -> Callable[[], None]:
+    """One optimiser step as a function, with what follows it."""
+    optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+        with torch.no_grad():
+            after()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as jobs do
+
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder))
+        make_pack(workspace, 1000, args.size)
+        settings = ["patch_centre=hidden", "encoder.positions=sincos"]
+        spec = pretrain_spec("ibot", "bench", args.preset, settings, image_size=args.size)
+        setup = set_up(spec, workspace)
+        module = PretrainModule(spec, setup.method, setup.sources).to(device)
+        method = setup.method
+        assert isinstance(method, IBOT)
+        batch_size = spec.optim.batch_size // spec.optim.accumulate
+        stored = {name: source[np.arange(batch_size)].to(device) for name, source in setup.sources.items()}
+        batch = module.standardise({**stored, "index": torch.arange(batch_size, device=device)})
+        progress = Progress(1, 1000, batch_size)
+        views = method.views(batch, step_generator(device, 0, 0), progress)
+        theirs = LightlyIBOT(spec, len(setup.sources["image"].input.bands), args.size).to(device)
+
+        def after() -> None:
+            method.after_step(progress)
+            method.pending.clear()
+
+        our_step = stepper(method, lambda: method.loss(views).total, after)
+        their_step = stepper(theirs, lambda: theirs.loss(views), theirs.after)
+        ours, lightly = [], []
+        for round_number in range(args.rounds + 1):
+            a, b = seconds(our_step, args.steps, device), seconds(their_step, args.steps, device)
+            if round_number:  # the first warms up
+                ours.append(a)
+                lightly.append(b)
+        wall, processor = (
+            statistics.median(a[kind] / b[kind] for a, b in zip(ours, lightly, strict=True)) for kind in (0, 1)
+        )
+    print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
+    for name, times in (("ours", ours), ("lightly", lightly)):
+        middle, busy = (statistics.median(t[kind] for t in times) for kind in (0, 1))
+        print(
+            f"step, {name:8}   {middle * 1e3:8.1f} ms   {batch_size / middle:8.0f} images/s   "
+            f"{busy * 1e3:8.1f} ms of processor time"
+        )
+    print(f"ours / lightly   {wall:8.2f} (wall clock)   {processor:.2f} (processor time)")
+
+
+if __name__ == "__main__":
+    main()
