@@ -160,4 +160,4 @@ class VQTokenizerTraining(Method):
         codes = self.encoder.codebook[self.encoder.tokens(image)]
         rebuilt = self.encoder.decode(codes, self.encoder.grid_of(*image.shape[2:]))
         rows = [("original", image), ("reconstruction", rebuilt)]
-        return [Panel("reconstruction", "Reconstruction", rows, "Rebuilt from one token per 8×8 pixels.")]
+        return [Panel("reconstruction", "Reconstruction", rows, "Rebuilt from one token per 8 by 8 pixels.")]

@@ -21,6 +21,7 @@ SETTINGS = [
 ]  # fmt: skip
 #: What a method needs beyond its smoke preset: settings by method.
 MORE: dict[str, list[str]] = {
+    "beit_vq": ["encoder.drop_path=0.2", "jitter=0.3"],
     "ibot": ["lambda_overlap=1", "overlap_width=16", "overlap_pool_width=8", "view_degrade_p=0.5"],
 }
 #: A method that builds on a finished run of another one: that method, and the setting that takes the run's id.
