@@ -62,7 +62,7 @@ ENTRY = MethodEntry(
                     "layer_scale": 0.1,
                 },
                 "optim": {
-                    "samples": 40_000, "batch_size": 128, "warmup_samples": 4_000, "base_lr": 1.5e-3, "beta2": 0.98,
+                    "samples": 24_000, "batch_size": 64, "warmup_samples": 2_400, "base_lr": 4e-3, "beta2": 0.98,
                     "grad_clip": 3.0,
                 },
                 "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
