@@ -87,7 +87,7 @@ ENTRY = MethodEntry(
     "half of a cross-entropy (4.5 for 8192 prototypes).",
     presets={
         "smoke": Preset("Smoke (seconds on a CPU)", SMOKE),
-        "cpu": Preset("CPU (minutes on two cores)", CPU),
+        "cpu": Preset("CPU (minutes on two cores)", _with(CPU, patch_temperature=0.04)),
         "vit-s": Preset(
             "ViT-S/16 (the authors' settings: batch 1024, 800 epochs of ImageNet-1k's size)",
             vit(
