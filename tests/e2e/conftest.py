@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Response, expect, sync_playwright
 
 from rsfm.store.files import read_json
 from rsfm.workspace import Workspace
@@ -54,12 +54,27 @@ class Visit:
         return self
 
     def settle(self) -> None:
-        """Until the script has run and nothing is a placeholder any more."""
+        """Until the script has run, nothing is a placeholder any more and no error is on the page."""
         self.page.wait_for_function(
             "() => document.querySelector('[data-testid=\"stApp\"]')?.dataset.testScriptState !== 'running'"
             " && !document.querySelector('[data-testid=\"stSkeleton\"]')",
             timeout=60_000,
         )
+        broken = self.page.get_by_test_id("stException")
+        assert broken.count() == 0, f"{self.page.url}: {broken.first.inner_text()}"
+
+    @property
+    def main(self) -> Locator:
+        """The page itself, without the header, which has a "Stop" of its own while a script runs."""
+        return self.page.get_by_test_id("stMainBlockContainer")
+
+    def tick(self, row: int) -> None:
+        """Tick the box of a row of the table of runs, which is a canvas."""
+        table = self.page.get_by_test_id("stDataFrame").locator("canvas").first
+        table.wait_for()
+        box = table.bounding_box()
+        assert box is not None
+        self.page.mouse.click(box["x"] + 18, box["y"] + 50 + 35 * row)
 
     def query(self) -> str:
         return self.page.url.partition("?")[2]
@@ -67,7 +82,9 @@ class Visit:
     def foreign(self) -> list[str]:
         """Requests that left the dashboard's own address."""
         return [
-            r for r in self.requests if not r.startswith((self.base, "data:", "blob:", self.base.replace("http", "ws")))
+            r
+            for r in self.requests
+            if not r.startswith((f"{self.base}/", "data:", "blob:", f"{self.base.replace('http', 'ws')}/"))
         ]
 
 
@@ -83,6 +100,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
         page = context.new_page()
         made = Visit(page, base)
         page.on("request", lambda r: made.requests.append(r.url))
+        page.on("websocket", lambda w: made.requests.append(w.url))
+        page.on("response", lambda r: made.troubles.append(f"{r.status}: {r.url}") if is_wrong(r) else None)
         # A page that is left aborts what it was still loading.
         page.on(
             "requestfailed",
@@ -95,6 +114,11 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     yield make
     for context in contexts:
         context.close()
+
+
+def is_wrong(response: Response) -> bool:
+    """Under a nested address Streamlit's client first asks two addresses of its own that are not there."""
+    return response.status >= 400 and not response.url.endswith(("/_stcore/health", "/_stcore/host-config"))
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lab import HOSTILE, beat, history, make_lab, make_pack
 from PIL import Image
 from playwright.sync_api import expect
 
+from rsfm.alarms import ALARMS
 from rsfm.specs import pretrain_spec
 from rsfm.store.job import JobContext
 from rsfm.store.runs import FINISHED, RunFolder, create_run, list_runs
@@ -20,7 +22,11 @@ from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 pytestmark = pytest.mark.e2e
-PAGES = ("/now", "/launch", "/runs", "/run", "/degradation", "/datasets")
+#: Address of a page -> something that only this page shows.
+PAGES = {
+    "/now": "Recently finished", "/launch": "The same from a terminal", "/runs": "runs in this workspace",
+    "/run": "created", "/degradation": "Heads are fitted at native resolution", "/datasets": "On disk",
+}  # fmt: skip
 
 
 def finish_all(workspace: Workspace) -> None:
@@ -71,8 +77,8 @@ def test_launch_watch_stop_resume(tmp_path: Path, served: Callable, visit: Calla
     expect(page.get_by_text("Training loss")).to_be_visible(timeout=60_000)
     page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=60_000)
 
-    # Stop: the ladder is shown until the run has saved and ended.
-    page.get_by_role("button", name="Stop", exact=True).last.click()
+    # Stop: the run saves and ends, and says so.
+    analyst.main.get_by_role("button", name="Stop", exact=True).click()
     resume = page.get_by_role("button", name="Resume")
     resume.wait_for(timeout=120_000)
     expect(page.get_by_text("Stopped and saved. Resume goes on from there.")).to_be_visible()
@@ -96,15 +102,20 @@ def test_launch_watch_stop_resume(tmp_path: Path, served: Callable, visit: Calla
 
 
 def test_no_page_asks_anything_from_outside(finished_lab: Workspace, served: Callable, visit: Callable) -> None:
+    more = {
+        "/": "Recently finished", "/datasets?tab=Map": "Click a footprint",
+        "/datasets?view=Catalog": "without a reader", "/datasets?view=Add+your+own": "A folder of images",
+    }  # fmt: skip
     for scheme, width in (("light", 1440), ("dark", 800)):
         analyst = visit(served(finished_lab), width=width, scheme=scheme)
-        for path in ("/", *PAGES, "/datasets?tab=Map", "/datasets?view=Catalog", "/datasets?view=Add+your+own"):
+        for path, shown in {**PAGES, **more}.items():
             analyst.open(path)
-            assert analyst.page.locator('[data-testid="stException"]').count() == 0, path
+            expect(analyst.main.get_by_text(shown).first).to_be_visible()
+            # Nothing is wider than the window.
+            assert analyst.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, width)
+            assert analyst.page.get_by_test_id("stMain").evaluate("m => m.scrollWidth - m.clientWidth") <= 0, path
         assert analyst.foreign() == [] and analyst.troubles == []
-        # Nothing is wider than the window.
-        overflow = analyst.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert overflow <= 0
+        assert len(analyst.requests) > 50 and any(r.startswith("ws://") for r in analyst.requests)
 
 
 def test_a_link_restores_the_view_in_another_browser(
@@ -133,10 +144,7 @@ def test_a_link_restores_the_view_in_another_browser(
 def test_ticked_runs_lead_to_the_run_and_back(finished_lab: Workspace, served: Callable, visit: Callable) -> None:
     analyst = visit(served(finished_lab)).open("/runs?kind=pretrain&state=failed")
     page = analyst.page
-    table = page.get_by_test_id("stDataFrame").locator("canvas").first
-    table.wait_for()
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 50)  # the first row's box
+    analyst.tick(0)
     link = page.get_by_role("link", name="MAE on landsat7-sample")
     link.wait_for()
     assert "overlay=" in page.url
@@ -149,12 +157,67 @@ def test_ticked_runs_lead_to_the_run_and_back(finished_lab: Workspace, served: C
     link.wait_for()
 
     # The icon in a row opens the run in a tab of its own.
+    table = page.get_by_test_id("stDataFrame").locator("canvas").first
     table.wait_for()
     box = table.bounding_box()
     page.mouse.move(box["x"] + 50, box["y"] + 50)
     with page.expect_popup() as popup:
         page.mouse.click(box["x"] + 55, box["y"] + 50)
     assert re.search(r"/run\?run=", popup.value.url)
+    assert analyst.troubles == []
+
+
+def test_a_tick_stays_with_its_run(tmp_path: Path, served: Callable, visit: Callable) -> None:
+    """Ticks are kept by position: a run that appears above must not inherit one, and Back takes one away."""
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.runs.mkdir(parents=True)
+    runs = []
+    for seed in range(2):
+        runs.append(create_run(workspace, pretrain_spec("mae", f"pack-{seed}", "smoke")))
+        history(runs[-1], "succeeded", 5, 1, "Done.")
+        time.sleep(1.1)  # they are listed by the second in which they were made
+    analyst = visit(served(workspace)).open("/runs")
+    page = analyst.page
+    chosen = page.get_by_role("link", name=re.compile("MAE on pack-"))
+    analyst.tick(1)
+    expect(chosen).to_have_text(re.compile("pack-0"))
+
+    newest = create_run(workspace, pretrain_spec("mae", "pack-new", "smoke"))
+    history(newest, "succeeded", 0, 0, "Done.")
+    expect(page.get_by_text("1 to 3 shown")).to_be_visible(timeout=60_000)
+    expect(chosen).to_have_text(re.compile("pack-0"))
+    analyst.tick(0)
+    expect(chosen).to_have_count(2)
+    expect(page.get_by_role("link", name="MAE on pack-new")).to_be_visible()
+    assert page.url.count("overlay=") == 2 and runs[1].id not in page.url
+
+    page.go_back()
+    expect(chosen).to_have_count(1)
+    expect(chosen).to_have_text(re.compile("pack-0"))
+    analyst.tick(0)  # the box is free again: the tick went with the choice
+    expect(chosen).to_have_count(2)
+    assert analyst.troubles == []
+
+
+def test_an_alarm_marks_the_run_while_it_trains(tmp_path: Path, served: Callable, visit: Callable) -> None:
+    workspace = make_lab(tmp_path / "workspace")
+    finish_all(workspace)
+    run = create_run(workspace, pretrain_spec("mae", "landsat7-sample", "smoke"))
+    history(run, "running", 1, 0)
+    beat(run)
+    job = JobContext(workspace, run, 1)
+    job.metrics(step=2, samples=64, values={"loss": 1.0, "alarm/constant-collapse": 0.0})
+    analyst = visit(served(workspace)).open(f"/run?run={run.id}")
+    expect(analyst.main.get_by_text("No alarm stands.")).to_be_visible()
+    job.metrics(step=4, samples=128, values={"loss": 1.0, "alarm/constant-collapse": 1.0})
+    alarm = ALARMS["constant-collapse"]
+    for text in (f"{alarm.title}.", alarm.meaning, alarm.advice):  # without a click
+        expect(analyst.main.get_by_text(text)).to_be_visible()
+    expect(analyst.main.locator(".stMarkdownBadge").filter(has_text=alarm.title).first).to_be_visible()
+    job.metrics(step=6, samples=192, values={"loss": 0.9, "alarm/constant-collapse": 0.0})
+    expect(analyst.main.get_by_text("No alarm stands.")).to_be_visible()
+    expect(analyst.main.get_by_text(alarm.advice)).to_have_count(0)
+    assert analyst.troubles == []
 
 
 def test_the_map_shows_pixels(finished_lab: Workspace, served: Callable, visit: Callable, tmp_path: Path) -> None:
