@@ -102,7 +102,8 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, 
         RsfmError: the training diverged (most steps were skipped, or a weight is not finite).
     """
     encoder = setup.method.encoder
-    broken = sum(not bool(torch.isfinite(p).all()) for p in encoder.parameters())
+    # Buffers too: one step that is not finite can spoil the running statistics of BatchNorm.
+    broken = sum(not bool(torch.isfinite(t).all()) for t in encoder.state_dict().values())
     if broken or skipped_steps > step / 2:
         raise RsfmError(
             f"The training diverged: {skipped_steps} of {step} steps had no finite loss or gradient, {broken} of the "
