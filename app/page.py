@@ -31,7 +31,17 @@ CHART = {
 }
 
 
+#: What belongs to one visit of a page: messages about what was just done there.
+OF_A_VISIT = ("launch.queued", "run.problem", "add.found", "add.run", "add.problem")
 P = ParamSpec("P")
+
+
+def entered(path: str) -> None:
+    """Forget the messages of the page before; called on every run of whichever page it is."""
+    if st.session_state.get("page") != path:
+        st.session_state["page"] = path
+        for key in OF_A_VISIT:
+            st.session_state.pop(key, None)
 
 
 def guarded(draw: Callable[P, None]) -> Callable[P, None]:

@@ -46,6 +46,7 @@ current = st.navigation(
 )  # fmt: skip
 st.logo(ASSETS / "icon.svg", size="large")
 
+pages.entered(current.url_path)
 pages.banner()
 try:
     current.run()

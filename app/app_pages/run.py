@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.components.alarms import alarm_badge
 from app.components.ladder import ladder
-from app.page import LAUNCH, empty_state, guarded, heading, model_titles, standing_alarms, state_badge
+from app.page import DATASETS, LAUNCH, empty_state, guarded, heading, model_titles, standing_alarms, state_badge
 from app.panels.run_tabs import TABS, Shown
 from app.state import store, workspace
 from app.text import (
@@ -89,13 +89,27 @@ def act(what: Any, run_id: str, said: str) -> None:
         st.session_state["run.problem"] = (run_id, str(error))
 
 
-def buttons(run_id: str, kind: str, state: str, resuming: bool) -> None:
-    if state in FINISHED and not resuming:
-        if kind == "pretrain" and state == "succeeded":
+def next_step(run: dict[str, Any]) -> None:
+    """Where a run that has succeeded leads."""
+    match run.get("kind"):
+        case "pretrain":
             st.page_link(
                 LAUNCH, label="Evaluate it", icon=":material/analytics:",
-                query_params={"job": "evaluate", "model": run_id},
+                query_params={"job": "evaluate", "model": run["run_id"]},
             )  # fmt: skip
+        case "prepare":
+            spec = json.loads(run.get("spec") or "{}")
+            st.page_link(
+                DATASETS, label="Open the pack", icon=":material/visibility:",
+                query_params={"pack": spec.get("name") or spec.get("dataset") or ""},
+            )  # fmt: skip
+
+
+def buttons(run: dict[str, Any], state: str, resuming: bool) -> None:
+    run_id = str(run["run_id"])
+    if state in FINISHED and not resuming:
+        if state == "succeeded":
+            next_step(run)
         if state in RESUMABLE:
             st.button(
                 "Resume", icon=":material/resume:", type="primary", key="run.resume", on_click=act,
@@ -193,7 +207,7 @@ def header(run_id: str, folder: RunFolder, was_pending: bool) -> None:
         if details:
             st.caption(plain(details), width="content")
         st.space("stretch")
-        buttons(run_id, str(run.get("kind")), state, resuming)
+        buttons(run, state, resuming)
     facts(run, now)
     of, problem = st.session_state.get("run.problem") or (None, None)
     if problem and of == run_id:

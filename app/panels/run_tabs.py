@@ -106,7 +106,8 @@ def previews(run_id: str) -> None:
             if len(steps) > 1:
                 # A new preview moves the slider along only for readers who look at the last one.
                 key = f"run.preview.{run_id}.{what}"
-                if st.session_state.get(f"{key}.last") in (None, st.session_state.get(key)):
+                chosen = st.session_state.get(key)
+                if chosen not in steps or st.session_state.get(f"{key}.last") == chosen:
                     st.session_state[key] = steps[-1]
                 st.session_state[f"{key}.last"] = steps[-1]
                 step = st.select_slider("Step", steps, key=key, label_visibility="collapsed")

@@ -371,6 +371,16 @@ def test_launch_evaluates_the_model_of_the_link_or_says_what_is_wrong(open_page:
     assert set(test.query_params["model"]) >= {trained, "band-stats", "efficientnet-lite0", "random:vit-nano"}
 
 
+def test_what_was_queued_is_said_once_per_visit(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "launch", preset="smoke")
+    test.button(key="launch.pretrain.queue").click().run()
+    test.run()
+    assert "Watch MAE on landsat7-sample" in texts(test), "it stays while the page is open"
+    test.switch_page("app_pages/runs.py").run()
+    test.switch_page("app_pages/launch.py").run()
+    assert "Watch MAE" not in texts(test)
+
+
 def test_launch_says_what_is_wrong_in_a_closed_section(open_page: Open, lab: Workspace) -> None:
     test = open_page(lab, "launch", job="prepare", dataset="synthetic-rgb")
     test.text_area(key="launch.prepare.synthetic-rgb.options").set_value("[1").run()
@@ -466,6 +476,12 @@ def test_run_tabs(open_page: Open, lab: Workspace, tab: str) -> None:
         assert test.select_slider[0].value == 130, "the newest step first"
     if tab == "Log":
         assert "step 121: loss" in test.code[0].value
+
+
+def test_a_prepared_pack_is_one_click_away(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "run", run=run_of(lab, kind="prepare").id)
+    link = next(e.proto for e in test.get("page_link") if e.proto.label == "Open the pack")
+    assert "landsat7-sample" in str(link)
 
 
 def test_run_climbs_the_ladder_in_view(open_page: Open, lab: Workspace) -> None:
