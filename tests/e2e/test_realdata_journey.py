@@ -75,7 +75,7 @@ def test_real_13_band_images_from_files_to_the_curve(
     main.get_by_role("link", name="Evaluate it").click()
     page.wait_for_url(re.compile(rf"job=evaluate.*model={trained.id}|model={trained.id}.*job=evaluate"))
     main.get_by_role("button", name="Add the baselines").click()
-    page.wait_for_url(re.compile("model=band-stats"))
+    expect(main.get_by_text("--model band-stats")).to_be_visible()
     seeds = main.get_by_label("Evaluation seeds", exact=True)
     seeds.fill("0")
     seeds.press("Enter")
@@ -93,7 +93,7 @@ def test_real_13_band_images_from_files_to_the_curve(
     expect(chart.locator(".legendtext")).to_have_count(4)
     legend = " ".join(chart.locator(".legendtext").all_text_contents())
     assert all(name in legend for name in ("MAE", "Random ViT", "Band statistics", "EfficientNet-Lite0"))
-    lines = chart.evaluate("c => c.data.map(t => [t.mode, t.fill || '', [...t.x], [...t.y]])")
+    lines = chart.evaluate("c => c._fullData.map(t => [t.mode, t.fill, Array.from(t.x), Array.from(t.y)])")
     curves = [(x, y) for mode, _, x, y in lines if mode == "lines+markers"]
     grid = pack.layer().gsd_m
     assert len(curves) == 4 and sum(fill == "toself" for _, fill, _, _ in lines) == 4, "each with its interval"
