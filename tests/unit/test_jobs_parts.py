@@ -388,7 +388,7 @@ def test_dry_run_checks(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -
     assert asked == [(PrepareSpec(dataset="d"), workspace)]
     assert "stride" in dryrun.check({**data, "stride": -1}, str(workspace.root))["problem"]
     assert dryrun.check([], str(workspace.root))["problem"] == "A spec is a JSON object."
-    monkeypatch.setattr(dryrun, "free_bytes", lambda _: 5e6)
+    monkeypatch.setattr(Workspace, "free_bytes", lambda _: 5e6)
     assert "make room" in dryrun.check(data, str(workspace.root))["problem"]
     monkeypatch.setattr(dryrun, "free_bytes", lambda _: 1e9)
     assert dryrun.check(data, str(workspace.root))["remarks"] == [
