@@ -390,7 +390,7 @@ def test_dry_run_checks(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -
     assert dryrun.check([], str(workspace.root))["problem"] == "A spec is a JSON object."
     monkeypatch.setattr(Workspace, "free_bytes", lambda _: 5e6)
     assert "make room" in dryrun.check(data, str(workspace.root))["problem"]
-    monkeypatch.setattr(dryrun, "free_bytes", lambda _: 1e9)
+    monkeypatch.setattr(Workspace, "free_bytes", lambda _: 1e9)
     assert dryrun.check(data, str(workspace.root))["remarks"] == [
         "120 images",
         f"Only 1.0 GB are free at {workspace.root}.",
