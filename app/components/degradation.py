@@ -44,6 +44,20 @@ def curve_keys(frame: pd.DataFrame) -> list[str]:
     return [k for k in CURVE_KEYS if k in frame.columns]
 
 
+def _key(row: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(None if missing(row[k]) else row[k] for k in keys)
+
+
+def curves_of(frame: pd.DataFrame, along: str = "severity") -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """The points of each curve in order, by the values of its keys, as plain records: a chart has few of them, and a
+    frame for each curve would cost more than all the drawing."""
+    keys = curve_keys(frame)
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in frame.to_dict("records"):
+        found.setdefault(_key(row, keys), []).append(row)
+    return {key: sorted(points, key=lambda p: p[along]) for key, points in found.items()}
+
+
 def as_retention(frame: pd.DataFrame) -> pd.DataFrame:
     """Every curve as a share of its own value at factor 1. Curves without that point are dropped.
 
@@ -103,9 +117,12 @@ def variant_text(key: str, value: Any) -> str:
     return f"{VARIANTS[key]} {text[:8] if key == 'pack_hash' else text}"
 
 
-def curve_label(curve: pd.DataFrame, *, with_dataset: bool, differing: Sequence[str] = ()) -> str:
-    """Legend text: the model, the pack where several are drawn, "synthetic" where it is, and what else differs."""
-    first = curve.iloc[0]
+def curve_label(first: Mapping[str, Any], *, with_dataset: bool, differing: Sequence[str] = ()) -> str:
+    """Legend text: the model, the pack where several are drawn, "synthetic" where it is, and what else differs.
+
+    Args:
+        first: a point of the curve.
+    """
     label = plotly_text(first["model_title"])
     if with_dataset:
         label += f" · {plotly_text(first['dataset'])}" + (" (synthetic)" if first["synthetic"] else "")
@@ -116,6 +133,14 @@ def seeds_text(row: Mapping[str, Any]) -> str:
     """What the spread is over, e.g. "3 evaluation seeds"."""
     count, kind = int(row["seeds"]), str(row["seed_kind"])
     return f"{count} {kind if count != 1 else kind.removesuffix('s')}"
+
+
+def interval(point: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval of one point; see `spread`."""
+    half = 0.0 if missing(point["std"]) else float(point["std"])
+    low = point["mean"] - half if missing(point["ci_low"]) else point["ci_low"]
+    high = point["mean"] + half if missing(point["ci_high"]) else point["ci_high"]
+    return float(low), float(high)
 
 
 def spread(curve: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -149,23 +174,20 @@ def degradation_figure(
     several = rows["dataset"].nunique() > 1
     differing = variants(rows)
     traces: list[dict[str, Any]] = []
-    grouped = rows.groupby(curve_keys(rows), dropna=False, sort=False)
-    curves = sorted((curve for _, curve in grouped), key=lambda c: -c["mean"].mean())
+    curves = sorted(curves_of(rows, column).values(), key=lambda c: -sum(p["mean"] for p in c) / len(c))
     # With several packs, or several curves of one model, the dash tells them apart; otherwise it is the model's own.
     kinds: dict[tuple[Any, ...], str] = {}
-    for _, first in rows.drop_duplicates(["dataset", *differing]).iterrows():
-        kind = tuple(str(first[k]) for k in ("dataset", *differing))
+    for first in rows.drop_duplicates(["dataset", *differing]).to_dict("records"):
+        kind = _key(first, ("dataset", *differing))
         kinds.setdefault(kind, ("solid", "dash", "dot", "dashdot")[len(kinds) % 4])
     for number, curve in enumerate(curves):  # the legend reads like the chart: best on top
-        curve = curve.sort_values(column)
-        first = curve.iloc[0]
+        first = curve[0]
         group, dataset = first["model_group"], first["dataset"]
         look = looks.get(str(group), FALLBACK)
-        label = curve_label(curve, with_dataset=several, differing=differing)
-        kind = tuple(str(first[k]) for k in ("dataset", *differing))
-        dash = kinds[kind] if len(kinds) > 1 else look.dash
-        x, y = curve[column].to_numpy(float), curve["mean"].to_numpy(float)
-        low, high = (part.to_numpy(float) for part in spread(curve))
+        label = curve_label(first, with_dataset=several, differing=differing)
+        dash = kinds[_key(first, ("dataset", *differing))] if len(kinds) > 1 else look.dash
+        x, y = np.array([p[column] for p in curve], float), np.array([p["mean"] for p in curve], float)
+        low, high = (np.array(ends) for ends in zip(*map(interval, curve), strict=True))
         key = f"{group}|{dataset}|{number}" if differing else f"{group}|{dataset}"
         if bands and len(curve) > 1:
             traces.append(
@@ -179,7 +201,7 @@ def degradation_figure(
             "marker": {"symbol": look.marker, "size": 9, "color": look.color,
                        "line": {"width": 1, "color": look.color}},
             "hovertext": [
-                _hover(label, *point) for point in zip(curve.to_dict("records"), low, high, strict=True)
+                _hover(label, *point) for point in zip(curve, low, high, strict=True)
             ],
             "hovertemplate": "%{hovertext}<extra></extra>",
         }  # fmt: skip
@@ -251,14 +273,14 @@ def comparison_table(summary: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame
         The curve's keys, a column like "4×" per severity, `over` (which seeds), `n`, and what the summary says.
     """
     keys = curve_keys(frame)
-    rows = []
-    for values, curve in frame.groupby(keys, dropna=False, sort=False):
-        curve = curve.sort_values("severity")
-        points = {f"{s:g}×": m for s, m in zip(curve["severity"], curve["mean"], strict=True)}
-        first = curve.iloc[0]
-        rows.append({**dict(zip(keys, values, strict=True)), **points, "over": seeds_text(first), "n": first["n"]})
     levels = [f"{s:g}×" for s in sorted(frame["severity"].unique())]
-    table = summary.merge(pd.DataFrame(rows, columns=[*keys, *levels, "over", "n"]), on=keys, how="left")
+    curves = curves_of(frame)
+    rows = []
+    for row in summary.to_dict("records"):
+        curve = curves[_key(row, keys)]
+        points = {f"{p['severity']:g}×": p["mean"] for p in curve}
+        rows.append({**row, **points, "over": seeds_text(curve[0]), "n": curve[0]["n"]})
+    table = pd.DataFrame(rows, columns=[*keys, *levels, *(c for c in summary.columns if c not in keys), "over", "n"])
     table = table.sort_values(["adaptation", "auc_norm"], ascending=[True, False], kind="stable")
     return table.reset_index(drop=True)
 
