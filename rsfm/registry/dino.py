@@ -107,9 +107,10 @@ SMOKE: dict[str, Any] = {
     "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
 }  # fmt: skip
 CPU: dict[str, Any] = {
-    "encoder": {"patch_size": 8, "width": 192, "depth": 4, "heads": 3, "pooling": "class", "drop_path": 0.1},
+    # Patches of 16: every view is seen whole and twice, so fewer tokens buy four times the steps in the same minutes.
+    "encoder": {"patch_size": 16, "width": 192, "depth": 4, "heads": 3, "pooling": "class", "drop_path": 0.1},
     "optim": {
-        "samples": 9_600, "batch_size": 64, "warmup_samples": 960, "base_lr": 2e-3, "min_lr": 1e-6,
+        "samples": 38_400, "batch_size": 64, "warmup_samples": 3_840, "base_lr": 3e-3, "min_lr": 1e-6,
         "beta2": 0.999, "weight_decay": 0.04, "weight_decay_end": 0.4, "grad_clip": 3.0, "clip_norm": "tensor",
     },
     # So few steps are too short for a running centre and for a teacher that slows down: the batch is balanced by
