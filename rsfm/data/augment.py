@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from rsfm.data.source import LayerInput
-from rsfm.data.views import apply_matrices, random_boxes, resampling_matrix
+from rsfm.data.views import (
+    apply_matrices,
+    apply_view,
+    random_boxes,
+    random_flips,
+    resampling_matrix,
+    view_matrices,
+)
 from rsfm.model_info import ModelBand
 from rsfm.registry.augmentation import AugmentParams
 
@@ -132,9 +139,7 @@ class Augmenter(nn.Module):
 
     def flips(self, count: int, generator: torch.Generator) -> Tensor:
         """(B, 3) bool: mirror columns, mirror rows, transpose."""
-        coins = torch.rand(count, 3, generator=generator, device=generator.device) < 0.5
-        allowed = {"none": (False, False, False), "horizontal": (True, False, False), "dihedral": (True, True, True)}
-        return coins & torch.tensor(allowed[self.params.flips], device=coins.device)
+        return random_flips(count, self.params.flips, generator)
 
     def forward(
         self, images: Tensor, view: View, generator: torch.Generator, *, boxes: Tensor | None = None,
@@ -148,10 +153,7 @@ class Augmenter(nn.Module):
         count, _, height, width = images.shape
         boxes = self.boxes(images, view, generator) if boxes is None else boxes
         flips = self.flips(count, generator) if flips is None else flips
-        rows = resampling_matrix(boxes[:, 0], boxes[:, 2], height, view.size)
-        columns = resampling_matrix(boxes[:, 1], boxes[:, 3], width, view.size)
-        columns = torch.where(flips[:, 0, None, None], columns.flip(1), columns)
-        rows = torch.where(flips[:, 1, None, None], rows.flip(1), rows)
+        rows, columns = view_matrices(boxes, flips, height, width, view.size)
         if view.blur_p > 0:
             sigma = uniform((count,), self.params.blur_sigma_min, self.params.blur_sigma_max, generator)
             sigma = torch.where(chance(count, view.blur_p, generator), sigma * view.size / 224, 0.0)
@@ -160,10 +162,7 @@ class Augmenter(nn.Module):
         if view.degrade_p > 0:
             degrade = self._degradations(count, view, generator)
             rows, columns = degrade @ rows, degrade @ columns
-        views = apply_matrices(images, rows, columns)
-        # A transposition after independent flips of both axes: together the eight symmetries of the square.
-        views = torch.where(flips[:, 2, None, None, None], views.mT, views)
-        return self.radiometry(views, view, generator)
+        return self.radiometry(apply_view(images, rows, columns, flips), view, generator)
 
     def degrade(self, views: Tensor, view: View, generator: torch.Generator) -> Tensor:
         """Finished (B, C, size, size) views, coarser by chance as `view` says, and otherwise as they are."""

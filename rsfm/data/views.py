@@ -90,25 +90,41 @@ def resize(images: Tensor, size: int) -> Tensor:
     return apply_matrices(images, rows, columns)
 
 
-def random_crops(
-    images: Tensor, size: int, *, scale: tuple[float, float], flips: str, generator: torch.Generator
-) -> Tensor:
-    """Random-resized-crop and flips, each image its own: (B, C, H, W) to (B, C, size, size).
+def random_flips(count: int, flips: str, generator: torch.Generator) -> Tensor:
+    """(count, 3) bool: mirror columns, mirror rows, transpose.
 
     Args:
         flips: `none`, `horizontal`, or `dihedral` (both flips and the quarter turns, all eight equally likely).
     """
-    b, _, h, w = images.shape
-    boxes = random_boxes(b, h, w, scale=scale, generator=generator)
-    rows = resampling_matrix(boxes[:, 0], boxes[:, 2], h, size)
-    columns = resampling_matrix(boxes[:, 1], boxes[:, 3], w, size)
-    coins = torch.rand(b, 3, generator=generator, device=images.device) < 0.5
-    if flips != "none":
-        columns = torch.where(coins[:, 0, None, None], columns.flip(1), columns)
-    if flips == "dihedral":
-        rows = torch.where(coins[:, 1, None, None], rows.flip(1), rows)
+    coins = torch.rand(count, 3, generator=generator, device=generator.device) < 0.5
+    allowed = {"none": (False, False, False), "horizontal": (True, False, False), "dihedral": (True, True, True)}
+    return coins & torch.tensor(allowed[flips], device=coins.device)
+
+
+def view_matrices(boxes: Tensor, flips: Tensor, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
+    """Weights along rows (B, size, height) and columns (B, size, width): crop, resampling and mirroring in one."""
+    rows = resampling_matrix(boxes[:, 0], boxes[:, 2], height, size)
+    columns = resampling_matrix(boxes[:, 1], boxes[:, 3], width, size)
+    columns = torch.where(flips[:, 0, None, None], columns.flip(1), columns)
+    return torch.where(flips[:, 1, None, None], rows.flip(1), rows), columns
+
+
+def apply_view(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
+    """`apply_matrices`, then the transposition of `flips`: (B, C, H, W) to (B, C, size, size)."""
     views = apply_matrices(images, rows, columns)
-    if flips == "dihedral":
-        # A transposition after independent flips of both axes: together the eight symmetries of the square.
-        views = torch.where(coins[:, 2, None, None, None], views.mT, views)
-    return views
+    # A transposition after independent flips of both axes: together the eight symmetries of the square.
+    return torch.where(flips[:, 2, None, None, None], views.mT, views)
+
+
+def cut(images: Tensor, size: int, boxes: Tensor, flips: Tensor) -> Tensor:
+    """Given boxes (B, 4) and flips (B, 3), resampled: (B, C, H, W) to (B, C, size, size)."""
+    rows, columns = view_matrices(boxes, flips, images.shape[2], images.shape[3], size)
+    return apply_view(images, rows, columns, flips)
+
+
+def random_crops(
+    images: Tensor, size: int, *, scale: tuple[float, float], flips: str, generator: torch.Generator
+) -> Tensor:
+    """Random-resized-crop and flips (see `random_flips`), each image its own: (B, C, H, W) to (B, C, size, size)."""
+    boxes = random_boxes(len(images), images.shape[2], images.shape[3], scale=scale, generator=generator)
+    return cut(images, size, boxes, random_flips(len(images), flips, generator))

@@ -47,11 +47,16 @@ def gather_detached(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mean_over_processes(x: Tensor) -> Tensor:
-    """The mean of `x` over all processes, without gradients."""
-    _, size = world()
-    if size == 1:
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of `x` over all processes, without gradients."""
+    if world()[1] == 1:
         return x
     x = x.clone()
     dist.all_reduce(x)
-    return x / size
+    return x
+
+
+@torch.no_grad()
+def mean_over_processes(x: Tensor) -> Tensor:
+    """The mean of `x` over all processes, without gradients."""
+    return sum_over_processes(x) / world()[1]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsfm.losses.gather import gather_detached, mean_over_processes, world
+from rsfm.losses.gather import gather_detached, mean_over_processes, sum_over_processes
 
 
 def centred_targets(logits: Tensor, centre: Tensor, temperature: float | Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def sinkhorn_targets(logits: Tensor, temperature: float | Tensor, iterations: in
     """
     # In logarithms: exp(1 / 0.04) and its like neither overflow nor vanish.
     x = logits.detach().float() / temperature
-    samples = _total(x.new_tensor(float(len(x)))).log()
+    samples = sum_over_processes(x.new_tensor(float(len(x)))).log()
     # The total of 1 that the shares begin with cancels in the first division.
     for _ in range(iterations):
         x = x - _log_sum_over_samples(x) - math.log(x.shape[1])
@@ -48,12 +48,7 @@ def _log_sum_over_samples(x: Tensor) -> Tensor:
     """ln Σ exp over the rows of all processes: (B, K) to (K,)."""
     largest = x.amax(dim=0) if len(x) else x.new_full(x.shape[1:], -math.inf)
     largest = gather_detached(largest.unsqueeze(0)).amax(dim=0)
-    return largest + _total(torch.exp(x - largest).sum(dim=0)).log()
-
-
-def _total(x: Tensor) -> Tensor:
-    """The sum of `x` over all processes."""
-    return mean_over_processes(x) * world()[1]
+    return largest + sum_over_processes(torch.exp(x - largest).sum(dim=0)).log()
 
 
 def between_views(targets: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -181,6 +181,12 @@ class Method(nn.Module):
         return []
 
 
+def view_panel(stored: Tensor, view: Tensor) -> Panel:
+    """What is stored beside the one view of it, (B, C, H, W) each."""
+    caption = "What is stored, and the augmented view that the model gets."
+    return Panel("views", "First batch", [("stored", stored), ("view", view)], caption)
+
+
 def scalar(value: float, like: Tensor) -> Tensor:
     """A float32 scalar on the device of `like`: how schedules reach `loss`."""
     return torch.tensor(value, dtype=torch.float32, device=like.device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rsfm.data.augment import Augmenter, View
-from rsfm.data.seeding import derive_seed
+from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.errors import RsfmError
 from rsfm.losses.self_distillation import (
@@ -79,8 +79,7 @@ class DINO(Method):
         assert isinstance(params, DINOParams)
         assert isinstance(spec.encoder, EncoderParams)
         student = build_encoder(spec.encoder, len(layer.bands), view_size(spec, layer), seed=spec.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed("self-distillation", spec.seed))
+        with seeded("self-distillation", spec.seed):
             if params.backbone_init == "normal":
                 student.blocks.apply(init_truncated)
                 # As convolutions start: outputs of the same size for any number of bands.

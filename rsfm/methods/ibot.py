@@ -20,7 +20,7 @@ from rsfm.methods.base import LossParts, Panel, Progress, Views, scalar
 from rsfm.methods.dino import DINO, sums
 from rsfm.models.prototypes import DINOHead
 from rsfm.models.upernet import UPerNet, ViTNeck, pyramid_blocks
-from rsfm.models.vit import ViT, patchify, unpatchify
+from rsfm.models.vit import ViT, blank_patches
 from rsfm.registry.dino import DINOParams
 from rsfm.registry.ibot import IBOTParams
 from rsfm.train.schedules import linear_warmup
@@ -201,9 +201,9 @@ class IBOT(DINO):
     # -- what people see -------------------------------------------------------------------------------------------
     def views_panel(self, batch: Batch, views: Views) -> Panel:
         panel = super().views_panel(batch, views)
-        seen, size = views.get("student", views["global"])[0], self.student.patch_size
-        blank = patchify(seen, size).masked_fill(views["hidden"][0].unsqueeze(-1), 0.0)
-        panel.rows.append(("global view 1, masked for the student", unpatchify(blank, size, self.student.grid)))
+        seen = views.get("student", views["global"])[0]
+        blank = blank_patches(seen, views["hidden"][0], self.student.patch_size)
+        panel.rows.append(("global view 1, masked for the student", blank))
         if self.overlap is not None:
             panel.rows.append(("where global view 2 lies in view 1", _shown(views["overlap"], seen)))
         return panel

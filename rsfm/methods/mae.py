@@ -15,9 +15,10 @@ from rsfm.data.views import random_crops
 from rsfm.errors import RsfmError
 from rsfm.losses.reconstruction import EPS, masked_patch_mse, patch_variance, pixel_targets
 from rsfm.masking.uniform import uniform_mask, visible_count
-from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
+from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_panel, view_size
 from rsfm.models.vit import (
     ViT,
+    blank_patches,
     build_encoder,
     init_transformer,
     patchify,
@@ -147,10 +148,7 @@ class MAE(Method):
         return reconstruct(self.encoder, self.decoder, views, norm_pix=self.params.norm_pix)
 
     def views_panel(self, batch: Batch, views: Views) -> Panel:
-        return Panel(
-            "views", "First batch", [("stored", batch.images[self.layer]), ("view", views["image"])],
-            caption="What is stored, and the augmented view that the model gets.",
-        )  # fmt: skip
+        return view_panel(batch.images[self.layer], views["image"])
 
     def previews(self, views: Views) -> list[Panel]:
         return [reconstruction_panel(self.encoder, self.decoder, views, norm_pix=self.params.norm_pix)]
@@ -176,10 +174,9 @@ def reconstruct(encoder: ViT, decoder: MAEDecoder, views: Views, *, norm_pix: bo
 
 
 def hide_patches(images: Tensor, hidden: Tensor, encoder: ViT) -> Tensor:
-    """(B, C, S, S) with the patches at (B, M) positions set to 0, the mean. For display."""
-    patches = patchify(images, encoder.patch_size)
-    where = hidden.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
-    return unpatchify(patches.scatter(1, where, 0.0), encoder.patch_size, encoder.grid)
+    """`blank_patches` at (B, M) positions."""
+    blank = torch.zeros(len(images), encoder.grid[0] * encoder.grid[1], dtype=torch.bool, device=images.device)
+    return blank_patches(images, blank.scatter(1, hidden, True), encoder.patch_size)
 
 
 def reconstruction_panel(encoder: ViT, decoder: MAEDecoder, views: Views, *, norm_pix: bool) -> Panel:

@@ -15,14 +15,13 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from rsfm.data.augment import Augmenter, View
 from rsfm.data.seeding import derive_seed
 from rsfm.data.source import LayerInput, PackSource, Standardiser
+from rsfm.data.views import random_crops
 from rsfm.errors import RsfmError
 from rsfm.methods.base import view_size
 from rsfm.methods.token_mim import TOKEN_PIXELS, TokenMIM, TokenSource
 from rsfm.models.vit import patchify, unpatchify
-from rsfm.registry.augmentation import AugmentParams
 from rsfm.registry.mim_kmeans import KMeansMIMParams
 from rsfm.specs import EncoderParams, PretrainSpec
 from rsfm.workspace import Workspace
@@ -98,14 +97,15 @@ def sample_patches(spec: PretrainSpec, source: PackSource) -> Tensor:
     if side < 1:
         raise RsfmError(f"An image of {view_size(spec, source.input)} px holds no patch of {spec.encoder.patch_size}.")
     generator = torch.Generator().manual_seed(derive_seed("patches", spec.seed))
-    off = AugmentParams(flips=params.flips, brightness=0, contrast=0, saturation=0, hue=0, grayscale_p=0, band_gain=0)
-    augment, standardise = Augmenter(source.input, off), Standardiser(source)
-    view = View(TOKEN_PIXELS * side, (params.crop_min_scale, 1.0))
+    standardise = Standardiser(source)
+
+    def crops(index: Tensor) -> Tensor:
+        images, _ = standardise(source[index.numpy()])
+        scale = (params.crop_min_scale, 1.0)
+        return random_crops(images, TOKEN_PIXELS * side, scale=scale, flips=params.flips, generator=generator)
+
     index = torch.randint(len(source), (math.ceil(params.sample_patches / side**2),), generator=generator)
-    pieces = [
-        patchify(augment(standardise(source[some.numpy()])[0], view, generator), TOKEN_PIXELS).flatten(0, 1)
-        for some in index.split(_PIECE)
-    ]
+    pieces = [patchify(crops(some), TOKEN_PIXELS).flatten(0, 1) for some in index.split(_PIECE)]
     return torch.cat(pieces)[: params.sample_patches]
 
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from rsfm.data.augment import Augmenter, View
 from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
+from rsfm.data.views import cut
 from rsfm.errors import RsfmError
-from rsfm.losses.gather import mean_over_processes, world
+from rsfm.losses.gather import sum_over_processes
 from rsfm.losses.tokens import entropy_of_counts, masked_token_loss, token_counts
 from rsfm.masking.block import block_mask
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
-from rsfm.models.vit import ViT, build_encoder, patchify, unpatchify
+from rsfm.models.vit import ViT, blank_patches, build_encoder
 from rsfm.registry.augmentation import AugmentParams
 from rsfm.registry.token_mim import TokenMIMParams
 from rsfm.specs import EncoderParams, PretrainSpec
@@ -92,13 +93,13 @@ class TokenMIM(Method):
                 "mask_ratio or a smaller min_block."
             )
         j = params.jitter
-        off = AugmentParams(
-            flips=params.flips, brightness=0, contrast=0, saturation=0, hue=0, grayscale_p=0, band_gain=0
-        )
-        self.plain = Augmenter(layer, off)
         self.augment = Augmenter(
-            layer, off.model_copy(update={"jitter_p": 1.0, "brightness": j, "contrast": j, "saturation": j})
-        )
+            layer,
+            AugmentParams(
+                flips=params.flips, jitter_p=1.0, brightness=j, contrast=j, saturation=j, hue=0, grayscale_p=0,
+                band_gain=0,
+            ),
+        )  # fmt: skip
         self.remarks += self.augment.remarks
         self.mask_token = nn.Parameter(torch.zeros(1, 1, encoder.feature_dim))
         self.head = nn.Linear(encoder.feature_dim, source.codes)
@@ -122,14 +123,12 @@ class TokenMIM(Method):
     # -- training --------------------------------------------------------------------------------------------------
     def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:
         images, encoder = batch.images[self.layer], self.encoder
-        scale = (self.params.crop_min_scale, 1.0)
-        view = View(encoder.image_size, scale)
-        boxes, flips = self.plain.boxes(images, view, generator), self.plain.flips(len(images), generator)
+        view, size = View(encoder.image_size, (self.params.crop_min_scale, 1.0)), TOKEN_PIXELS * encoder.grid[0]
+        boxes, flips = self.augment.boxes(images, view, generator), self.augment.flips(len(images), generator)
         image = self.augment(images, view, generator, boxes=boxes, flips=flips)
-        small = View(TOKEN_PIXELS * encoder.grid[0], scale)
         # The same crop and flips in another size, without jitter.
-        same = small.size == view.size and self.params.jitter == 0
-        token_view = image if same else self.plain(images, small, generator, boxes=boxes, flips=flips)
+        same = size == view.size and self.params.jitter == 0
+        token_view = image if same else cut(images, size, boxes, flips)
         hidden = block_mask(len(images), encoder.grid, self.target, generator, min_area=self.min_area)
         return {
             "image": image, "hidden": hidden, "token_view": token_view, "tokens": self.source.tokens(token_view),
@@ -155,14 +154,12 @@ class TokenMIM(Method):
 
     def after_step(self, progress: Progress) -> None:
         counts = torch.stack([part["counts"] for part in self.pending]).sum(dim=0)
-        self.frequency.lerp_(mean_over_processes(counts) * world()[1], 1 - _FREQUENCY_MOMENTUM)
+        self.frequency.lerp_(sum_over_processes(counts), 1 - _FREQUENCY_MOMENTUM)
 
     # -- what people see -------------------------------------------------------------------------------------------
     def masked(self, views: Views) -> Tensor:
         """(B, C, S, S): the encoder's view with hidden patches at the bands' means."""
-        patches = patchify(views["image"], self.encoder.patch_size)
-        patches = patches.masked_fill(views["hidden"].unsqueeze(-1), 0.0)
-        return unpatchify(patches, self.encoder.patch_size, self.encoder.grid)
+        return blank_patches(views["image"], views["hidden"], self.encoder.patch_size)
 
     def views_panel(self, batch: Batch, views: Views) -> Panel:
         shown = self.source.show(views["tokens"], self.encoder.grid)

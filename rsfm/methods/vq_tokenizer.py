@@ -17,9 +17,9 @@ from rsfm.data.seeding import derive_seed
 from rsfm.data.source import Batch, LayerInput, PackSource
 from rsfm.data.views import random_crops
 from rsfm.errors import RsfmError
-from rsfm.losses.gather import gather_detached, mean_over_processes, world
+from rsfm.losses.gather import gather_detached, sum_over_processes
 from rsfm.losses.tokens import commitment, perplexity, straight_through, token_counts
-from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
+from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_panel, view_size
 from rsfm.models.tokenizer import VQTokenizer, build_tokenizer, nearest_code
 from rsfm.registry.vq_tokenizer import VQTokenizerParams
 from rsfm.specs import PretrainSpec, TokenizerParams
@@ -122,14 +122,14 @@ class VQTokenizerTraining(Method):
 
     def follow(self, vectors: Tensor, tokens: Tensor) -> None:
         """One step of the moving averages over (n, d) vectors that have (n,) tokens; codes become their directions."""
-        codebook, momentum, processes = self.encoder.codebook, self.params.code_momentum, world()[1]
+        codebook, momentum = self.encoder.codebook, self.params.code_momentum
         numbers, sums = torch.arange(len(codebook), device=tokens.device), torch.zeros_like(codebook)
         for some, theirs in zip(vectors.split(_PIECE), tokens.split(_PIECE), strict=True):
             # Not index_add_: the order of its additions is not fixed on a GPU.
             sums += (theirs.unsqueeze(1) == numbers).to(some.dtype).T @ some
         counts = token_counts(tokens, len(codebook))
-        self.usage.lerp_(mean_over_processes(counts) * processes, 1 - momentum)
-        self.sums.lerp_(mean_over_processes(sums) * processes, 1 - momentum)
+        self.usage.lerp_(sum_over_processes(counts), 1 - momentum)
+        self.sums.lerp_(sum_over_processes(sums), 1 - momentum)
         moved = self.sums.norm(dim=1, keepdim=True) > 0
         codebook.copy_(torch.where(moved, F.normalize(self.sums, dim=1), codebook))
 
@@ -150,10 +150,7 @@ class VQTokenizerTraining(Method):
 
     # -- what people see -------------------------------------------------------------------------------------------
     def views_panel(self, batch: Batch, views: Views) -> Panel:
-        return Panel(
-            "views", "First batch", [("stored", batch.images[self.layer]), ("view", views["image"])],
-            caption="What is stored, and the augmented view that the model gets.",
-        )  # fmt: skip
+        return view_panel(batch.images[self.layer], views["image"])
 
     def previews(self, views: Views) -> list[Panel]:
         image = views["image"]

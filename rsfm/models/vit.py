@@ -49,6 +49,12 @@ def unpatchify(patches: Tensor, patch_size: int, grid: Grid) -> Tensor:
     return images.reshape(b, c, rows * p, columns * p)
 
 
+def blank_patches(images: Tensor, hidden: Tensor, patch_size: int) -> Tensor:
+    """(B, C, H, W) with the patches where (B, N) bool `hidden` is True set to 0, the mean. For display."""
+    patches = patchify(images, patch_size).masked_fill(hidden.unsqueeze(-1), 0.0)
+    return unpatchify(patches, patch_size, (images.shape[2] // patch_size, images.shape[3] // patch_size))
+
+
 def sincos_positions(width: int, grid: Grid, reference: Grid | None = None) -> Tensor:
     """Fixed 2-D sine-cosine position embedding: the first half encodes the column, the second half the row.
 

@@ -23,6 +23,8 @@ from rsfm.train.schedules import learning_rate, weight_decay
 
 #: So many optimiser steps in a row without a finite loss end the run.
 MAX_SKIPPED_IN_A_ROW = 20
+#: Gradient norms of all parameters, and of the encoder's first and last block.
+_NORMS = ("grad_norm", "grad_norm_first", "grad_norm_last")
 
 
 class PretrainModule(pl.LightningModule):
@@ -42,7 +44,7 @@ class PretrainModule(pl.LightningModule):
         self.sources = dict(sources)
         self.standardisers = nn.ModuleDict({name: Standardiser(source) for name, source in sources.items()})
         self.wait = WaitTimer()
-        self.grad_norms: dict[str, float] = {}  # of all parameters, and of the encoder's first and last block
+        self.grad_norms: dict[str, float] = {}  # of the last step, by `_NORMS`
         self.skipped_steps = 0
         self._skipped_in_a_row = 0
         self._step_is_finite = True
@@ -119,10 +121,9 @@ class PretrainModule(pl.LightningModule):
         ]
         # The one place where the host waits for the device: all of the step's scalars come over at once.
         scalars = [value for scalars in self._pending for value in scalars.values()]
-        norms = [norm, *ends]
-        values = torch.stack([v.float() for v in (*norms, *scalars)]).tolist()
-        self.grad_norms = dict(zip(("grad_norm", "grad_norm_first", "grad_norm_last"), values, strict=False))
-        del values[: len(norms)]
+        values = torch.stack([v.float() for v in (norm, *ends, *scalars)]).tolist()
+        self.grad_norms = dict(zip(_NORMS, values[: len(_NORMS)], strict=True))
+        del values[: len(_NORMS)]
         self._step_is_finite = math.isfinite(self.grad_norms["grad_norm"])
         for names in self._pending:
             pass_values = dict(zip(names, values[: len(names)], strict=True))
