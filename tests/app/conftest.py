@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -52,6 +53,8 @@ def no_jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch, no_jobs: list) -> Iterator[Callable[..., AppTest]]:
     """`open_page(workspace, "runs", kind="pretrain")`: the page, run once."""
+    # A test writes files and looks at once: no page may take the index of the last second for new enough.
+    monkeypatch.setattr(Store.refresh_if_stale, "__defaults__", (0.0,))
 
     def run(workspace: Workspace, page: str, /, **query: str | list[str]) -> AppTest:
         monkeypatch.setenv("RSFM_WORKSPACE", str(workspace.root))
