@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.registry.token_mim import TokenMIMParams
 from rsfm.specs import Params
 
@@ -51,7 +51,7 @@ ENTRY = MethodEntry(
                     "samples": 512, "batch_size": 32, "warmup_samples": 64, "base_lr": 8e-3, "beta2": 0.98,
                     "grad_clip": 3.0,
                 },
-                "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+                "runtime": SMOKE_RUNTIME,
             },
         ),
         "cpu": Preset(
@@ -65,7 +65,7 @@ ENTRY = MethodEntry(
                     "samples": 24_000, "batch_size": 64, "warmup_samples": 2_400, "base_lr": 4e-3, "beta2": 0.98,
                     "grad_clip": 3.0,
                 },
-                "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+                "runtime": CPU_RUNTIME,
             },
         ),
         "vit-b": Preset(
@@ -81,10 +81,7 @@ ENTRY = MethodEntry(
                     # 1.5e-3 at a batch of 2048.
                     "base_lr": 1.875e-4, "beta2": 0.98, "grad_clip": 3.0, "accumulate": 8,
                 },
-                "runtime": {
-                    "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000,
-                    "checkpoint_every_steps": 1000,
-                },
+                "runtime": GPU_RUNTIME,
             },
         ),
     },

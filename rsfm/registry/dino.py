@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from rsfm.registry.augmentation import AugmentParams
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.specs import Params
 
 
@@ -104,7 +104,7 @@ SMOKE: dict[str, Any] = {
         "prototypes": 256, "head_hidden": 128, "bottleneck": 64, "local_crops": 2, "local_size": 16,
         "temperature_warmup_samples": 128, "freeze_prototypes_samples": 64, "ema_start": 0.99,
     },
-    "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+    "runtime": SMOKE_RUNTIME,
 }  # fmt: skip
 CPU: dict[str, Any] = {
     # Patches of 16: every view is seen whole and twice, so fewer tokens buy four times the steps in the same minutes.
@@ -120,7 +120,7 @@ CPU: dict[str, Any] = {
         "centring": "sinkhorn", "teacher_temperature": 0.04, "temperature_warmup_samples": 0,
         "freeze_prototypes_samples": 320, "ema_start": 0.99, "ema_end": 0.99,
     },
-    "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+    "runtime": CPU_RUNTIME,
 }  # fmt: skip
 
 
@@ -141,9 +141,7 @@ def vit(
             "grad_clip": clip, "clip_norm": "tensor",
         },
         "method_params": {"local_crops": 10, "local_size": 96, "backbone_init": "normal", **method_params},
-        "runtime": {
-            "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000, "checkpoint_every_steps": 1000
-        },
+        "runtime": GPU_RUNTIME,
     }  # fmt: skip
 
 

@@ -7,6 +7,13 @@ from typing import Any
 
 from rsfm.specs import EncoderParams, Params, ResNetParams, TokenizerParams
 
+#: How often the presets log, look at the model and save.
+SMOKE_RUNTIME: dict[str, Any] = {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8}
+CPU_RUNTIME: dict[str, Any] = {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50}
+GPU_RUNTIME: dict[str, Any] = {
+    "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000, "checkpoint_every_steps": 1000,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.specs import Params
 
 
@@ -74,7 +74,7 @@ ENTRY = MethodEntry(
                 "encoder": {"patch_size": 8, "width": 64, "depth": 2, "heads": 2},
                 "optim": {"samples": 512, "batch_size": 32, "warmup_samples": 64, "base_lr": 1e-3},
                 "method_params": {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2},
-                "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+                "runtime": SMOKE_RUNTIME,
             },
         ),
         "cpu": Preset(
@@ -86,7 +86,7 @@ ENTRY = MethodEntry(
                     "grad_clip": 3.0,
                 },
                 "method_params": {"decoder_width": 96, "decoder_depth": 1, "decoder_heads": 3},
-                "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+                "runtime": CPU_RUNTIME,
             },
         ),
         "vit-s": Preset(
@@ -98,10 +98,7 @@ ENTRY = MethodEntry(
                     "samples": 80_000_000, "batch_size": 1024, "warmup_samples": 4_000_000, "base_lr": 1.5e-4,
                 },
                 "method_params": {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16},
-                "runtime": {
-                    "workers": 4, "log_every_steps": 20, "monitor_every_steps": 1000,
-                    "checkpoint_every_steps": 1000,
-                },
+                "runtime": {**GPU_RUNTIME, "workers": 4},
             },
         ),
         "vit-b": Preset(
@@ -114,10 +111,7 @@ ENTRY = MethodEntry(
                     "base_lr": 1.5e-4, "accumulate": 8,
                 },
                 "method_params": {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16},
-                "runtime": {
-                    "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000,
-                    "checkpoint_every_steps": 1000,
-                },
+                "runtime": GPU_RUNTIME,
             },
         ),
     },

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from rsfm.registry.augmentation import AugmentParams
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.registry.mae import ReconstructionParams
 
 
@@ -68,9 +68,7 @@ def _paper(width: int, heads: int, batch_size: int, accumulate: int) -> dict[str
         "method_params": {
             "decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16, "gradients_every_steps": 50,
         },
-        "runtime": {
-            "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000, "checkpoint_every_steps": 1000,
-        },
+        "runtime": GPU_RUNTIME,
     }  # fmt: skip
 
 
@@ -102,7 +100,7 @@ ENTRY = MethodEntry(
                     "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2, "projector_width": 64,
                     "projection_dim": 32, "gradients_every_steps": 4,
                 },
-                "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+                "runtime": SMOKE_RUNTIME,
             },
         ),
         "cpu": Preset(
@@ -117,7 +115,7 @@ ENTRY = MethodEntry(
                     "decoder_width": 96, "decoder_depth": 1, "decoder_heads": 3, "projector_width": 512,
                     "projection_dim": 128, "temperature": 0.2, "contrastive_weight": 0.2, "gradients_every_steps": 50,
                 },
-                "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+                "runtime": CPU_RUNTIME,
             },
         ),
         "vit-s": Preset(

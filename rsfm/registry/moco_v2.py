@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from rsfm.registry.augmentation import AugmentParams
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.specs import Params, ResNetParams
 
 
@@ -43,9 +43,7 @@ def _paper(epochs: int) -> dict[str, Any]:
             "optimizer": "sgd", "samples": epochs * 1_280_000, "batch_size": 256, "warmup_samples": 0,
             "base_lr": 0.03, "beta1": 0.9, "weight_decay": 1e-4,
         },
-        "runtime": {
-            "workers": 8, "log_every_steps": 20, "monitor_every_steps": 2000, "checkpoint_every_steps": 2000,
-        },
+        "runtime": {**GPU_RUNTIME, "monitor_every_steps": 2000, "checkpoint_every_steps": 2000},
     }  # fmt: skip
 
 
@@ -78,7 +76,7 @@ ENTRY = MethodEntry(
                 "method_params": {
                     "queue_size": 128, "key_momentum": 0.9, "projection_dim": 32, "batchnorm_groups": 2,
                 },
-                "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+                "runtime": SMOKE_RUNTIME,
             },
         ),
         "cpu": Preset(
@@ -90,7 +88,7 @@ ENTRY = MethodEntry(
                     "base_lr": 0.12, "weight_decay": 1e-4,
                 },
                 "method_params": {"queue_size": 2_048, "key_momentum": 0.99, "batchnorm_groups": 4},
-                "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+                "runtime": CPU_RUNTIME,
             },
         ),
         "resnet50": Preset("ResNet-50 (the paper's settings, 200 epochs of ImageNet-1k's size)", _paper(200)),

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from rsfm.registry.augmentation import AugmentParams
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.specs import Params
 
 
@@ -49,9 +49,7 @@ def _paper(width: int, heads: int, accumulate: int) -> dict[str, Any]:
             "samples": 384_000_000, "batch_size": 4096, "accumulate": accumulate, "warmup_samples": 51_200_000,
             "base_lr": 1.5e-4, "weight_decay": 0.1, "beta2": 0.999,
         },
-        "runtime": {
-            "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000, "checkpoint_every_steps": 1000,
-        },
+        "runtime": GPU_RUNTIME,
     }  # fmt: skip
 
 
@@ -78,7 +76,7 @@ ENTRY = MethodEntry(
                 "encoder": {"patch_size": 8, "width": 64, "depth": 2, "heads": 2},
                 "optim": {"samples": 512, "batch_size": 32, "warmup_samples": 64, "base_lr": 2e-3},
                 "method_params": {"projector_width": 128, "projection_dim": 32, "crop_min_scale": 0.2},
-                "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+                "runtime": SMOKE_RUNTIME,
             },
         ),
         "cpu": Preset(
@@ -90,7 +88,7 @@ ENTRY = MethodEntry(
                     "grad_clip": 3.0, "beta2": 0.999,
                 },
                 "method_params": {"projector_width": 512, "projection_dim": 128, "crop_min_scale": 0.2},
-                "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+                "runtime": CPU_RUNTIME,
             },
         ),
         "vit-s": Preset(

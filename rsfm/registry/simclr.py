@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from rsfm.registry.augmentation import AugmentParams
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.specs import Params
 
 
@@ -28,6 +30,19 @@ class SimCLRParams(Params):
     blur_p: float = Field(0.5, ge=0, le=1, title="Blur probability")
     #: The paper's jitter at strength 0.5; grayscale and blur as there.
     augment: AugmentParams = AugmentParams(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+
+
+def _vit(width: int, heads: int, *, batch_size: int, accumulate: int) -> dict[str, Any]:
+    return {
+        "image_size": 224,
+        "encoder": {"patch_size": 16, "width": width, "depth": 12, "heads": heads},
+        "optim": {
+            "samples": 384_000_000, "batch_size": batch_size, "accumulate": accumulate, "warmup_samples": 51_200_000,
+            "base_lr": 1.5e-4, "weight_decay": 0.1, "beta2": 0.999,
+        },
+        "method_params": {"projector_width": 4096, "projection_dim": 256},
+        "runtime": GPU_RUNTIME,
+    }  # fmt: skip
 
 
 ENTRY = MethodEntry(
@@ -54,7 +69,7 @@ ENTRY = MethodEntry(
                 "encoder": {"patch_size": 8, "width": 64, "depth": 2, "heads": 2},
                 "optim": {"samples": 512, "batch_size": 32, "warmup_samples": 64, "base_lr": 2e-3},
                 "method_params": {"temperature": 0.2, "projection_dim": 32, "projector_layers": 2},
-                "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+                "runtime": SMOKE_RUNTIME,
             },
         ),
         "cpu": Preset(
@@ -66,40 +81,16 @@ ENTRY = MethodEntry(
                     "grad_clip": 3.0, "beta2": 0.999,
                 },
                 "method_params": {"temperature": 0.2},
-                "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+                "runtime": CPU_RUNTIME,
             },
         ),
         "vit-s": Preset(
             "ViT-S/16 (one GPU; 300 epochs of ImageNet-1k's size, batch 1024 in passes of 256)",
-            {
-                "image_size": 224,
-                "encoder": {"patch_size": 16, "width": 384, "depth": 12, "heads": 6},
-                "optim": {
-                    "samples": 384_000_000, "batch_size": 1024, "accumulate": 4, "warmup_samples": 51_200_000,
-                    "base_lr": 1.5e-4, "weight_decay": 0.1, "beta2": 0.999,
-                },
-                "method_params": {"projector_width": 4096, "projection_dim": 256},
-                "runtime": {
-                    "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000,
-                    "checkpoint_every_steps": 1000,
-                },
-            },
+            _vit(384, 6, batch_size=1024, accumulate=4),
         ),
         "vit-b": Preset(
             "ViT-B/16 (batch 4096 in passes of 256, 300 epochs of ImageNet-1k's size)",
-            {
-                "image_size": 224,
-                "encoder": {"patch_size": 16, "width": 768, "depth": 12, "heads": 12},
-                "optim": {
-                    "samples": 384_000_000, "batch_size": 4096, "accumulate": 16, "warmup_samples": 51_200_000,
-                    "base_lr": 1.5e-4, "weight_decay": 0.1, "beta2": 0.999,
-                },
-                "method_params": {"projector_width": 4096, "projection_dim": 256},
-                "runtime": {
-                    "workers": 8, "log_every_steps": 20, "monitor_every_steps": 1000,
-                    "checkpoint_every_steps": 1000,
-                },
-            },
+            _vit(768, 12, batch_size=4096, accumulate=16),
         ),
     },
 )  # fmt: skip

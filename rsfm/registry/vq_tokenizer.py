@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rsfm.registry.entry import MethodEntry, Preset
+from rsfm.registry.entry import CPU_RUNTIME, GPU_RUNTIME, SMOKE_RUNTIME, MethodEntry, Preset
 from rsfm.specs import Params, TokenizerParams
 
 
@@ -63,7 +63,7 @@ ENTRY = MethodEntry(
                 "encoder": {"width": 8, "codes": 32, "code_dim": 16},
                 "optim": {"samples": 512, "batch_size": 32, "warmup_samples": 64, "base_lr": 3e-3},
                 "method_params": {"reseed_every_steps": 4},
-                "runtime": {"log_every_steps": 1, "monitor_every_steps": 8, "checkpoint_every_steps": 8},
+                "runtime": SMOKE_RUNTIME,
             },
         ),
         "cpu": Preset(
@@ -74,7 +74,7 @@ ENTRY = MethodEntry(
                     "samples": 30_000, "batch_size": 64, "warmup_samples": 2_000, "base_lr": 4e-3, "grad_clip": 3.0,
                 },
                 "method_params": {"reseed_every_steps": 25, "code_momentum": 0.95},
-                "runtime": {"log_every_steps": 5, "monitor_every_steps": 50, "checkpoint_every_steps": 50},
+                "runtime": CPU_RUNTIME,
             },
         ),
         "vit-b": Preset(
@@ -85,10 +85,7 @@ ENTRY = MethodEntry(
                     "samples": 4_000_000, "batch_size": 256, "warmup_samples": 100_000, "base_lr": 3e-4,
                     "grad_clip": 3.0,
                 },
-                "runtime": {
-                    "workers": 4, "log_every_steps": 20, "monitor_every_steps": 1000,
-                    "checkpoint_every_steps": 1000,
-                },
+                "runtime": {**GPU_RUNTIME, "workers": 4},
             },
         ),
     },
