@@ -2,7 +2,7 @@
 
 found = understand("~/tiles")
 for finding in found.findings: print(finding.text)
-register(found.entry, workspace)
+with registered(found.entry, workspace): prepare(...)
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from rsfm.bands import UNITS, Unit, sensor
 from rsfm.errors import RsfmError
 from rsfm.geo import ground_gsd
 from rsfm.pack_writer import check_pack_name
-from rsfm.packs import BandInfo
+from rsfm.packs import BandInfo, read_bytes_or_none
 from rsfm.specs import PrepareSpec
 from rsfm.workspace import Workspace
 
@@ -143,13 +144,24 @@ def understand(
     return Understanding(entry, findings)
 
 
-def register(entry: DatasetEntry, workspace: Workspace) -> Path:
-    """Keep the entry in the workspace, so that `entry.name` can be prepared.
+@contextmanager
+def registered(entry: DatasetEntry, workspace: Workspace, *, replace: bool = False) -> Iterator[Path]:
+    """Keep the entry in the workspace, so that `entry.name` can be prepared; yields its file.
+
+    What cannot be prepared is not kept: an RsfmError from the body leaves the catalog as it was.
 
     Raises:
-        RsfmError: the name is taken by a built-in dataset.
+        RsfmError: the name is taken by a built-in dataset or, without `replace`, by another dataset or pack.
     """
-    return write_registered(entry, workspace)
+    if not replace:
+        refuse_taken(entry.name, workspace)
+    before = read_bytes_or_none(workspace.datasets / f"{entry.name}.json")
+    file = write_registered(entry, workspace)
+    try:
+        yield file
+    except RsfmError:
+        file.unlink() if before is None else file.write_bytes(before)
+        raise
 
 
 def refuse_taken(name: str, workspace: Workspace) -> None:

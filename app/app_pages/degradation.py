@@ -17,9 +17,9 @@ from app.components.degradation import (
     comparison_table,
     degradation_figure,
     findings_about,
+    interval,
     metric_title,
     seeds_text,
-    spread,
     variant_text,
     variants,
 )
@@ -148,7 +148,8 @@ def charts(frame: pd.DataFrame, looks: dict[str, Look], axis: str, value: str, b
     adaptations = sorted(frame["adaptation"].unique())
     synthetic = bool(frame["synthetic"].astype(bool).any())
     chance = chance_level(sorted(frame["dataset"].unique())) if set(frame["metric"]) == {"accuracy"} else None
-    low, high = (float(part.min() if i == 0 else part.max()) for i, part in enumerate(spread(frame)))
+    lows, highs = zip(*map(interval, frame.to_dict("records")), strict=True)
+    low, high = min(lows), max(highs)
     if chance is not None and value == "absolute":
         low, high = min(low, chance), max(high, chance)
     with st.grid(min(2, len(adaptations)), min_column_width=420):

@@ -74,30 +74,6 @@ def as_retention(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else frame.iloc[:0].copy()
 
 
-def fold_seeds(scores: pd.DataFrame) -> pd.DataFrame:
-    """Single measurements of one model (rows of `Store.scores`) as a curve over its evaluation seeds.
-
-    Mean, spread and interval as `Store.compare` gives them for one model seed.
-    """
-    rows = []
-    keys = [*curve_keys(scores), "severity"]
-    for values, point in scores.groupby(keys, dropna=False, sort=True):
-        value, mean, std = point["value"], point["value"].mean(), point["value"].std()
-        below = (value - point["ci_low"]).clip(lower=0).mean()
-        above = (point["ci_high"] - value).clip(lower=0).mean()
-        if len(point) == 1:
-            low, high = point["ci_low"].iloc[0], point["ci_high"].iloc[0]
-        else:
-            half = [float(np.hypot(0 if missing(b) else b, 1.96 * std / np.sqrt(len(point)))) for b in (below, above)]
-            low, high = max(0.0, mean - half[0]), min(1.0, mean + half[1])
-        rows.append(
-            dict(zip(keys, values, strict=True))
-            | {"mean": mean, "std": std, "ci_low": low, "ci_high": high, "n": point["n"].max(), "seeds": len(point),
-               "seed_kind": "evaluation seeds", "gsd_m": point["gsd_m"].max()}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def variants(frame: pd.DataFrame) -> list[str]:
     """Keys of `VARIANTS` that differ between curves of one model on one pack."""
     known = [k for k in VARIANTS if k in frame.columns]
@@ -136,18 +112,11 @@ def seeds_text(row: Mapping[str, Any]) -> str:
 
 
 def interval(point: Mapping[str, Any]) -> tuple[float, float]:
-    """The interval of one point; see `spread`."""
+    """The interval of one point: the bootstrap's; where it is missing, mean ± std."""
     half = 0.0 if missing(point["std"]) else float(point["std"])
     low = point["mean"] - half if missing(point["ci_low"]) else point["ci_low"]
     high = point["mean"] + half if missing(point["ci_high"]) else point["ci_high"]
     return float(low), float(high)
-
-
-def spread(curve: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """The interval to draw: the bootstrap's; where it is missing, mean ± std."""
-    low = curve["ci_low"].fillna(curve["mean"] - curve["std"].fillna(0))
-    high = curve["ci_high"].fillna(curve["mean"] + curve["std"].fillna(0))
-    return low, high
 
 
 def degradation_figure(

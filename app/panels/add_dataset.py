@@ -11,7 +11,6 @@ from app.state import workspace
 from app.text import plain
 from jobs import client
 from rsfm.errors import RsfmError
-from rsfm.packs import read_bytes_or_none
 from rsfm.specs import PrepareSpec
 
 if TYPE_CHECKING:
@@ -109,20 +108,13 @@ def keep_box(found: Understanding) -> None:
 
 def keep(found: Understanding, replace: bool, is_scene: bool, side: int | None) -> None:
     """Register the entry and queue its preparation; what cannot be queued is not kept."""
-    from data_catalog.add import refuse_taken, register
+    from data_catalog.add import registered
 
     place, name = workspace(), found.entry.name
     try:
-        if not replace:
-            refuse_taken(name, place)
-        before = read_bytes_or_none(place.datasets / f"{name}.json")
         spec = PrepareSpec(dataset=name, **{"tile_size" if is_scene else "image_size": side})
-        file = register(found.entry, place)
-        try:
+        with registered(found.entry, place, replace=replace):
             run_id = client.submit(place, spec)
-        except RsfmError:
-            file.unlink() if before is None else file.write_bytes(before)
-            raise
     except RsfmError as error:
         st.session_state["add.problem"] = str(error).replace(", or replace it (--replace)", "")
         return

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.components.alarms import health
 from app.components.curves import X_AXES, curve_figure, metric_title, ordered_metrics
-from app.components.degradation import adaptation_title, degradation_figure, fold_seeds, seeds_text
+from app.components.degradation import adaptation_title, degradation_figure, seeds_text
 from app.components.degradation import metric_title as score_title
 from app.page import CHART, DEGRADATION, guarded, looks_of_models
 from app.routes.artifacts import artifact_url
@@ -233,6 +233,7 @@ def scores(run_id: str) -> None:
         st.caption("No score has been measured yet.")
         return
     dataset, looks = str(rows["dataset"].iloc[0]), looks_of_models()
+    folded = store().compare(run_id=run_id)
     with st.grid(2, min_column_width=380):
         for (adaptation, metric), part in rows.groupby(["adaptation", "metric"], sort=True):
             with st.container(border=True):
@@ -242,7 +243,7 @@ def scores(run_id: str) -> None:
                     )
                     if part["synthetic"].astype(bool).any():
                         st.badge("synthetic data", icon=":material/science:", color="violet")
-                curve = fold_seeds(part)
+                curve = folded[(folded["adaptation"] == adaptation) & (folded["metric"] == metric)]
                 axis = "factor" if curve["gsd_m"].isna().all() else "gsd"
                 figure = degradation_figure(curve, looks, axis=axis, height=260)
                 figure.update_layout(showlegend=False, margin={"t": 8})

@@ -193,8 +193,7 @@ def add(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Add your own folder or scene: infer, show what was understood, register, prepare."""
-    from data_catalog.add import refuse_taken, register, understand
-    from rsfm.packs import read_bytes_or_none
+    from data_catalog.add import refuse_taken, registered, understand
     from rsfm.specs import parse_spec
 
     place = Workspace.resolve(workspace)
@@ -210,11 +209,5 @@ def add(
         if as_json:
             print_json({"entry": entry.model_dump(mode="json"), "findings": [vars(f) for f in findings]})
         return
-    before = read_bytes_or_none(place.datasets / f"{entry.name}.json")
-    file = register(entry, place)
-    try:
+    with registered(entry, place, replace=replace):
         _prepare(spec, place, as_json)
-    except RsfmError:
-        # What cannot be prepared is not kept: the catalog stays as it was.
-        file.unlink() if before is None else file.write_bytes(before)
-        raise

@@ -73,9 +73,9 @@ ORDER BY r.run_id, m.name, m.step
 
 _SCORE_COLUMNS = """s.model, s.model_title, s.model_group, s.model_seed, s.eval_seed, s.dataset, s.pack_hash,
     s.synthetic, s.split, s.task, s.adaptation, s.bands, s.operator, s.severity, s.gsd_m, s.degrade_target,
-    s.train_degrade, s.metric, s.value, s.ci_low, s.ci_high, s.n, s.operator_hash, r.run_id, s.attempt, s.time"""
+    s.train_degrade, s.metric, s.value, s.ci_low, s.ci_high, s.n, s.operator_hash, run_id, s.attempt, s.time"""
 _SCORE_ORDER = """s.dataset, s.task, s.model_group, s.adaptation, s.metric, s.operator, s.severity, s.model_seed,
-    s.eval_seed, r.run_id"""
+    s.eval_seed, run_id"""
 SCORES = f"""
 SELECT {_SCORE_COLUMNS} FROM scores s JOIN runs r USING (run)
 WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset)
@@ -83,27 +83,20 @@ WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset)
 ORDER BY {_SCORE_ORDER}
 """
 # Of one run its own newest rows count, whatever another run measured later.
-SCORES_OF_RUN = f"""
-SELECT {_SCORE_COLUMNS} FROM scores s JOIN runs r USING (run)
-WHERE r.run_id = $run_id AND ($dataset IS NULL OR s.dataset = $dataset)
-  AND ($model_group IS NULL OR s.model_group = $model_group)
+_OWN = """
+SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run)
+WHERE r.run_id = $run_id
 QUALIFY row_number() OVER (
     PARTITION BY s.key ORDER BY s.time DESC NULLS LAST, s.attempt DESC NULLS LAST, s.seq DESC) = 1
+"""
+SCORES_OF_RUN = f"""
+SELECT {_SCORE_COLUMNS} FROM ({_OWN}) s
+WHERE ($dataset IS NULL OR s.dataset = $dataset) AND ($model_group IS NULL OR s.model_group = $model_group)
 ORDER BY {_SCORE_ORDER}
 """
 
-COMPARE = """
-WITH chosen AS (
-    SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run)
-    WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset) AND ($task IS NULL OR s.task = $task)
-      AND ($adaptation IS NULL OR s.adaptation = $adaptation) AND ($metric IS NULL OR s.metric = $metric)
-),
-newest AS (
-    SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM scores WHERE current GROUP BY dataset
-),
-valid AS (
-    SELECT c.* FROM chosen c JOIN newest n ON c.dataset = n.dataset AND c.pack_hash IS NOT DISTINCT FROM n.pack_hash
-),
+# Folds the scores named `valid`: evaluation seeds within a model seed first.
+_FOLD = """
 names AS (
     SELECT model_group, arg_max(model, (time, run, seq)) AS model, arg_max(model_title, (time, run, seq)) AS model_title
     FROM valid GROUP BY model_group
@@ -138,6 +131,20 @@ SELECT n.model, n.model_title, p.model_group, p.dataset, p.synthetic, p.task, p.
 FROM point p JOIN names n USING (model_group)
 ORDER BY p.dataset, p.task, p.adaptation, p.metric, n.model_title, p.model_group, p.operator, p.bands, p.severity
 """
+COMPARE = f"""
+WITH chosen AS (
+    SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run)
+    WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset) AND ($task IS NULL OR s.task = $task)
+      AND ($adaptation IS NULL OR s.adaptation = $adaptation) AND ($metric IS NULL OR s.metric = $metric)
+),
+newest AS (
+    SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM scores WHERE current GROUP BY dataset
+),
+valid AS (
+    SELECT c.* FROM chosen c JOIN newest n ON c.dataset = n.dataset AND c.pack_hash IS NOT DISTINCT FROM n.pack_hash
+),
+{_FOLD}"""
+COMPARE_RUN = f"WITH valid AS ({_OWN}),\n{_FOLD}"
 
 ARTIFACTS = """
 SELECT a.artifact_id, r.run_id, a.attempt, a.time, a.path, a.kind, a.title, a.step, a.bytes, a.ok, a.problem

@@ -317,13 +317,16 @@ class Store:
         task: str | None = None,
         adaptation: str | None = None,
         metric: str | None = None,
+        run_id: str | None = None,
     ) -> pd.DataFrame:
         """One row per model group and point of its curve, folded over seeds.
 
-        Only scores on the newest measured content of each pack (`pack_hash`) count. With two or more model seeds,
-        evaluation seeds are averaged within each model seed first, and `std` (n - 1) and `seeds` are those of the
-        model seeds' means; otherwise they are those of the evaluation seeds, which `seed_kind` says. One seed has no
-        `std`.
+        Only scores on the newest measured content of each pack (`pack_hash`) count; with `run_id` all that this
+        evaluation measured, whatever another one measured later (the other arguments are not for it).
+
+        With two or more model seeds, evaluation seeds are averaged within each model seed first, and `std` (n - 1)
+        and `seeds` are those of the model seeds' means; otherwise they are those of the evaluation seeds, which
+        `seed_kind` says. One seed has no `std`.
 
         `ci_low` and `ci_high` join the two sources of error in quadrature, each side by itself:
 
@@ -334,6 +337,8 @@ class Store:
         width; the spread over seeds shrinks with their number. A single value keeps its own interval. `n` is the
         number of test samples. Scores are shares, so an interval ends at 0 and 1.
         """
+        if run_id is not None:
+            return self._ask(queries.COMPARE_RUN, run_id=run_id)
         return self._ask(queries.COMPARE, dataset=dataset, task=task, adaptation=adaptation, metric=metric)
 
     def artifacts(self, run_id: str, kind: str | None = None) -> pd.DataFrame:

@@ -21,8 +21,7 @@ from app.components.degradation import (
     comparison_table,
     degradation_figure,
     findings_about,
-    fold_seeds,
-    spread,
+    interval,
     variant_text,
     variants,
 )
@@ -34,8 +33,6 @@ from app.components.spec_form import check, field_views, number_format, numbers
 from app.theme import DARK, LIGHT
 from rsfm.specs import EvaluateSpec, Params, PrepareSpec, PretrainSpec, parse_spec, pretrain_spec
 from rsfm.stats import CURVE_KEYS, curve_summary
-from rsfm.store.view import Store
-from rsfm.workspace import Workspace
 
 
 # -- palette ------------------------------------------------------------------------------------------------------
@@ -216,26 +213,9 @@ def test_every_key_of_a_curve_is_named_or_the_models_own() -> None:
     assert set(VARIANTS) | own == set(CURVE_KEYS)
 
 
-def test_one_run_folds_as_the_store_does(lab: Workspace) -> None:
-    store = Store(lab)
-    store.refresh_if_stale(0)
-    shared = ["adaptation", "severity", "mean", "std", "ci_low", "ci_high", "n", "seeds", "seed_kind", "gsd_m"]
-    for group, expected in store.compare().groupby("model_group"):
-        found = fold_seeds(store.scores(model_group=group))
-        pd.testing.assert_frame_equal(
-            found.sort_values(["adaptation", "severity"])[shared].reset_index(drop=True),
-            expected.sort_values(["adaptation", "severity"])[shared].reset_index(drop=True), check_dtype=False,
-        )  # fmt: skip
-    one = store.scores(model_group="band-stats").query("eval_seed == 1")
-    folded = fold_seeds(one)
-    assert folded["std"].isna().all() and set(folded["seeds"]) == {1}
-    assert sorted(folded["ci_low"]) == sorted(one["ci_low"]), "one value keeps its own interval"
-
-
 def test_the_interval_falls_back_to_the_spread() -> None:
     rows = compare_rows(ROWS, ci_low=float("nan"), ci_high=float("nan"))
-    low, high = spread(rows)
-    assert (high - low).tolist() == pytest.approx([0.02] * 8)
+    assert [high - low for low, high in map(interval, rows.to_dict("records"))] == pytest.approx([0.02] * 8)
 
 
 LINT = pd.DataFrame(

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_catalog.add import register, understand
+from data_catalog.add import understand
+from data_catalog.entry import write_registered
 from rsfm.packs import Pack, list_packs
 from rsfm.workspace import Workspace
 
@@ -55,7 +56,7 @@ def test_killed_prepares(pictures, workspace, tmp_path):
     undisturbed = Workspace(tmp_path / "undisturbed")
     entry = understand(pictures, "pics").entry
     for place in (workspace, undisturbed):
-        register(entry, place)
+        write_registered(entry, place)
     expected = _start(undisturbed).communicate(timeout=120)[0].split()[-1]
 
     rng = random.Random(0)

@@ -11,7 +11,8 @@ import pytest
 import rasterio
 import rasterio.warp
 
-from data_catalog.add import register, understand
+from data_catalog.add import understand
+from data_catalog.entry import write_registered
 from data_catalog.prepare import prepare
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.realdata
 
 def add(path: Path, name: str, workspace, **spec) -> Pack:
     found = understand(path, name)
-    register(found.entry, workspace)
+    write_registered(found.entry, workspace)
     prepare(PrepareSpec(dataset=name, **spec), workspace)
     return Pack.named(workspace, name)
 
@@ -128,7 +129,7 @@ def test_mixed_folders_are_refused_with_names(realdata):
 def test_wrong_scaling_is_noticed(realdata, workspace, tmp_path):
     """Raw numbers are no reflectance; and files scaled by another number than the rest are named, bright and dark."""
     file = realdata / "sentinel2_fire_pair" / "S2_L2A_2018-12-01_10band.tif"
-    register(understand(file, "wrong", unit="reflectance", scale=1.0).entry, workspace)
+    write_registered(understand(file, "wrong", unit="reflectance", scale=1.0).entry, workspace)
     with pytest.raises(RsfmError, match="wrongly scaled"):
         prepare(PrepareSpec(dataset="wrong"), workspace)
 

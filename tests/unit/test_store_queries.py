@@ -98,6 +98,22 @@ def test_compare_has_the_promised_columns_filters_and_only_the_newest_pack(works
     assert store.lint()["rule"].tolist() == ["older-pack"]
 
 
+def test_one_run_is_compared_by_its_own_scores_alone(workspace: Workspace) -> None:
+    first, second = evaluate(workspace), evaluate(workspace)
+    mine = [
+        score(eval_seed=i, value=v, pack_hash="old", time="2026-01-01T00:00:00+00:00") for i, v in enumerate([0.5, 0.7])
+    ]
+    job = begin(first)
+    job.scores(mine)
+    job.scores([score(eval_seed=1, value=0.9, pack_hash="old", time="2026-01-01T00:01:00+00:00")])
+    begin(second).scores([score(eval_seed=i, value=0.1, time="2026-01-02T00:00:00+00:00") for i in (0, 1)])
+    store = indexed(workspace)
+    row = store.compare(run_id=first.id).iloc[0]
+    assert (row["mean"], row["seeds"], row["pack_hash"]) == (pytest.approx(0.7), 2, "old"), "its newest rows, no others"
+    assert store.compare()["mean"].tolist() == [pytest.approx(0.1)]
+    assert store.compare(run_id="none").empty
+
+
 def test_lint_marks_what_is_below_the_floor_or_did_not_react(workspace: Workspace) -> None:
     floor = {"model_group": "band-stats", "model_title": "Band statistics"}
     rows = [

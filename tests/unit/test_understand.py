@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from rasters import write_tif
 
-from data_catalog.add import register, understand
-from data_catalog.entry import entry
+from data_catalog.add import understand
+from data_catalog.entry import entry, write_registered
 from data_catalog.guess import EUROSAT_ORDER
 from data_catalog.prepare import prepare
 from rsfm.errors import RsfmError
@@ -167,7 +167,7 @@ def test_kinds_of_data_need_no_registration_where_nothing_is_ambiguous(tmp_path,
 def test_registered_data_can_be_prepared_by_name(tmp_path, workspace):
     folder = tmp_path / "mine"
     write_tif(folder / "a.tif", land(EUROSAT_ORDER))
-    register(understand(folder, "mine").entry, workspace)
+    write_registered(understand(folder, "mine").entry, workspace)
     assert entry("mine", workspace).registered
     assert prepare(PrepareSpec(dataset="mine"), workspace).dataset == "mine"
     folder.rename(tmp_path / "moved")
