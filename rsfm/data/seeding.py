@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -16,11 +16,20 @@ def derive_seed(*parts: int | str) -> int:
 
 
 @contextmanager
-def seeded(*parts: int | str) -> Iterator[None]:
-    """What is initialised inside is a function of `parts`; the global random state of the CPU stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(*parts))
+def from_seed(seed: int | None) -> Iterator[None]:
+    """What is initialised inside is a function of `seed`, and the global random state of the CPU stays as it was;
+    None: it draws from that state."""
+    if seed is None:
         yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def seeded(*parts: int | str) -> AbstractContextManager[None]:
+    """`from_seed` of a list of numbers and words."""
+    return from_seed(derive_seed(*parts))
 
 
 def step_generator(device: torch.device, seed: int, micro_step: int, rank: int = 0) -> torch.Generator:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rsfm.bands import require_same_unit, select
+from rsfm.data.seeding import from_seed
 from rsfm.data.source import layer_input
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo, model_folder
@@ -60,8 +61,7 @@ class PretrainedModel(EncoderModel):
     """An encoder that also takes images whose sides its patches do not divide: resized to the size it was made for."""
 
     def features(self, x: Tensor) -> Tensor:
-        patch = self.info.encoder["patch_size"]
-        if x.shape[-2] % patch or x.shape[-1] % patch:
+        if any(side % self.encoder.divisor for side in x.shape[-2:]):
             size = (self.info.image_size, self.info.image_size)
             x = torch.nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
         return super().features(x)
@@ -115,8 +115,7 @@ def _random_like_run(run_id: str, spec: EvaluateSpec, pack: Pack, workspace: Wor
     _require_bands(trained, spec, pack)
     if trained.architecture not in ARCHITECTURES:
         raise RsfmError(f"Model {run_id} has the unknown architecture {trained.architecture!r}.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.model_seed)
+    with from_seed(spec.model_seed):
         encoder: Encoder = ARCHITECTURES[trained.architecture].from_config(
             trained.encoder, len(trained.bands), trained.image_size
         )

@@ -168,23 +168,27 @@ def load_encoder(folder: Path) -> tuple[Encoder, ModelInfo]:
     return encoder, info
 
 
+def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """Keys that are missing, keys that are left over, and "<key> is <shape> instead of <shape>"."""
+    misshapen = [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in sorted(set(wanted) & set(state))
+        if state[name].shape != wanted[name].shape
+    ]
+    return sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted)), misshapen
+
+
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Load a state dict in which every key must fit.
 
     Raises:
         RsfmError: names the keys that are missing, left over, or of another shape.
     """
-    wanted = module.state_dict()
-    problems = []
-    if missing := sorted(set(wanted) - set(state)):
-        problems.append(f"missing {', '.join(missing)}")
-    if extra := sorted(set(state) - set(wanted)):
-        problems.append(f"left over {', '.join(extra)}")
-    problems += [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in sorted(set(wanted) & set(state))
-        if state[name].shape != wanted[name].shape
-    ]
+    missing, extra, problems = misfits(state, module.state_dict())
+    if extra:
+        problems.insert(0, f"left over {', '.join(extra)}")
+    if missing:
+        problems.insert(0, f"missing {', '.join(missing)}")
     if problems:
         raise RsfmError(f"{where} does not fit the model: {'; '.join(problems)}.")
     module.load_state_dict(dict(state), strict=True)

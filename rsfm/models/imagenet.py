@@ -145,7 +145,17 @@ def load_by_order(module: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def timm_encoder(name: str, pack: Pack, bands: Sequence[str] | None = None) -> TimmModel:
-    """A timm encoder with pretrained weights that are already on this machine.
+    """A timm encoder with pretrained weights that are already on this machine. Raises as `timm_weights`."""
+    config, file = timm_weights(name)
+    encoder = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)})
+    return TimmModel(
+        encoder, _stretched(pack, bands), name=f"timm:{name}", title=f"{name} (timm)", mean=config.mean,
+        std=config.std, fixed_size=tuple(config.input_size[1:]) if config.fixed_input_size else None,
+    )  # fmt: skip
+
+
+def timm_weights(name: str) -> tuple[timm.models.PretrainedCfg, Path]:
+    """How a timm encoder was trained, and the file of its weights on this machine.
 
     Raises:
         RsfmError: timm has no such model, it has no pretrained weights, or they are not here.
@@ -166,11 +176,7 @@ def timm_encoder(name: str, pack: Pack, bands: Sequence[str] | None = None) -> T
             f"The weights of timm:{name} are not on this machine, and jobs do not download. Fetch them once, where "
             f"there is a network: python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
         )
-    encoder = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)})
-    return TimmModel(
-        encoder, _stretched(pack, bands), name=f"timm:{name}", title=f"{name} (timm)", mean=config.mean,
-        std=config.std, fixed_size=tuple(config.input_size[1:]) if config.fixed_input_size else None,
-    )  # fmt: skip
+    return config, file
 
 
 def cached_weights(config: timm.models.PretrainedCfg) -> Path | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
+from rsfm.data.seeding import from_seed
 from rsfm.errors import RsfmError
 from rsfm.models.vit import Encoder
 from rsfm.specs import ResNetParams
@@ -51,6 +51,5 @@ class ResNet(Encoder):
 
 def build_resnet(params: ResNetParams, in_chans: int, image_size: int, seed: int) -> ResNet:
     """A freshly initialised ResNet, a function of `seed`; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with from_seed(seed):
         return ResNet(params, in_chans, image_size)

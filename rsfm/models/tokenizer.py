@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rsfm.data.seeding import from_seed
 from rsfm.errors import RsfmError
 from rsfm.models.vit import Encoder, Grid
 from rsfm.specs import TokenizerParams
@@ -79,6 +80,10 @@ class VQTokenizer(Encoder):
     def config(self) -> dict[str, Any]:
         return self.params.model_dump(mode="json")
 
+    @property
+    def divisor(self) -> int:
+        return self.patch_size
+
     @classmethod
     def from_config(cls, config: dict[str, Any], in_chans: int, image_size: int) -> VQTokenizer:
         return cls(TokenizerParams.model_validate(config), in_chans, image_size)
@@ -124,6 +129,5 @@ class VQTokenizer(Encoder):
 
 def build_tokenizer(params: TokenizerParams, in_chans: int, image_size: int, seed: int) -> VQTokenizer:
     """A freshly initialised tokenizer, a function of `seed`; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with from_seed(seed):
         return VQTokenizer(params, in_chans, image_size)

@@ -19,6 +19,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rsfm.data.seeding import from_seed
 from rsfm.errors import RsfmError
 from rsfm.specs import EncoderParams
 
@@ -141,6 +142,11 @@ class Encoder(nn.Module):
         """An encoder of the same shape, initialised afresh."""
         raise NotImplementedError
 
+    @property
+    def divisor(self) -> int:
+        """What the sides of its images must be multiples of."""
+        return 1
+
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) standardised values to (B, feature_dim)."""
         raise NotImplementedError
@@ -188,6 +194,10 @@ class ViT(Encoder):
 
     def config(self) -> dict[str, Any]:
         return self.params.model_dump(mode="json")
+
+    @property
+    def divisor(self) -> int:
+        return self.patch_size
 
     @classmethod
     def from_config(cls, config: dict[str, Any], in_chans: int, image_size: int) -> ViT:
@@ -334,8 +344,5 @@ def build_encoder(params: EncoderParams, in_chans: int, image_size: int, seed: i
         seed: makes the initialisation a function of it and leaves the global random state alone; None draws from
             the global state.
     """
-    if seed is None:
-        return ViT(params, in_chans, image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with from_seed(seed):
         return ViT(params, in_chans, image_size)

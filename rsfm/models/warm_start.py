@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from rsfm.data.source import LayerInput
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, model_folder
-from rsfm.models.export import load_encoder
-from rsfm.models.imagenet import RGB_NM, cached_weights, rgb_bands
+from rsfm.models.export import load_encoder, misfits
+from rsfm.models.imagenet import RGB_NM, rgb_bands, timm_weights
 from rsfm.models.resnet import ResNet
 from rsfm.models.vit import Encoder, ViT
 from rsfm.specs import InitParams
@@ -75,16 +75,11 @@ def warm_start(encoder: Encoder, init: InitParams, layer: LayerInput, workspace:
 
 
 def _account(state: dict[str, Tensor], wanted: dict[str, Tensor], title: str) -> None:
-    problems = []
-    if missing := sorted(set(wanted) - set(state)):
-        problems.append(f"lacks {', '.join(missing[:8])}")
-    if extra := sorted(set(state) - set(wanted)):
-        problems.append(f"has {', '.join(extra[:8])}, which the encoder has not")
-    problems += [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in sorted(set(wanted) & set(state))
-        if state[name].shape != wanted[name].shape
-    ]
+    missing, extra, problems = misfits(state, wanted)
+    if extra:
+        problems.insert(0, f"has {', '.join(extra[:8])}, which the encoder has not")
+    if missing:
+        problems.insert(0, f"lacks {', '.join(missing[:8])}")
     if problems:
         more = f" (and {len(problems) - 4} more)" if len(problems) > 4 else ""
         raise RsfmError(
@@ -198,19 +193,7 @@ def _run(encoder: Encoder, name: str, layer: LayerInput, workspace: Workspace) -
 
 
 def _timm(encoder: Encoder, name: str) -> Weights:
-    base = name.partition(".")[0]
-    if not timm.is_model(base):
-        raise RsfmError(f"timm has no encoder {name!r}.")
-    try:
-        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    except RuntimeError:  # a tag that timm does not know
-        config = None
-    file = cached_weights(config) if config is not None and config.has_weights else None
-    if file is None:
-        raise RsfmError(
-            f"The weights of timm:{name} are not on this machine, and jobs do not download. Fetch them once, where "
-            f"there is a network: python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
-        )
+    _, file = timm_weights(name)
     network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
     return _from_timm(encoder, network.state_dict(), f"timm:{name}", list(RGB_NM), getattr(network, "grid_size", None))
 

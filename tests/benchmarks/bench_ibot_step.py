@@ -12,17 +12,15 @@ Run it with OMP_WAIT_POLICY=PASSIVE, as jobs are.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from bench_mae_step import make_pack, seconds
 from lightly.loss import DINOLoss, IBOTPatchLoss
 from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM
 from lightly.models.utils import update_momentum
+from steps import duel, make_pack, stepper
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -86,20 +84,6 @@ class LightlyIBOT(nn.Module):
         update_momentum(self.head, self.teacher_head, MOMENTUM)
 
 
-def stepper(model: nn.Module, loss: Callable[[], Tensor], after: Callable[[], None]) -> Callable[[], None]:
-    """One optimiser step as a function, with what follows it."""
-    optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-4, fused=True)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        loss().backward()
-        optimiser.step()
-        with torch.no_grad():
-            after()
-
-    return step
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
@@ -134,25 +118,12 @@ def main() -> None:
             method.after_step(progress)
             method.pending.clear()
 
-        our_step = stepper(method, lambda: method.loss(views).total, after)
-        their_step = stepper(theirs, lambda: theirs.loss(views), theirs.after)
-        ours, lightly = [], []
-        for round_number in range(args.rounds + 1):
-            a, b = seconds(our_step, args.steps, device), seconds(their_step, args.steps, device)
-            if round_number:  # the first warms up
-                ours.append(a)
-                lightly.append(b)
-        wall, processor = (
-            statistics.median(a[kind] / b[kind] for a, b in zip(ours, lightly, strict=True)) for kind in (0, 1)
-        )
-    print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-    for name, times in (("ours", ours), ("lightly", lightly)):
-        middle, busy = (statistics.median(t[kind] for t in times) for kind in (0, 1))
-        print(
-            f"step, {name:8}   {middle * 1e3:8.1f} ms   {batch_size / middle:8.0f} images/s   "
-            f"{busy * 1e3:8.1f} ms of processor time"
-        )
-    print(f"ours / lightly   {wall:8.2f} (wall clock)   {processor:.2f} (processor time)")
+        print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
+        duel(
+            stepper(method, lambda: method.loss(views).total, after),
+            stepper(theirs, lambda: theirs.loss(views), theirs.after),
+            rounds=args.rounds, steps=args.steps, batch_size=batch_size, device=device,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

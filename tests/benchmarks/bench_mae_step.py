@@ -13,28 +13,24 @@ Run it with OMP_WAIT_POLICY=PASSIVE, as jobs are.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightly.models import utils
 from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
+from steps import duel, make_pack, seconds, stepper
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsfm.bands import SENSORS
 from rsfm.data.loader import WaitTimer, train_loader
 from rsfm.data.sampler import EndlessBatchSampler
 from rsfm.data.seeding import step_generator
 from rsfm.data.source import PackSource
 from rsfm.methods.base import Progress
 from rsfm.methods.mae import MAE
-from rsfm.pack_arrays import write_arrays
-from rsfm.packs import Pack
 from rsfm.registry.mae import MAEParams
 from rsfm.specs import PretrainSpec, pretrain_spec
 from rsfm.train.module import PretrainModule
@@ -78,33 +74,6 @@ class LightlyMAE(nn.Module):
         return nn.functional.mse_loss(prediction, target)
 
 
-def stepper(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """One optimiser step as a function."""
-    optimiser = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-4, fused=True)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        loss().backward()
-        optimiser.step()
-
-    return step
-
-
-def seconds(function: Callable[[], object], repeat: int, device: torch.device) -> tuple[float, float]:
-    """Wall-clock and processor time per call."""
-    start, busy = time.perf_counter(), time.process_time()
-    for _ in range(repeat):
-        function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - start) / repeat, (time.process_time() - busy) / repeat
-
-
-def make_pack(workspace: Workspace, count: int, size: int) -> Pack:
-    images = np.random.default_rng(0).integers(0, 255, (count, 7, size, size)).astype(np.uint8)
-    return write_arrays(workspace, "bench", {"train": images}, SENSORS["landsat-7"].bands, gsd_m=30)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
@@ -137,17 +106,12 @@ def main() -> None:
         views = method.views(batch, generator, Progress(0, 1, 0))
         theirs = LightlyMAE(spec, len(source.input.bands), args.size, args.norm_pix).to(device)
 
-        our_step = stepper(method, lambda: method.loss(views).total)
-        their_step = stepper(theirs, lambda: theirs.loss(views["image"]))
-        ours, lightly = [], []
-        for round_number in range(args.rounds + 1):
-            a, b = seconds(our_step, args.steps, device), seconds(their_step, args.steps, device)
-            if round_number:  # the first warms up
-                ours.append(a)
-                lightly.append(b)
-        wall, processor = (
-            statistics.median(a[kind] / b[kind] for a, b in zip(ours, lightly, strict=True)) for kind in (0, 1)
-        )
+        print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
+        duel(
+            stepper(method, lambda: method.loss(views).total),
+            stepper(theirs, lambda: theirs.loss(views["image"])),
+            rounds=args.rounds, steps=args.steps, batch_size=batch_size, device=device,
+        )  # fmt: skip
 
         timer = WaitTimer()
         sampler = EndlessBatchSampler(len(source), batch_size, 0)
@@ -170,15 +134,6 @@ def main() -> None:
         per_step, _ = seconds(whole_step, count, device)
         waiting, views_made = timer.seconds / count, made[0] / count
 
-    print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-    for name, times in (("ours", ours), ("lightly", lightly)):
-        middle = statistics.median(t[0] for t in times)
-        busy = statistics.median(t[1] for t in times)
-        print(
-            f"step, {name:8}   {middle * 1e3:8.1f} ms   {batch_size / middle:8.0f} images/s   "
-            f"{busy * 1e3:8.1f} ms of processor time"
-        )
-    print(f"ours / lightly   {wall:8.2f} (wall clock)   {processor:.2f} (processor time)")
     print(f"whole step       {per_step * 1e3:8.1f} ms   {batch_size / per_step:8.0f} images/s (with data and views)")
     print(f"  waiting for data {100 * waiting / per_step:6.2f} %")
     print(f"  making views     {100 * views_made / per_step:6.2f} %")

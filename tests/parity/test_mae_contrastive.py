@@ -157,7 +157,12 @@ def test_reconstruction_targets_are_without_the_noise():
     views = views_of(method, smooth_images(4))
     quiet = {**views, "noise_level": torch.zeros_like(views["noise_level"])}
     plain = make(contrastive_weight=0)
-    plain.load_state_dict(method.state_dict(), strict=False)
+    unused = plain.load_state_dict(method.state_dict(), strict=False)
+    assert not unused.missing_keys and {k.partition(".")[0] for k in unused.unexpected_keys} <= {
+        "projector",
+        "noise_head",
+        "noise_level",
+    }, unused
     with torch.no_grad():
         expected = plain.loss({name: views[name] for name in ("image", "keep", "hidden")}).total
         torch.testing.assert_close(method.loss(quiet).parts["reconstruction"], expected)

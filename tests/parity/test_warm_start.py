@@ -9,6 +9,7 @@ import torch
 from rsfm.data.source import LayerInput
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo
+from rsfm.models import imagenet
 from rsfm.models import warm_start as warm
 from rsfm.models.export import load_strictly, save_model
 from rsfm.models.resnet import build_resnet
@@ -36,7 +37,7 @@ def timm_weights(tmp_path, monkeypatch):
         torch.nn.init.normal_(parameter, std=0.05)
     file = tmp_path / "weights.pth"
     torch.save(network.state_dict(), file)
-    monkeypatch.setattr(warm, "cached_weights", lambda config: file)
+    monkeypatch.setattr(imagenet, "cached_weights", lambda config: file)
     return network
 
 
@@ -115,7 +116,7 @@ def test_what_does_not_fit_is_refused_with_what_to_set(timm_weights, workspace, 
 def test_resnets_start_from_timm_too(tmp_path, workspace, monkeypatch):
     network = timm.create_model("resnet18", pretrained=False).eval()
     torch.save(network.state_dict(), tmp_path / "r.pth")
-    monkeypatch.setattr(warm, "cached_weights", lambda config: tmp_path / "r.pth")
+    monkeypatch.setattr(imagenet, "cached_weights", lambda config: tmp_path / "r.pth")
     encoder = build_resnet(ResNetParams(layers="resnet18"), 3, 64, seed=0).eval()
     remarks = loaded(encoder, InitParams(weights="timm:resnet18"), layer(size=64), workspace)
     x = torch.randn(2, 3, 64, 64)

@@ -14,12 +14,12 @@ from rsfm.bands import SENSORS, Band
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo
 from rsfm.models.baselines import resolve
-from rsfm.models.export import save_model
+from rsfm.models.export import ARCHITECTURES, save_model
 from rsfm.models.imagenet import RGB_TOLERANCE_NM, _wheel_weights, load_by_order, rgb_bands
 from rsfm.models.vit import build_encoder
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
-from rsfm.specs import EncoderParams, EvaluateSpec
+from rsfm.specs import EncoderParams, EvaluateSpec, ResNetParams, TokenizerParams
 from rsfm.workspace import Workspace
 
 RUN = "20260102-030405-mae-tiles-0a1b"
@@ -148,6 +148,33 @@ def test_run_takes_other_sizes(pack: Pack, workspace: Workspace) -> None:
     )
     assert divisible.shape == odd.shape == (12, 32)
     assert torch.allclose(odd, model.extract(resized), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        ResNetParams(layers="resnet18"), TokenizerParams(codes=16, width=8),
+        EncoderParams(patch_size=8, width=32, depth=1, heads=2, pooling="class"),
+        EncoderParams(patch_size=8, width=32, depth=1, heads=2, positions="relative"),
+    ],
+)  # fmt: skip
+def test_run_of_every_architecture_takes_any_size(
+    pack: Pack, workspace: Workspace, params: EncoderParams | ResNetParams | TokenizerParams
+) -> None:
+    name = {ResNetParams: "resnet", TokenizerParams: "vq_tokenizer", EncoderParams: "vit"}[type(params)]
+    encoder = ARCHITECTURES[name].from_config(params.model_dump(mode="json"), 1, 32)
+    bands = [ModelBand(name="B08", wavelength_nm=None, gsd_m=10, unit="reflectance", mean=0.2, std=0.1)]
+    info = ModelInfo(
+        name=RUN, title="A run", architecture=name, encoder=encoder.config(), image_size=32,
+        feature_dim=encoder.feature_dim, bands=bands, run_id=RUN, group="abcd", seed=7, weights_hash="", created="now",
+    )  # fmt: skip
+    save_model(workspace.models / RUN, encoder, info)
+    values = values_of(pack, ["B08"])[:2]
+    for model in (RUN, f"random:{RUN}"):
+        found = resolve(spec(model), pack, workspace)
+        for shape in ((32, 32), (30, 31), (24, 32)):
+            features = found.extract(values[:, :, : shape[0], : shape[1]])
+            assert features.shape == (2, encoder.feature_dim) and torch.isfinite(features).all()
 
 
 @pytest.mark.parametrize(

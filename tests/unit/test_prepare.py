@@ -13,7 +13,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 from rasters import BANDS, SIZE, reflectance, write_tif
 
-from data_catalog.add import register, understand
+from data_catalog.add import understand
+from data_catalog.entry import write_registered
 from data_catalog.prepare import dry_run, prepare
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
@@ -49,7 +50,7 @@ def add_label(root: Path, name: str, label: str = "field", split: str = "train")
 
 def registered(folder: Path, workspace, **known) -> PrepareSpec:
     known = {"unit": "reflectance", "scale": 1e-4, "sensor_name": "sentinel-2", **known}
-    register(understand(folder, "tiles", **known).entry, workspace)
+    write_registered(understand(folder, "tiles", **known).entry, workspace)
     return PrepareSpec(dataset="tiles")
 
 
@@ -125,7 +126,7 @@ def test_values_that_are_not_finite(tmp_path, workspace, share):
     holes[np.random.default_rng(1).random(holes.shape) < share] = np.nan
     write_tif(root / "holes.tif", holes)
     write_tif(root / "linear.tif", 10 ** (holes / 10) if share < 1 else np.abs(np.nan_to_num(holes)) + 1)
-    register(understand(root, "db", unit="db", bands=["VV", "VH"], sensor_name="sentinel-1").entry, workspace)
+    write_registered(understand(root, "db", unit="db", bands=["VV", "VH"], sensor_name="sentinel-1").entry, workspace)
     info = prepare(PrepareSpec(dataset="db"), workspace)
     assert info.splits == {"train": 6}
     reasons = {s.path: s.reason for s in info.skipped}
@@ -144,7 +145,7 @@ def test_sixteen_bit_content_in_an_eight_bit_dataset(tmp_path, workspace):
         root / "alpha.png"
     )
     (root / "cut.jpg").write_bytes(_jpeg()[:700])
-    register(understand(root, "photos").entry, workspace)
+    write_registered(understand(root, "photos").entry, workspace)
     info = prepare(PrepareSpec(dataset="photos"), workspace)
     assert info.splits == {"train": 5} and info.task == "unlabelled"
     reasons = {s.path: s.reason for s in info.skipped}

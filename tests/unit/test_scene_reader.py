@@ -8,7 +8,8 @@ import rasterio
 from rasterio.transform import from_bounds
 from rasters import write_tif
 
-from data_catalog.add import register, understand
+from data_catalog.add import understand
+from data_catalog.entry import write_registered
 from data_catalog.prepare import prepare
 from rsfm.errors import RsfmError
 from rsfm.geo import ground_gsd
@@ -33,7 +34,7 @@ def scene(tmp_path):
 
 def registered(path, workspace):
     known = {"unit": "reflectance", "scale": 1e-4, "sensor_name": "sentinel-2"}
-    register(understand(path, "scene-x", **known).entry, workspace)
+    write_registered(understand(path, "scene-x", **known).entry, workspace)
     return PrepareSpec(dataset="scene-x", tile_size=10)
 
 
