@@ -59,11 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rsfm.dryrun")
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--parent", type=int, help="end with this parent process")
+    parser.add_argument("--threads", type=int, default=1, help="as many as the job will have")
     args = parser.parse_args(argv)
     if args.parent:
         threading.Thread(target=_end_with, args=(args.parent,), daemon=True).start()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # beside running jobs, it should not take their cores
+        os.environ.setdefault(name, str(args.threads))
     try:
         data = json.load(sys.stdin)
     except ValueError as error:

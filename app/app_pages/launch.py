@@ -215,12 +215,15 @@ def pretrain_form() -> None:
         groups, start = groups_of(entry), start_of(entry, preset)
         start["splits"] = [s for s in start["splits"] if s in pack.splits] or list(pack.splits)[:1]
         image = next((x for x in pack.layers if x.role == "image"), pack.layers[0])
-        trained = trained_models()
+        trained, tokenizers = trained_models(), trained_models("vq_tokenizer")
         choices = {
             ("bands",): Choices([b.name for b in image.bands]),
             ("splits",): Choices(list(pack.splits)),
             ("init", "weights"): Choices(list(trained), trained, others=True, blank="Random"),
-        }
+            ("method_params", "tokenizer"): Choices(
+                list(tokenizers), tokenizers, blank="Choose one" if tokenizers else "None yet: train a VQ tokenizer",
+            ),
+        }  # fmt: skip
         result = FormResult({"kind": "pretrain", "method": method, "dataset": pack.name, "preset": preset})
         layout = Layout(
             skip=frozenset({"kind", "method", "dataset", "preset"}),
@@ -243,10 +246,12 @@ def pretrain_form() -> None:
         about_method(entry, preset, spec, pack)  # type: ignore[arg-type]
 
 
-def trained_models() -> dict[str, str]:
-    """Models of this workspace, newest first: name -> label."""
+def trained_models(method: str | None = None) -> dict[str, str]:
+    """Models of this workspace, or those of one method, newest first: name -> label."""
     frame = store().models()
     usable = frame[frame["problem"].isna() | (frame["problem"].astype(str) == "")]
+    if method is not None:
+        usable = usable[usable["method"] == method]
     labels = {}
     for row in usable.itertuples():
         title = visible(row.title) if not missing(row.title) and row.title else model_name(row.name)

@@ -28,6 +28,7 @@ from rsfm.store.runs import RunFolder, create_run, list_runs
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
+TOKENIZER = "launch.pretrain.beit_vq.smoke.landsat7-sample.method_params.tokenizer"
 Open = Callable[..., AppTest]
 #: An image, a link or HTML that Markdown would see: its first character is not escaped.
 MARKUP = re.compile(r"(?<!\\)(!\[i|<img|</script|\]\(http)")
@@ -296,6 +297,18 @@ def test_launch_starts_from_the_weights_of_another_run(open_page: Open, lab: Wor
     assert box.value is None
     box.set_value(trained).run()
     assert f"--set init.weights={trained}" in test.code[0].value
+
+
+def test_launch_offers_the_tokenizers_that_there_are(open_page: Open, lab: Workspace, tmp_path: Path) -> None:
+    box = open_page(lab, "launch", method="beit_vq", preset="smoke").selectbox(key=TOKENIZER)
+    assert box.options == [] and box.placeholder == "None yet: train a VQ tokenizer"
+    workspace = make_lab(tmp_path / "w")
+    trained = run_of(workspace, kind="pretrain", state="succeeded").id
+    file = workspace.models / trained / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"method": "vq_tokenizer"}))
+    test = open_page(workspace, "launch", method="beit_vq", preset="smoke")
+    test.selectbox(key=TOKENIZER).select_index(0).run()
+    assert f"--set method_params.tokenizer={trained}" in test.code[0].value
 
 
 def test_optional_numbers_can_be_emptied(open_page: Open, lab: Workspace) -> None:

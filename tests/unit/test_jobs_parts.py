@@ -409,6 +409,27 @@ def test_dry_run_in_its_own_process(workspace: Workspace) -> None:
     assert "no-such-dataset" in answer.problem
 
 
+def test_dry_run_has_the_threads_of_the_slot(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("jobs.slots.cpu_cores", lambda: 6)
+    monkeypatch.setenv("RSFM_CPU_SLOTS", "2")
+    seen: list[str] = []
+    real = subprocess.Popen
+
+    def watched(command: list[str], **more: object) -> subprocess.Popen:
+        if "rsfm.dryrun" not in command:
+            return real(command, **more)
+        seen.append(command[command.index("--threads") + 1])
+        probe = "import os, sys; from rsfm import dryrun; dryrun.check = lambda *a: {'ok': True, 'problem': None, "
+        probe += "'remarks': [os.environ['OMP_NUM_THREADS']]}; sys.exit(dryrun.main(sys.argv[1:]))"
+        return real([sys.executable, "-c", probe, *command[3:]], **more)
+
+    monkeypatch.setattr(client.subprocess, "Popen", watched)
+    assert client.dry_run(PrepareSpec(dataset="d"), workspace).remarks == ["3"]
+    assert seen == ["3"]
+
+
 def test_dry_run_ends_with_whoever_asked(workspace: Workspace) -> None:
     code = (
         "import os, subprocess, sys, time; "
