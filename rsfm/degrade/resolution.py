@@ -5,9 +5,9 @@
     down: Pillow's bilinear to (W // f, H // f)      (a triangle filter of half-width f: anti-aliased)
     up:   Pillow's bilinear back to (W, H)
 
-The others change one half of it. On uint8 every step rounds to grey levels as Pillow does. On every other type it is
-the same filter per band in float32 without rounding, because 8-bit rounding of a reflectance would be a second,
-unintended degradation.
+The others change one half of it. On uint8 Pillow rounds to grey levels after every pass, and the other filters round
+the coarse image once. On every other type it is the same filter per band in float32 without rounding, because 8-bit
+rounding of a reflectance would be a second, unintended degradation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from rsfm.degrade.entry import OperatorEntry, Resample
-from rsfm.degrade.kernels import axis_weights, filter_planes
+from rsfm.degrade.kernels import Kernel, axis_weights, filter_planes
 from rsfm.errors import RsfmError
 
 if TYPE_CHECKING:
@@ -53,22 +53,13 @@ def bilinear(images: np.ndarray, factor: float) -> np.ndarray:
 
 def area(images: np.ndarray, factor: float) -> np.ndarray:
     """The mean of each block of f × f pixels (an ideal coarser detector), then bilinear up; arguments as `bilinear`."""
-    return _back(_pillow(_real(images), coarse_size(*images.shape[2:], factor), Image.Resampling.BOX), images)
+    return _back(_filtered(images, factor, "box"), images)
 
 
 def mtf(images: np.ndarray, factor: float) -> np.ndarray:
     """A Gaussian with a stated transfer (`MTF_AT_NYQUIST`), taken at the centres of the coarse pixels, then bilinear
     up; arguments as `bilinear`."""
-    n, c, *full = images.shape
-    coarse = coarse_size(*full, factor)
-    rows, columns = (
-        axis_weights("gaussian", size, small, MTF_SIGMA * size / small)
-        for size, small in zip(full, coarse, strict=True)
-    )
-    small = filter_planes(images.reshape(n * c, *full).astype(np.float32), rows, columns).reshape(n, c, *coarse)
-    if images.dtype == np.uint8:
-        small = np.rint(small).clip(0, 255).astype(np.uint8)
-    return _back(small, images)
+    return _back(_filtered(images, factor, "gaussian"), images)
 
 
 def nearest(images: np.ndarray, factor: float) -> np.ndarray:
@@ -89,6 +80,16 @@ def native(images: np.ndarray, factor: float) -> np.ndarray:
 def _real(images: np.ndarray) -> np.ndarray:
     """What Pillow can resize: uint8 or float32."""
     return images if images.dtype == np.uint8 else images.astype(np.float32)
+
+
+def _filtered(images: np.ndarray, factor: float, kernel: Kernel) -> np.ndarray:
+    """The coarse image, (N, C, H // f, W // f)."""
+    n, c, *full = images.shape
+    coarse = coarse_size(*full, factor)
+    weights = (axis_weights(kernel, a, b, MTF_SIGMA * a / b) for a, b in zip(full, coarse, strict=True))
+    small = filter_planes(images.reshape(n * c, *full).astype(np.float32), *weights).reshape(n, c, *coarse)
+    # Once for both axes and halves to even: rounding up after each would brighten means of 2 × 2 by half a level.
+    return np.rint(small).clip(0, 255).astype(np.uint8) if images.dtype == np.uint8 else small
 
 
 def _back(small: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -140,7 +141,7 @@ ENTRIES = (
         "bilinear", "Coarser by bilinear resampling", "arXiv 2510.17014", bilinear,
         {"down": "pil-bilinear", "up": "pil-bilinear"},
     ),
-    _entry("area", "Coarser by block means", "", area, {"down": "pil-box", "up": "pil-bilinear"}),
+    _entry("area", "Coarser by block means", "", area, {"down": "box", "up": "pil-bilinear"}),
     _entry(
         "mtf", "Coarser through a sensor's transfer function", "Aiazzi et al. 2006, doi:10.14358/PERS.72.5.591", mtf,
         {"down": "gaussian", "mtf_at_nyquist": MTF_AT_NYQUIST, "reach": 4, "up": "pil-bilinear"},
