@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from rsfm import stats
+from rsfm.stats import bootstrap
 
 FACTORS = [1, 2, 4, 8]
 
@@ -127,7 +128,7 @@ def test_bootstrap_columns_are_what_single_calls_give() -> None:
 def test_bootstrap_in_chunks_equals_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).random(50)
     whole = stats.bootstrap_ci(values, draws=101)
-    monkeypatch.setattr(stats, "_CHUNK", 500)
+    monkeypatch.setattr(bootstrap, "_CHUNK", 500)
     assert np.allclose(stats.bootstrap_ci(values, draws=101), whole, rtol=1e-12)
 
 

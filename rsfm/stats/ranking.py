@@ -1,0 +1,97 @@
+"""Tiers instead of ranks, and one number over several datasets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from rsfm.stats.significance import holm
+
+
+def tiers(scores: Sequence[float], p_values: np.ndarray, *, alpha: float = 0.05) -> list[int]:
+    """Which models cannot be told apart: a tier for each, 1 is the best.
+
+    "Not told apart" is not transitive (A ~ B and B ~ C, but A > C), so tiers by neighbours would depend on who else is
+    in the table. Here every model is compared with the *best of its tier* only: the highest score opens tier 1; all
+    models that cannot be told from it join, wherever they stand; the highest of the others opens tier 2, and so on.
+    So each model was told from the best of every tier above its own. Within a tier, nothing is said about order. A
+    model measured with much noise may stand in a higher tier than one with a higher score: it could be as good.
+
+    Each tier's comparisons with its best are corrected for their number (Holm).
+
+    Args:
+        scores: (m,), larger is better.
+        p_values: (m, m) of the paired comparisons, symmetric; NaN where none was possible: not told apart.
+    """
+    y, p = np.asarray(scores, np.float64), np.asarray(p_values, np.float64)
+    if p.shape != (len(y), len(y)) or np.isnan(y).any():
+        raise ValueError(f"{len(y)} scores without NaN need a {len(y)} x {len(y)} table of p-values, got {p.shape}")
+    if not np.array_equal(p, p.T, equal_nan=True):
+        raise ValueError("the table of p-values must be symmetric")
+    found = np.zeros(len(y), int)
+    left = list(np.argsort(-y, kind="stable"))
+    tier = 0
+    while left:
+        tier += 1
+        best, *others = left
+        told = dict(zip(others, holm(p[best, others]) < alpha, strict=True))
+        members = [best, *(i for i in others if not told[i])]
+        found[members] = tier
+        left = [i for i in others if told[i]]
+    return found.tolist()
+
+
+@dataclass(frozen=True)
+class NormalisedMean:
+    """Mean over datasets of rescaled scores, its interval, and the rescaled score of each dataset."""
+
+    mean: float
+    ci_low: float
+    ci_high: float
+    parts: tuple[float, ...]
+
+
+def normalised_mean(
+    scores: Sequence[np.ndarray],
+    floors: Sequence[float],
+    draws: Sequence[np.ndarray],
+    *,
+    ceilings: Sequence[float] | None = None,
+    level: float = 0.95,
+) -> NormalisedMean:
+    """One number over datasets of different difficulty and metric.
+
+    Each dataset's score is rescaled to (score - floor) / (ceiling - floor) and all datasets weigh the same. The floor
+    is what needs no model (the best constant prediction, `rsfm.metrics.constant_floor`), the ceiling a perfect score:
+    both belong to the dataset, so a model's number does not change when another model is added, as it would between
+    the worst and the best model so far. 0 means no better than a constant, 1 perfect; below the floor it is negative.
+    Means over different datasets must not be compared.
+
+    Args:
+        scores: for each dataset (S,), the score of each seed.
+        floors: for each dataset.
+        draws: for each dataset (draws,), the seeds' mean score under resampling of its samples (`pooled_draws`).
+        ceilings: for each dataset; 1 where left out.
+
+    Returns:
+        An interval that joins both sources of error in quadrature, each side by itself: percentiles of the resampled
+        mean, every dataset drawn by itself, and the standard error of the seeds, datasets being independent.
+    """
+    if not len(scores) == len(floors) == len(draws) or not len(scores):
+        raise ValueError("a mean over datasets needs scores, a floor and draws of each, and one dataset at least")
+    floor = np.asarray(floors, np.float64)
+    span = (np.ones(len(floor)) if ceilings is None else np.asarray(ceilings, np.float64)) - floor
+    if not (span > 0).all():
+        raise ValueError(f"every ceiling must lie above its floor, got spans {span}")
+    parts = (np.array([np.mean(s) for s in scores]) - floor) / span
+    resampled = ((np.stack(draws) - floor[:, None]) / span[:, None]).mean(axis=0)
+    mean, tail = float(parts.mean()), (1 - level) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    seeds = [np.var(s, ddof=1) / len(s) / w**2 if len(s) > 1 else 0.0 for s, w in zip(scores, span, strict=True)]
+    spread = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(sum(seeds)) / len(parts)
+    below, above = math.hypot(max(0.0, mean - low), spread), math.hypot(max(0.0, high - mean), spread)
+    return NormalisedMean(mean, mean - below, mean + above, tuple(parts.tolist()))
