@@ -90,7 +90,7 @@ def _refuse_striping(error: float, height: int, width: int, bands: Sequence[Band
 
 
 def _refuse_band_loss(lost: float, height: int, width: int, bands: Sequence[BandInfo]) -> None:
-    if lost != int(lost) or not 0 <= lost < len(bands):
+    if not 0 <= lost < len(bands) or lost != int(lost):
         raise RsfmError(
             f"{BAND_LOSS.title}: {lost:g} of {len(bands)} band(s) cannot be lost; use a whole number from 0 to "
             f"{len(bands) - 1}, so that one is left."
