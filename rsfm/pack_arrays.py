@@ -21,7 +21,11 @@ def write_arrays(
     images: Mapping[str, np.ndarray],
     bands: Sequence[Band],
     *,
-    labels: Mapping[str, Sequence[str]] | None = None,
+    labels: Mapping[str, Sequence[str]] | Mapping[str, Sequence[Sequence[str]]] | None = None,
+    later: Mapping[str, np.ndarray] | None = None,
+    masks: Mapping[str, np.ndarray] | None = None,
+    classes: Sequence[str] = (),
+    ignore_value: int | None = None,
     gsd_m: float | None = None,
     sensor: str | None = None,
     synthetic: bool = False,
@@ -32,22 +36,44 @@ def write_arrays(
     Args:
         images: split -> (N, C, H, W), all of one dtype and sample shape.
         bands: the C bands in order, with their storage rule.
-        labels: split -> N class names; makes it a classification pack.
+        labels: split -> N class names, or N lists of class names: a classification or a multi-label pack.
+        later: split -> (N, C, H, W), the second image of each pair.
+        masks: split -> (N, 1, H, W) uint8 positions in `classes`: a segmentation pack, with `later` a change pack.
     """
     first = next(iter(images.values()))
-    layer = LayerInfo(
-        dtype=str(first.dtype), shape=first.shape[1:], gsd_m=gsd_m, sensor=sensor,
-        bands=[BandInfo(**vars(band)) for band in bands],
-    )  # fmt: skip
-    classes = sorted({x for values in (labels or {}).values() for x in values})
+    names = {"image": images} if later is None else {"image_pre": images, "image_post": later}
+    layers = [
+        LayerInfo(
+            name=layer, dtype=str(first.dtype), shape=first.shape[1:], gsd_m=gsd_m, sensor=sensor,
+            bands=[BandInfo(**vars(band)) for band in bands],
+        )
+        for layer in names
+    ]  # fmt: skip
+    if masks is not None:
+        names["mask"] = masks
+        layers.append(
+            LayerInfo(
+                name="mask", role="mask", dtype="uint8", shape=(1, *first.shape[2:]), gsd_m=gsd_m,
+                classes=list(classes), ignore_value=ignore_value,
+            )
+        )  # fmt: skip
+    given = [label for values in (labels or {}).values() for label in values]
+    several = bool(given) and not isinstance(given[0], str)
+    if labels is not None:
+        classes = sorted({name for label in given for name in (label if several else [label])})
+    task = {(True, False): "segmentation", (True, True): "change"}.get((masks is not None, later is not None))
     request = spec_hash([utc_now(), name, os.urandom(8).hex()])
-    with PackWriter(workspace, name, request_hash=request, layers=[layer]) as writer:
-        for split, array in images.items():
-            for i, image in enumerate(array):
+    with PackWriter(workspace, name, request_hash=request, layers=layers) as writer:
+        for split in images:
+            for i in range(len(images[split])):
                 label = labels[split][i] if labels else None
-                writer.add(id=f"{split}-{i:06d}", split=split, arrays={"image": image}, label=label)
+                writer.add(
+                    id=f"{split}-{i:06d}", split=split, arrays={layer: part[split][i] for layer, part in names.items()},
+                    **{"labels" if several else "label": label},
+                )  # fmt: skip
         writer.finish(
-            dataset=name, title=title or name, classes=classes, synthetic=synthetic,
-            task="classification" if labels else "unlabelled", source="arrays in memory",
+            dataset=name, title=title or name, classes=list(classes), synthetic=synthetic,
+            task=task or ("multilabel" if several else "classification" if labels else "unlabelled"),
+            source="arrays in memory",
         )  # fmt: skip
     return Pack.open(workspace.packs / name)

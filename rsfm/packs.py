@@ -168,6 +168,12 @@ class Pack:
     def name(self) -> str:
         return self.info.name
 
+    @property
+    def main(self) -> str:
+        """Name of the image layer that describes the others: `image`, or the first of a pair."""
+        names = [layer.name for layer in self.info.layers if layer.role == "image"]
+        return "image" if "image" in names else names[0]
+
     def array_path(self, split: str, layer: str = "image") -> Path:
         return self.path / "arrays" / f"{split}.{layer}.bin"
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rsfm.errors import RsfmError
+from rsfm.tasks import Adaptation
 
 _LOCAL = {"group": False}
 
@@ -232,28 +233,86 @@ class PretrainSpec(Params):
         return method(self.method).params.model_validate(self.method_params)
 
 
-Adaptation = Literal["knn", "linear"]
-Operator = Literal["bilinear"]
+Operator = Literal[
+    "bilinear", "area", "mtf", "nearest", "native", "blur", "noise", "radiometric", "jpeg", "haze", "striping",
+    "band_loss", "misregistration",
+]  # fmt: skip
+
+
+class FitParams(Params):
+    """Training on a task: fine-tuning, and what is put on a frozen encoder for maps. AdamW, linear warm-up, cosine."""
+
+    epochs: int = Field(20, ge=1, title="Epochs", description="Passes over the training samples.")
+    batch_size: int = Field(16, ge=1, title="Batch size", description="Samples per step.")
+    lr: float | None = Field(
+        None, gt=0, title="Learning rate", description="Peak. Empty: 1e-3 for heads on a frozen encoder, else 1e-4."
+    )
+    min_lr: float = Field(0.0, ge=0, title="Final learning rate", description="Where the cosine ends.")
+    warmup: float = Field(0.1, ge=0, lt=1, title="Warm-up", description="Share of the steps.")
+    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="Not on biases, norms and tokens.")
+    layer_decay: float = Field(
+        0.75, gt=0, le=1, title="Layer decay",
+        description="Fine-tuning: each layer learns at this share of the rate of the one above. 1: all alike.",
+    )  # fmt: skip
+    grad_clip: float = Field(0.0, ge=0, title="Gradient clipping", description="Largest norm; 0 switches it off.")
+    fusion: Literal["diff", "abs", "concat"] = Field(
+        "diff", title="Fusion", description="How the features of two dates meet: later − earlier, its size, or both."
+    )
+    decoder_width: int = Field(128, ge=8, title="Decoder width", description="Channels of the decoder's pyramid.")
+    pool_width: int = Field(
+        128, ge=8, title="Pooling width", description="Channels of each branch of the decoder's pyramid pooling."
+    )
+    flips: Literal["none", "horizontal", "dihedral"] = Field(
+        "dihedral", title="Flips", description="dihedral: all 8 flips and quarter turns (nadir imagery has no up)."
+    )
+    crop_min_scale: float = Field(
+        1.0, gt=0, le=1, title="Smallest crop", description="Area share of the smallest random crop; 1: whole images."
+    )
+    jitter: float = Field(
+        0.0, ge=0, le=1, title="Jitter", description="Half-width of random brightness, contrast and saturation."
+    )
+    train_degrade: bool = Field(
+        False, title="Degrade while training",
+        description="Each training image, of a pair the one that is degraded in the test, at a severity drawn from "
+        "those of the test: the baseline that any pretraining has to beat.",
+    )  # fmt: skip
+    select: Literal["last", "best"] = Field(
+        "last", title="Weights kept", description="best: of the epoch with the best score on the validation split."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", title="Precision", description="auto: bf16 on GPUs that have it, else fp32."
+    )
+
+    def peak_lr(self, frozen: bool) -> float:
+        return self.lr or (1e-3 if frozen else 1e-4)
 
 
 class EvaluateSpec(Params):
-    """One model on one labelled pack, frozen features, at several resolutions."""
+    """One model on one labelled pack, at several severities of a degradation."""
 
     kind: Literal["evaluate"] = "evaluate"
     model: str = Field(..., title="Model", description="A run's id, or a baseline such as random:vit-nano.")
     dataset: str = Field(..., title="Pack", description="A labelled pack.")
-    adaptations: list[Adaptation] = Field(["knn", "linear"], min_length=1, title="Adaptations")
+    adaptations: list[Adaptation] = Field(
+        [], title="Adaptations",
+        description="Empty: kNN and linear probe for labels of whole images, frozen encoder + decoder for maps.",
+    )  # fmt: skip
     operator: Operator = Field(
         "bilinear",
         title="Degradation",
         description="bilinear: anti-aliased down and up again, as published (arXiv 2510.17014).",
     )
-    factors: list[Annotated[int, Field(ge=1, le=64)]] = Field([1, 2, 4, 8], min_length=1, title="Factors")
+    severities: list[Annotated[float, Field(ge=0, le=1000)]] = Field(
+        [], title="Severities", description="Empty: the operator's own; 1, 2, 4 and 8 times coarser for resolution."
+    )
+    degrade_target: Literal["auto", "single", "pre", "post", "both"] = Field(
+        "auto", title="Degraded image", description="Of a pair: auto is the later one (post), as published."
+    )
     eval_seeds: list[Annotated[int, Field(ge=0)]] = Field(
         [0, 1, 2],
         min_length=1,
         title="Evaluation seeds",
-        description="Head initialisation and training-subset draw.",
+        description="Head initialisation, order of training, and training-subset draw.",
     )
     model_seed: int = Field(
         0, ge=0, title="Model seed", description="Initialisation of random: models; others have their own."
@@ -265,19 +324,20 @@ class EvaluateSpec(Params):
         gt=0,
         le=1,
         title="Training share",
-        description="Stratified share of the training split that each seed draws.",
+        description="Share of the training split that each seed draws, by class where images have one.",
     )
     bands: list[str] | None = Field(None, title="Bands", description="By name; empty: the model's own choice.")
     knn_k: int = Field(20, ge=1, title="Neighbours")
     knn_temperature: float = Field(0.07, gt=0, title="kNN temperature")
+    fit: FitParams = Field(FitParams(), title="Training on the task")
     bootstrap: int = Field(1000, ge=100, le=100_000, title="Bootstrap draws")
-    batch_size: int = Field(256, ge=1, title="Batch size", json_schema_extra=_LOCAL)
+    batch_size: int = Field(256, ge=1, title="Batch size", description="Images per pass.", json_schema_extra=_LOCAL)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", json_schema_extra=_LOCAL)
     threads: int = Field(0, ge=0, title="CPU threads", json_schema_extra=_LOCAL)
 
     @model_validator(mode="after")
     def _distinct(self) -> EvaluateSpec:
-        for field in ("factors", "eval_seeds", "adaptations"):
+        for field in ("severities", "eval_seeds", "adaptations"):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} names a value twice: {values}")

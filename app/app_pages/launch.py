@@ -22,6 +22,7 @@ from rsfm.packs import PackInfo
 from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
 from rsfm.specs import EncoderParams, EvaluateSpec, PrepareSpec, PretrainSpec, Spec, spec_hash
 from rsfm.store.runs import is_run_id
+from rsfm.tasks import ADAPTATIONS, TASKS
 
 #: How long the answer of a dry run is believed: packs, models and the disk change.
 BELIEVED_S = 120.0
@@ -29,10 +30,9 @@ JOBS = {"pretrain": "Pretrain", "evaluate": "Evaluate", "prepare": "Prepare data
 
 
 # -- what there is to choose from ---------------------------------------------------------------------------------
-def packs(task: str | None = None) -> pd.DataFrame:
+def packs() -> pd.DataFrame:
     frame = store().datasets()
-    usable = frame[frame["problem"].isna() | (frame["problem"].astype(str) == "")]
-    return usable[usable["task"] == task] if task else usable
+    return frame[frame["problem"].isna() | (frame["problem"].astype(str) == "")]
 
 
 def pack_labels(frame: pd.DataFrame) -> dict[str, str]:
@@ -47,11 +47,13 @@ def pack_labels(frame: pd.DataFrame) -> dict[str, str]:
     return labels
 
 
-def pack_choice(task: str | None = None) -> PackInfo | None:
-    frame = packs(task)
+def pack_choice(*, labelled: bool = False) -> PackInfo | None:
+    frame = packs()
+    if labelled:
+        frame = frame[frame["task"].isin(TASKS)]
     labels = pack_labels(frame)
     if not labels:
-        kind = "labelled pack" if task else "pack"
+        kind = "labelled pack" if labelled else "pack"
         empty_state(
             ":material/inventory_2:", f"No {kind} is prepared yet",
             "A job reads prepared packs only. Prepare a dataset first; the form stays as it is.",
@@ -289,7 +291,7 @@ def model_choice(labels: dict[str, str]) -> list[str]:
 def evaluate_form() -> None:
     main, side = st.columns([5, 3], gap="large")
     with main:
-        pack = pack_choice("classification")
+        pack = pack_choice(labelled=True)
         if pack is None:
             return
         labels = known_models()
@@ -302,7 +304,7 @@ def evaluate_form() -> None:
         }
         result = FormResult({"kind": "evaluate", "dataset": pack.name})
         layout = Layout(
-            skip=frozenset({"kind", "model", "dataset"}), first=("adaptations", "operator", "factors", "eval_seeds")
+            skip=frozenset({"kind", "model", "dataset"}), first=("adaptations", "operator", "severities", "eval_seeds")
         )
         start["train_split"] = "train" if "train" in pack.splits else next(iter(pack.splits))
         spec_form(EvaluateSpec, start, f"launch.evaluate.{pack.name}", result, layout, choices)
@@ -322,9 +324,13 @@ def evaluate_form() -> None:
     with side, st.container(border=True):
         st.markdown("**What is measured**")
         st.markdown(
-            "Features are frozen. Heads are fitted on training images at native resolution and tested on images made "
-            "coarser by each factor, so the curve shows what the features keep when detail is lost."
+            "What is fitted on the training images is tested on images that are made worse step by step, so the curve "
+            "shows what is kept when detail is lost."
         )
+        for name in TASKS[pack.task].adaptations:
+            title, what = ADAPTATIONS[name]
+            st.markdown(f"**{title}**" + (" · default" if name in TASKS[pack.task].usual else ""))
+            st.caption(f"{what[0].upper()}{what[1:]}.")
         if len(models) > 1:
             st.caption(f"{len(models)} runs, one per model.")
         st.markdown("**Baselines**")

@@ -49,13 +49,13 @@ def pretrain_command(spec: PretrainSpec) -> list[str]:
 def evaluate_command(spec: EvaluateSpec) -> list[str]:
     own = {
         "adaptations": ",".join(spec.adaptations),
-        "factors": ",".join(map(str, spec.factors)),
+        "severities": ",".join(f"{s:g}" for s in spec.severities),
         "eval_seeds": ",".join(map(str, spec.eval_seeds)),
     }
     base = EvaluateSpec(model=spec.model, dataset=spec.dataset).model_dump(mode="json")
     wanted = spec.model_dump(mode="json")
     words = ["rsfm", "evaluate", "--model", spec.model, "--dataset", spec.dataset]
-    for name, option in (("adaptations", "--adaptation"), ("factors", "--factors"), ("eval_seeds", "--seeds")):
+    for name, option in (("adaptations", "--adaptation"), ("severities", "--severities"), ("eval_seeds", "--seeds")):
         if wanted[name] != base[name]:
             words += [option, own[name]]
         base[name] = wanted[name]

@@ -37,6 +37,14 @@ def integers(text: str, option: str) -> list[int]:
         raise typer.BadParameter(f"{option} takes whole numbers with commas, got {text!r}") from None
 
 
+def numbers(text: str, option: str) -> list[float]:
+    """`0.5,2` -> [0.5, 2.0]; anything else is refused by the option's name."""
+    try:
+        return [float(part) for part in split(text)]
+    except ValueError:
+        raise typer.BadParameter(f"{option} takes numbers with commas, got {text!r}") from None
+
+
 def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
 

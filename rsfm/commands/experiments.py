@@ -13,6 +13,7 @@ from rsfm.commands.common import (
     follow,
     frame_rows,
     integers,
+    numbers,
     print_json,
     split,
     table,
@@ -97,22 +98,28 @@ def evaluate(
         str, typer.Option(help="RUN_ID, random:<encoder>, band-stats, efficientnet-lite0 or timm:<name>.")
     ],
     dataset: Annotated[str, typer.Option(help="A labelled pack.")],
-    adaptation: Annotated[str, typer.Option(help="knn and/or linear, with a comma.")] = "knn,linear",
-    factors: Annotated[str, typer.Option(help="How many times coarser.")] = "1,2,4,8",
+    adaptation: Annotated[
+        str, typer.Option(help="knn, linear, decoder, finetune, with commas; empty: what is usual for the pack's task.")
+    ] = "",
+    operator: Annotated[str, typer.Option(help="Degradation: see `rsfm degradations`.")] = "bilinear",
+    severities: Annotated[
+        str, typer.Option(help="With commas; empty: the operator's own, e.g. 1, 2, 4 and 8 times coarser.")
+    ] = "",
     seeds: Annotated[str, typer.Option(help="Evaluation seeds: head and training-subset draw.")] = "0,1,2",
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the evaluation's spec.")] = None,
     queue: Annotated[bool, typer.Option("--queue", help="Queue it and return at once.")] = False,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Evaluate frozen features on a pack at several resolutions; the run's id is the last line."""
+    """Evaluate a model on a labelled pack at several severities of a degradation; the run's id is the last line."""
     from rsfm.packs import Pack
     from rsfm.specs import apply_settings, parse_spec
 
     place = Workspace.resolve(workspace)
     data: dict[str, Any] = {
         "kind": "evaluate", "model": model, "dataset": dataset, "adaptations": split(adaptation),
-        "factors": integers(factors, "--factors"), "eval_seeds": integers(seeds, "--seeds"),
+        "operator": operator, "severities": numbers(severities, "--severities"),
+        "eval_seeds": integers(seeds, "--seeds"),
     }  # fmt: skip
     known = parse_spec(data).model_dump(mode="json")
     spec = parse_spec(apply_settings(data, settings or [], known))

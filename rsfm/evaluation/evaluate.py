@@ -1,105 +1,43 @@
-"""One evaluation job: frozen features, several heads and seeds, one score per resolution (`rsfm evaluate`).
+"""One evaluation job: a model on a labelled pack, at several severities of a degradation (`rsfm evaluate`).
 
-Heads are fitted on the training split at native resolution and tested on the test split at every severity. The test
-images keep their pixel grid and their order, so predictions of different models and severities pair up by sample.
+Heads are trained on the training split as it is (or degraded at random, where asked) and tested on the test split at
+every severity. The test images keep their order, so predictions of different models and severities pair up by sample.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from rsfm import stats
-from rsfm.degrade import OperatorEntry, operator
+from rsfm import metrics
+from rsfm.data.seeding import seeded
 from rsfm.errors import RsfmError
-from rsfm.evaluation.features import FeatureCache, PackImages, extract, forward
-from rsfm.evaluation.heads import fit_linear, knn_predict, stratified_draw
+from rsfm.evaluation.batches import IGNORE, LabelledImages
+from rsfm.evaluation.features import FeatureCache, extract, forward
+from rsfm.evaluation.fit import Reports, autocast, fit_network, task_loss
+from rsfm.evaluation.heads import fit_linear, knn_predict
+from rsfm.evaluation.networks import TaskNetwork, build
+from rsfm.evaluation.plan import Plan, plan
+from rsfm.evaluation.scores import Prediction, save_predictions, score_rows, trains
 from rsfm.model_info import ModelInfo
 from rsfm.models.baselines import resolve
 from rsfm.models.export import EncoderModel, FeatureModel
-from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
+from rsfm.tasks import ADAPTATIONS, Adaptation
 from rsfm.workspace import Workspace
 
-HEADS = {"knn": "kNN", "linear": "linear probe"}
 #: Below this many multiplications per pass, a second thread waits more than it works.
 _SMALL = 1e8
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a spec means on a pack: checked, with labels at hand."""
-
-    pack: Pack
-    operator: OperatorEntry
-    train_split: str
-    test_split: str
-    train_labels: np.ndarray  # (N,) int64
-    test_labels: np.ndarray  # (M,) int64
-    draws: dict[int, np.ndarray]  # evaluation seed -> positions in the training split
-
-
-def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
-    """Check everything that needs no model.
-
-    Raises:
-        RsfmError: an unlabelled pack, a split that is missing, empty or used twice, too few classes or samples, or a
-            factor that leaves no pixel.
-    """
-    pack = Pack.named(workspace, spec.dataset)
-    name = f"Pack {pack.name!r}"
-    if pack.info.task != "classification":
-        raise RsfmError(
-            f"{name} cannot be evaluated: its task is {pack.info.task}, and kNN and the linear probe need one scene "
-            "label per sample. Choose a classification pack."
-        )
-    splits = pack.info.splits
-    test_split = spec.test_split or next((s for s in ("test", "val") if s in splits), "")
-    if not test_split:
-        raise RsfmError(f"{name} has neither a test nor a val split; name one of {', '.join(splits)} as test split.")
-    if test_split == spec.train_split:
-        raise RsfmError(f"{name}: training and test split are both {test_split!r}; a model must be tested on others.")
-    labels = {split: _labels(pack, split) for split in (spec.train_split, test_split)}
-    train, test = labels.values()
-    if len(np.unique(train)) < 2 or len(np.unique(test)) < 2:
-        raise RsfmError(f"{name} has fewer than two classes in {spec.train_split!r} or {test_split!r}.")
-    degrade = operator(spec.operator)
-    _, height, width = pack.layer().shape
-    probe = np.zeros((1, 1, height, width), np.uint8)
-    for factor in spec.factors:
-        degrade(probe, factor)  # refuses a factor that does not fit
-    draws = {seed: stratified_draw(train, spec.train_fraction, seed) for seed in spec.eval_seeds}
-    fewest = min(len(d) for d in draws.values())
-    if "knn" in spec.adaptations and fewest < spec.knn_k:
-        raise RsfmError(
-            f"kNN with {spec.knn_k} neighbours needs as many training samples, but {spec.train_fraction:.0%} of "
-            f"{spec.train_split!r} in pack {pack.name!r} are {fewest}: lower knn_k or raise train_fraction."
-        )
-    return Plan(pack, degrade, spec.train_split, test_split, train, test, draws)
-
-
-def _labels(pack: Pack, split: str) -> np.ndarray:
-    samples = pack.split_samples(split)
-    if samples.empty:
-        raise RsfmError(f"Split {split!r} of pack {pack.name!r} is empty.")
-    missing = int(samples["label_index"].isna().sum())
-    if missing:
-        raise RsfmError(f"{missing} of {len(samples)} samples in {split!r} of pack {pack.name!r} have no label.")
-    return pack.label_indices(split)
-
-
 def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
-    """Check a spec without running it, one forward pass at the coarsest factor included.
+    """Check a spec without running it, one pass at the worst severity and one training step included.
 
     Returns:
         Remarks: what is unusual, and about how long it will take.
@@ -108,38 +46,73 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
         RsfmError: the evaluation cannot run.
     """
     what = plan(spec, workspace)
-    device = _device(spec, "cuda" if spec.device == "cuda" else "cpu")
+    device = torch.device(_device(spec, "cuda" if spec.device == "cuda" else "cpu"))
     model = resolve(spec, what.pack, workspace, device)
-    images = PackImages(what.pack, model, what.operator)
+    images = LabelledImages(what, model)
     remarks = _remarks(spec, what, model)
-    count = min(spec.batch_size, len(what.test_labels), 64)
-    values = images.read(what.test_split, 0, count, max(spec.factors))
-    forward(model, values[:1], device)  # the first pass also sets things up
-    start = time.perf_counter()
-    features = forward(model, values, device)
-    seconds = time.perf_counter() - start
-    if not np.isfinite(features).all():
-        raise RsfmError(f"Model {model.name} gives features that are not finite on pack {what.pack.name!r}.")
-    total = len(what.train_labels) + len(spec.factors) * len(what.test_labels)
-    remarks.append(f"{total} images to encode, about {seconds / count * total:.0f} s on {device} unless cached.")
-    needed = total * model.feature_dim * 4
-    if needed > workspace.free_bytes():
-        raise RsfmError(f"The features take {needed / 1e9:.1f} GB, more than is free on the disk of {workspace.root}.")
+    fitted = [a for a in what.adaptations if trains(what.task, a)]
+    seconds = 0.0
+    if len(fitted) < len(what.adaptations):
+        count = min(spec.batch_size, what.n_test, 64)
+        batch = images.read(what.test_split, slice(0, count), what.severities[-1])
+        forward(model, batch.images[0][:1].numpy(), device)  # the first pass also sets things up
+        start = time.perf_counter()
+        features = forward(model, batch.images[0].numpy(), device)
+        total = what.n_train + len(what.severities) * what.n_test
+        seconds += (time.perf_counter() - start) / count * total
+        if not np.isfinite(features).all():
+            raise RsfmError(f"Model {model.name} gives features that are not finite on pack {what.pack.name!r}.")
+        remarks.append(f"{total} images to encode, about {seconds:.0f} s on {device} unless cached.")
+        needed = total * model.feature_dim * 4
+        if needed > workspace.free_bytes():
+            raise RsfmError(
+                f"The features take {needed / 1e9:.1f} GB, more than is free on the disk of {workspace.root}."
+            )
+    for adaptation in fitted:
+        taken = _try_step(spec, what, model, images, adaptation, device)
+        remarks.append(
+            f"{ADAPTATIONS[adaptation][0]}: {spec.fit.epochs} epochs over {len(what.draws[spec.eval_seeds[0]])} "
+            f"samples for each of {len(spec.eval_seeds)} seeds, about {taken / 60:.0f} minutes in all on {device}."
+        )
     return remarks
+
+
+def _try_step(
+    spec: EvaluateSpec, what: Plan, model: FeatureModel, images: LabelledImages, adaptation: Adaptation,
+    device: torch.device,
+) -> float:  # fmt: skip
+    """Seconds that the adaptation will take, from one forward and backward pass over a few samples."""
+    network = _network(spec, what, model, adaptation, 0).train()
+    count = min(4, spec.fit.batch_size, what.n_train)
+    batch = images.read(what.train_split, slice(0, count), what.operator.identity).to(device)
+    taken = 0.0
+    for _ in range(2):  # the first pass also sets things up
+        start = time.perf_counter()
+        with autocast(spec.fit.precision, device):
+            loss = task_loss(network(batch.images, batch.target.shape[-2:]), batch.target)
+        loss.backward()
+        taken = (time.perf_counter() - start) / count
+    if not torch.isfinite(loss):
+        raise RsfmError(f"Model {model.name} gives a loss that is not finite on pack {what.pack.name!r}.")
+    trained = spec.fit.epochs * len(what.draws[spec.eval_seeds[0]])
+    return taken * len(spec.eval_seeds) * (trained + len(what.severities) * what.n_test / 3)
 
 
 def _remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> list[str]:
     remarks = []
-    info, layer = what.pack.info, what.pack.layer()
+    info, layer = what.pack.info, what.pack.layer(what.pack.main)
     if info.synthetic:
         remarks.append(f"Pack {info.name!r} is synthetic: its scores say nothing about real imagery.")
-    unseen = sorted(set(what.test_labels) - set(what.train_labels))
-    if unseen:
-        remarks.append(f"No training sample of {', '.join(info.classes[i] for i in unseen)}: always wrong in the test.")
+    if what.task.name == "classification":
+        unseen = sorted(set(what.test_labels) - set(what.train_labels))
+        if unseen:
+            names = ", ".join(what.classes[i] for i in unseen)
+            remarks.append(f"No training sample of {names}: always wrong in the test.")
     if layer.gsd_m is None:
         remarks.append(f"Pack {info.name!r} has no GSD in metres: its curve has factors only.")
-    if 1 not in spec.factors:
-        remarks.append("Without factor 1 there is no retention.")
+    if what.operator.identity not in what.severities:
+        name = what.operator.severity_name
+        remarks.append(f"Without {name} {what.operator.identity:g} there is no retention.")
     trained: ModelInfo | None = model.info if isinstance(model, EncoderModel) else None
     if trained and trained.gsd_m and layer.gsd_m and not 0.5 <= trained.gsd_m / layer.gsd_m <= 2:
         remarks.append(f"The model was trained at {trained.gsd_m:g} m, the pack is at {layer.gsd_m:g} m.")
@@ -164,95 +137,217 @@ def run_job(spec: EvaluateSpec, context: JobContext) -> None:
 
     Raises:
         RsfmError: see `plan` and `resolve`.
-        Stopped: on request, between batches; features of finished splits stay in the cache.
+        Stopped: on request; what is finished, and the state of what is being trained, stay for the next attempt.
     """
     torch.set_num_threads(spec.threads or context.threads)
     what = plan(spec, context.workspace)
-    device = _device(spec, context.device)
+    device = torch.device(_device(spec, context.device))
     model = resolve(spec, what.pack, context.workspace, device)
-    print(f"{model.title} on {what.pack.name} ({what.test_split}, {len(what.test_labels)} images)", flush=True)
+    print(f"{model.title} on {what.pack.name} ({what.test_split}, {what.n_test} samples)", flush=True)
     for remark in _remarks(spec, what, model):
         print(f"note: {remark}", flush=True)
-    steps = _Steps(spec, what, context)
-    images = PackImages(what.pack, model, what.operator)
-    cache = FeatureCache(context.workspace)
-
-    def features(split: str, severity: float, phase: str) -> Tensor:
-        array = extract(
-            model, images, split, severity, cache=cache, device=device, batch_size=spec.batch_size,
-            after_batch=lambda count: steps.images(count, phase),
-        )  # fmt: skip
-        return torch.from_numpy(array).to(device)
-
-    train = features(what.train_split, what.operator.identity, "features train")
-    tests = {float(f): features(what.test_split, f, f"features {f}×") for f in spec.factors}
-    predictions = _predict(spec, what, train, tests, steps)
+    predictions = Evaluation(spec, what, model, context, device).predictions()
     scores = score_rows(spec, what, model, predictions)
-    _save_predictions(predictions, what, context)
+    save_predictions(spec, what, predictions, context)
     context.scores(scores)
     for row in scores:
+        interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
+        value = "undefined" if row["value"] is None else f"{row['value']:.4f}"
         print(
-            f"{row['adaptation']:7} seed {row['eval_seed']} {row['severity']:g}×: {row['value']:.4f} "
-            f"[{row['ci_low']:.4f}, {row['ci_high']:.4f}]",
+            f"{row['adaptation']:8} seed {row['eval_seed']} {row['severity']:g}: {row['metric']} {value}{interval}",
             flush=True,
         )
-    steps.finish()
+
+
+class Evaluation:
+    """All heads of one evaluation, one after the other."""
+
+    def __init__(
+        self, spec: EvaluateSpec, what: Plan, model: FeatureModel, context: JobContext, device: torch.device
+    ) -> None:
+        self.spec, self.what, self.model, self.context, self.device = spec, what, model, context, device
+        self.images = LabelledImages(what, model)
+        self.steps = _Steps(spec, what, context)
+        self._features: tuple[Tensor, dict[float, Tensor]] | None = None
+
+    def predictions(self) -> list[Prediction]:
+        found: list[Prediction] = []
+        for adaptation in self.what.adaptations:
+            fitted = trains(self.what.task, adaptation)
+            for seed in self.spec.eval_seeds:
+                found += self._trained(adaptation, seed) if fitted else self._on_features(adaptation, seed)
+        self.steps.finish()
+        return found
+
+    # -- heads on frozen features ----------------------------------------------------------------------------------
+    def features(self) -> tuple[Tensor, dict[float, Tensor]]:
+        """Of the training split, and of the test split at every severity; extracted once."""
+        if self._features is None:
+            cache = FeatureCache(self.context.workspace)
+            (images,) = self.images.layers
+
+            def of(split: str, severity: float, phase: str) -> Tensor:
+                array = extract(
+                    self.model, images, split, severity, cache=cache, device=self.device,
+                    batch_size=self.spec.batch_size, after_batch=lambda count: self.steps.samples(count, phase),
+                )  # fmt: skip
+                return torch.from_numpy(array).to(self.device)
+
+            train = of(self.what.train_split, self.what.operator.identity, "features train")
+            unit = self.what.operator.severity_unit
+            tests = {s: of(self.what.test_split, s, f"features {s:g}{unit}") for s in self.what.severities}
+            self._features = train, tests
+        return self._features
+
+    def _on_features(self, adaptation: Adaptation, seed: int) -> list[Prediction]:
+        train, tests = self.features()
+        what, spec = self.what, self.spec
+        rows = torch.from_numpy(what.draws[seed]).to(train.device)
+        x, y = train[rows], torch.tensor(what.train_labels, device=train.device)[rows]
+        classes = len(what.classes)
+        result = []
+        with _threads_for(x.numel() * classes):
+            probe = fit_linear(x, y, seed) if adaptation == "linear" else None
+            for severity, test in tests.items():
+                if probe is not None:
+                    predicted, score = probe.predict(test)
+                else:
+                    predicted, score = knn_predict(
+                        x, y, test, classes=classes, k=spec.knn_k, temperature=spec.knn_temperature
+                    )
+                result.append(self._labelled(adaptation, seed, severity, predicted, score))
+        self.steps.samples(_Steps.HEAD_SAMPLES, ADAPTATIONS[adaptation][0])
+        return result
+
+    def _labelled(self, adaptation: str, seed: int, severity: float, predicted: Tensor, score: Tensor) -> Prediction:
+        """A prediction of whole images: one class each, or flags."""
+        truth, found, score_ = self.what.test_labels, predicted.cpu().numpy(), score.float().cpu().numpy()
+        assert truth is not None
+        if truth.ndim == 2:
+            counts = metrics.multilabel_counts(truth, found)
+            whole = {"mean_ap": float(metrics.average_precision(score_, truth))}
+            return Prediction(adaptation, seed, severity, counts, {}, whole)
+        columns = {"label_index": truth, "predicted_index": found, "correct": found == truth, "score": score_}
+        return Prediction(adaptation, seed, severity, metrics.classification_counts(truth, found), columns)
+
+    # -- what is trained -------------------------------------------------------------------------------------------
+    def _trained(self, adaptation: Adaptation, seed: int) -> list[Prediction]:
+        name = f"{adaptation}-{seed}"
+        done = self.context.folder.path / "checkpoints" / f"{name}.done.pt"
+        if done.is_file():
+            self.steps.samples(self.steps.per_fit(seed), f"{name} (kept)")
+            return [Prediction.from_state(state) for state in torch.load(done, weights_only=True)]
+        network = _network(self.spec, self.what, self.model, adaptation, seed)
+        checkpoint = done.with_name(f"{name}.pt")
+        epochs = self.spec.fit.epochs
+
+        def after_epoch(number: int, values: dict[str, float]) -> None:
+            at = (self.what.adaptations.index(adaptation) * len(self.spec.eval_seeds)
+                  + self.spec.eval_seeds.index(seed)) * epochs + number  # fmt: skip
+            self.context.metrics(step=at, samples=self.steps.done, values={f"{name}/{k}": v for k, v in values.items()})
+
+        reports = Reports(
+            samples=lambda count: self.steps.samples(count, f"training {name}", may_stop=False), epoch=after_epoch,
+            stop=self.context.stop_requested, score=lambda n: self._validation_score(n),
+        )  # fmt: skip
+        fit_network(
+            network, self.images, self.what, self.spec.fit, seed=seed, name=name, device=self.device,
+            checkpoint=checkpoint, reports=reports,
+        )  # fmt: skip
+        result = [self._tested(network, adaptation, seed, s) for s in self.what.severities]
+        done.parent.mkdir(exist_ok=True)
+        temporary = done.with_name(f".{done.name}")
+        torch.save([p.state() for p in result], temporary)
+        temporary.replace(done)
+        checkpoint.unlink(missing_ok=True)
+        return result
+
+    def _tested(self, network: TaskNetwork, adaptation: Adaptation, seed: int, severity: float) -> Prediction:
+        phase = f"testing {adaptation}-{seed} {severity:g}{self.what.operator.severity_unit}"
+        parts = list(self._outputs(network, self.what.test_split, severity, phase))
+        if self.what.task.dense:
+            return Prediction(adaptation, seed, severity, np.concatenate([counts for counts, _ in parts]))
+        logits = torch.cat([output for _, output in parts])
+        if self.what.task.name == "multilabel":
+            return self._labelled(adaptation, seed, severity, logits >= 0, logits.sigmoid())
+        score, predicted = logits.softmax(dim=1).max(dim=1)
+        return self._labelled(adaptation, seed, severity, predicted, score)
+
+    @torch.no_grad()
+    def _outputs(
+        self, network: TaskNetwork, split: str, severity: float, phase: str = ""
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """For each batch of a split its counts (maps), and the logits (labels of whole images)."""
+        total = self.what.pack.info.splits[split]
+        size = min(self.spec.batch_size, 4 * self.spec.fit.batch_size)
+        for start in range(0, total, size):
+            rows = slice(start, min(start + size, total))
+            batch = self.images.read(split, rows, severity).to(self.device)
+            with autocast(self.spec.fit.precision, self.device):
+                logits = network(batch.images, batch.target.shape[-2:]).float()
+            if self.what.task.dense:
+                yield self._map_counts(batch.target, logits.argmax(dim=1)), logits[:0]
+            else:
+                yield np.empty(0), logits.cpu()
+            if phase:
+                self.steps.samples(rows.stop - rows.start, phase)
+
+    def _map_counts(self, target: Tensor, predicted: Tensor) -> np.ndarray:
+        truth, found = target.cpu().numpy(), predicted.cpu().numpy()
+        if self.what.task.name == "change":
+            return metrics.binary_counts(truth, found, ignore=IGNORE)
+        return metrics.confusion_counts(truth, found, classes=len(self.what.classes), ignore=IGNORE)
+
+    def _validation_score(self, network: TaskNetwork) -> float:
+        """The primary metric on the validation split, as it is."""
+        split = self.what.val_split
+        assert split is not None
+        parts = list(self._outputs(network, split, self.what.operator.identity))
+        function = metrics.METRICS[self.what.task.metrics[0]].of
+        if self.what.task.dense:
+            return float(function(np.concatenate([counts for counts, _ in parts]).sum(axis=0)))
+        logits = torch.cat([output for _, output in parts])
+        truth = self.images.targets(split, slice(None)).numpy()
+        if truth.ndim == 2:
+            counts = metrics.multilabel_counts(truth, (logits >= 0).numpy())
+        else:
+            counts = metrics.classification_counts(truth, logits.argmax(dim=1).numpy())
+        return float(function(counts.sum(axis=0)))
+
+
+def _network(spec: EvaluateSpec, what: Plan, model: FeatureModel, adaptation: Adaptation, seed: int) -> TaskNetwork:
+    """The network of one adaptation; its head is a function of the seed."""
+    size = what.pack.layer(what.pack.main).shape[1:]
+    with seeded("head", adaptation, seed):
+        return build(model, what.task, adaptation, len(what.classes), size, spec.fit).to(model.mean.device)
 
 
 class _Steps:
-    """Progress in images: those to encode, and for each head and seed as many as cost about the same time."""
+    """Progress in samples: those to encode, to train on and to test, and what a head on features costs."""
 
-    HEAD_IMAGES = 100
+    HEAD_SAMPLES = 100
 
     def __init__(self, spec: EvaluateSpec, what: Plan, context: JobContext) -> None:
-        self.context = context
+        self.spec, self.what, self.context = spec, what, context
         self.done, self.phase = 0, ""
-        heads = len(spec.adaptations) * len(spec.eval_seeds)
-        self.total = len(what.train_labels) + len(spec.factors) * len(what.test_labels) + heads * self.HEAD_IMAGES
+        fitted = [a for a in what.adaptations if trains(what.task, a)]
+        heads = len(what.adaptations) - len(fitted)
+        self.total = heads * len(spec.eval_seeds) * self.HEAD_SAMPLES
+        self.total += (what.n_train + len(what.severities) * what.n_test) if heads else 0
+        self.total += len(fitted) * sum(self.per_fit(seed) for seed in spec.eval_seeds)
 
-    def images(self, count: int, phase: str) -> None:
+    def per_fit(self, seed: int) -> int:
+        return self.spec.fit.epochs * len(self.what.draws[seed]) + len(self.what.severities) * self.what.n_test
+
+    def samples(self, count: int, phase: str, *, may_stop: bool = True) -> None:
         self.done += count
-        self.context.progress(self.done, self.total, unit="images", phase=phase, force=phase != self.phase)
+        self.context.progress(self.done, self.total, unit="samples", phase=phase, force=phase != self.phase)
         self.phase = phase
-        self.context.check_stop()
+        if may_stop:
+            self.context.check_stop()
 
     def finish(self) -> None:
-        self.context.progress(self.total, self.total, unit="images", phase="done", force=True)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One head with one seed at one severity, for every test sample."""
-
-    adaptation: str
-    eval_seed: int
-    severity: float
-    predicted: np.ndarray  # (M,) int64
-    score: np.ndarray  # (M,) float32: confidence in the predicted class
-
-
-def _predict(
-    spec: EvaluateSpec, what: Plan, train: Tensor, tests: dict[float, Tensor], steps: _Steps
-) -> list[Prediction]:
-    labels = torch.tensor(what.train_labels, device=train.device)
-    classes = len(what.pack.info.classes)
-    result = []
-    for adaptation in spec.adaptations:
-        for seed in spec.eval_seeds:
-            rows = torch.from_numpy(what.draws[seed]).to(train.device)
-            x, y = train[rows], labels[rows]
-            with _threads_for(x.numel() * classes):
-                probe = fit_linear(x, y, seed) if adaptation == "linear" else None
-                for severity, test in tests.items():
-                    if probe is not None:
-                        predicted, score = probe.predict(test)
-                    else:
-                        predicted, score = knn_predict(
-                            x, y, test, classes=classes, k=spec.knn_k, temperature=spec.knn_temperature
-                        )
-                    result.append(Prediction(adaptation, seed, severity, predicted.cpu().numpy(), score.cpu().numpy()))
-            steps.images(_Steps.HEAD_IMAGES, HEADS[adaptation])
-    return result
+        self.context.progress(self.total, self.total, unit="samples", phase="done", force=True)
 
 
 @contextlib.contextmanager
@@ -264,61 +359,3 @@ def _threads_for(multiplications: float) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def protocol_name(spec: EvaluateSpec, adaptation: str) -> str:
-    """The adaptation as it is named in scores: settings that are not the defaults stand behind it.
-
-    So results of different protocols are never folded into one mean.
-    """
-    fields = ["train_split", "train_fraction", *(("knn_k", "knn_temperature") if adaptation == "knn" else ())]
-    usual = EvaluateSpec.model_fields
-    changed = [f"{name}={getattr(spec, name)}" for name in fields if getattr(spec, name) != usual[name].default]
-    return f"{adaptation} ({', '.join(changed)})" if changed else adaptation
-
-
-def score_rows(
-    spec: EvaluateSpec, what: Plan, model: FeatureModel, predictions: list[Prediction]
-) -> list[dict[str, Any]]:
-    """One row per prediction: accuracy with its bootstrap interval over the test samples."""
-    correct = np.stack([p.predicted == what.test_labels for p in predictions], axis=1).astype(np.float64)
-    # One seed for all models: intervals on one test set rest on the same resamples.
-    low, high = stats.bootstrap_ci(correct, draws=spec.bootstrap, seed=0)
-    info, layer = what.pack.info, what.pack.layer()
-    return [
-        {
-            "model": spec.model, "model_title": model.title, "model_group": model.group, "model_seed": model.seed,
-            "eval_seed": p.eval_seed, "dataset": info.name, "pack_hash": info.content_hash,
-            "synthetic": info.synthetic, "split": what.test_split, "task": info.task,
-            "adaptation": protocol_name(spec, p.adaptation),
-            "bands": ",".join(band.name for band in model.bands), "operator": what.operator.name,
-            "severity": p.severity, "gsd_m": what.operator.effective_gsd_m(layer.gsd_m, p.severity),
-            "degrade_target": "single", "train_degrade": "none", "metric": "accuracy",
-            "value": float(correct[:, i].mean()), "ci_low": float(low[i]), "ci_high": float(high[i]),
-            "n": len(correct), "operator_hash": what.operator.operator_hash,
-        }
-        for i, p in enumerate(predictions)
-    ]  # fmt: skip
-
-
-def _save_predictions(predictions: list[Prediction], what: Plan, context: JobContext) -> None:
-    ids = what.pack.split_samples(what.test_split)["id"].to_numpy()
-    frame = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "sample_id": ids, "label_index": what.test_labels, "adaptation": p.adaptation,
-                    "severity": p.severity, "eval_seed": p.eval_seed, "predicted_index": p.predicted,
-                    "correct": p.predicted == what.test_labels, "score": p.score,
-                }
-            )
-            for p in predictions
-        ],
-        ignore_index=True,
-    )  # fmt: skip
-    path = context.folder.path / "artifacts" / "predictions.parquet"
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    frame.to_parquet(temporary, index=False)
-    temporary.replace(path)
-    context.artifact(path, kind="predictions", title=f"Predictions on {what.pack.name} ({what.test_split})")

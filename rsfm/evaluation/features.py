@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,55 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rsfm.bands import require_same_unit, select
-from rsfm.degrade import OperatorEntry
 from rsfm.errors import RsfmError
+from rsfm.evaluation.images import PackImages
 from rsfm.models.export import FeatureModel
-from rsfm.packs import Pack
 from rsfm.specs import spec_hash
 from rsfm.workspace import Workspace
 
 CACHE_FORMAT = 1
 #: Images per forward pass on a CPU, whatever the batch: more do not fit its caches and are slower.
 _CPU_PIECE = 32
-
-
-class PackImages:
-    """A pack's images as a model wants them: its bands by name, degraded, in the bands' unit.
-
-    Raises:
-        RsfmError: a band is missing or in another unit.
-    """
-
-    def __init__(self, pack: Pack, model: FeatureModel, operator: OperatorEntry) -> None:
-        layer, where = pack.layer(), f"Pack {pack.name!r}"
-        self.pack, self.operator = pack, operator
-        self.names = [band.name for band in model.bands]
-        self.positions = select(pack.bands(), self.names, where=where)
-        self.bands = [pack.bands()[p] for p in self.positions]
-        for wanted, stored in zip(model.bands, self.bands, strict=True):
-            require_same_unit(wanted.band(), stored, where=f"Model {model.name} on pack {pack.name!r}")
-        # Stored value that stands in for one that is not finite: the band's mean.
-        means = [layer.bands[p].statistics.mean if layer.bands[p].statistics else math.nan for p in self.positions]
-        self.fill = np.array([(m - b.offset) / b.scale for m, b in zip(means, self.bands, strict=True)])
-
-    def read(self, split: str, start: int, stop: int, severity: float) -> np.ndarray:
-        """Samples start..stop-1 of a split: (B, C, H, W) float32 in the bands' unit.
-
-        The operator sees stored values: on 8-bit data that is the published operator, and on others it commutes with
-        the scale and offset of the unit. Values that are not finite become the band's mean first, because a filter
-        would spread them.
-        """
-        stored = self.pack.array(split)[start:stop]
-        chosen = stored if self.positions == list(range(stored.shape[1])) else stored[:, self.positions]
-        if chosen.dtype.kind == "f":
-            fill = self.fill[None, :, None, None].astype(chosen.dtype)
-            chosen = np.where(np.isfinite(chosen), chosen, fill)
-        degraded = self.operator(chosen, severity)
-        values = np.empty(degraded.shape, np.float32)
-        for i, band in enumerate(self.bands):
-            values[:, i] = band.to_unit(degraded[:, i])
-        return values
 
 
 @dataclass(frozen=True)
@@ -134,7 +93,7 @@ def extract(
     features = np.empty((count, model.feature_dim), np.float32)
     for start in range(0, count, batch_size):
         stop = min(start + batch_size, count)
-        features[start:stop] = forward(model, images.read(split, start, stop, severity), device)
+        features[start:stop] = forward(model, images.read(split, slice(start, stop), severity), device)
         after_batch(stop - start)
     if not np.isfinite(features).all():
         bad = int((~np.isfinite(features).all(axis=1)).sum())

@@ -1,6 +1,8 @@
 """What is fitted on frozen features: k nearest neighbours and a linear probe.
 
-Both take features as they come from a model, and give for each test image the predicted class and a confidence.
+Both take features as they come from a model and labels as (N,) class indices, or as (N, K) flags where an image has
+several. For each test image they give the predicted class and a confidence; with flags, the predicted flags and the
+score of each class.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize, one_hot
 
 from rsfm.errors import RsfmError
 
@@ -45,11 +47,12 @@ def knn_predict(
     """Cosine k nearest neighbours, each voting for its class with e^{similarity / temperature}.
 
     Args:
-        train: (N, D); train_labels: (N,) int64; test: (M, D).
+        train: (N, D); train_labels: (N,) int64 or (N, K) bool; test: (M, D).
         k: at most N.
 
     Returns:
-        Predicted class (M,) int64 and its share of the votes (M,) float32.
+        Predicted class (M,) int64 and its share of the votes (M,) float32. With flags: (M, K) bool, those that half
+        of the votes or more have, and the shares (M, K) float32.
     """
     if k > len(train):
         raise RsfmError(f"kNN with {k} neighbours needs at least {k} training samples, there are {len(train)}.")
@@ -59,21 +62,27 @@ def knn_predict(
         similarity, neighbour = (normalize(part.float(), dim=1) @ train.T).topk(k, dim=1)
         # Relative to the nearest: the same shares, and no overflow at a low temperature.
         weight = ((similarity - similarity[:, :1]) / temperature).exp()
+        weight = weight / weight.sum(dim=1, keepdim=True)
+        if train_labels.ndim == 2:
+            votes = torch.einsum("mk,mkc->mc", weight, train_labels[neighbour].float())
+            predicted.append(votes >= 0.5)
+            share.append(votes.clamp(max=1))
+            continue
         votes = torch.zeros(len(part), classes, device=part.device)
         votes.scatter_add_(1, train_labels[neighbour], weight)
         best, index = votes.max(dim=1)
         predicted.append(index)
-        share.append(best / votes.sum(dim=1))
+        share.append(best.clamp(max=1))
     return torch.cat(predicted), torch.cat(share)
 
 
 @dataclass
 class LinearProbe:
-    """Multinomial logistic regression on standardised features.
+    """Logistic regression on standardised features: multinomial, or one yes or no for each class (`several`).
 
     Attributes:
         mean, std: (D,) of the training features; weight: (D, K); bias: (K,), all float64.
-        l2: the penalty that was chosen; present: (K,) class index of each column.
+        l2: the penalty that was chosen; present: (K,) class index of each column (all, with `several`).
     """
 
     mean: Tensor
@@ -82,11 +91,14 @@ class LinearProbe:
     bias: Tensor
     l2: float
     present: Tensor
+    several: bool = False
 
     @torch.no_grad()
     def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, D) to the predicted class (M,) int64 and its probability (M,) float32."""
+        """(M, D) to the predicted class (M,) int64 and its probability (M,) float32; with `several` (M, K) each."""
         logits = (features.double() - self.mean) / self.std @ self.weight + self.bias
+        if self.several:
+            return logits >= 0, logits.sigmoid().float()
         best, column = logits.softmax(dim=1).max(dim=1)
         return self.present[column], best.float()
 
@@ -94,7 +106,11 @@ class LinearProbe:
 def minimise(
     features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, l2: float, max_iterations: int = _FINAL_ITERATIONS
 ) -> None:
-    """Minimise mean cross-entropy + l2/2 · ‖weight‖² by full-batch L-BFGS, in place. The bias is not penalised."""
+    """Minimise mean cross-entropy + l2/2 · ‖weight‖² by full-batch L-BFGS, in place. The bias is not penalised.
+
+    Args:
+        labels: (N,) int64 columns, or (N, K) flags.
+    """
     weight.requires_grad_(True)
     bias.requires_grad_(True)
     solver = torch.optim.LBFGS(
@@ -104,7 +120,7 @@ def minimise(
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = cross_entropy(features @ weight + bias, labels) + l2 / 2 * weight.square().sum()
+        loss = _cross_entropy(features @ weight + bias, labels) + l2 / 2 * weight.square().sum()
         loss.backward()
         return loss
 
@@ -113,17 +129,28 @@ def minimise(
     bias.requires_grad_(False)
 
 
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over samples; with flags the sum over classes."""
+    if labels.ndim == 1:
+        return cross_entropy(logits, labels)
+    return binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum") / len(logits)
+
+
 def fit_linear(train: Tensor, train_labels: Tensor, seed: int) -> LinearProbe:
     """Fit a linear probe. Its L2 penalty has the lowest cross-entropy on a held-out part of the training data.
 
     Args:
-        train: (N, D); train_labels: (N,) int64.
+        train: (N, D); train_labels: (N,) int64 or (N, K) bool.
         seed: draws the held-out part and the head's initial weights.
 
     Raises:
         RsfmError: fewer than two classes, or no class with two samples.
     """
-    present, column = train_labels.unique(return_inverse=True)
+    several = train_labels.ndim == 2
+    if several:
+        present, column = torch.arange(train_labels.shape[1], device=train_labels.device), train_labels
+    else:
+        present, column = train_labels.unique(return_inverse=True)
     if len(present) < 2:
         raise RsfmError("A linear probe needs training samples of at least two classes.")
     x = train.double()
@@ -140,16 +167,21 @@ def fit_linear(train: Tensor, train_labels: Tensor, seed: int) -> LinearProbe:
     for l2 in L2_GRID:  # each starts from the last one's solution
         minimise(x_fit, column[fitting], weight, bias, l2, _SEARCH_ITERATIONS)
         # Not accuracy: on a small held-out part it takes few values, and a tie or a lucky sample decides.
-        loss = cross_entropy(x[held] @ weight + bias, column[held]).item()
+        loss = _cross_entropy(x[held] @ weight + bias, column[held]).item()
         if loss < lowest:
             lowest, chosen = loss, (l2, weight.clone(), bias.clone())
     l2, weight, bias = chosen
     minimise(x, column, weight, bias, l2)
-    return LinearProbe(mean, std, weight, bias, l2, present)
+    return LinearProbe(mean, std, weight, bias, l2, present, several)
 
 
 def _hold_out(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Positions to fit on and positions held out: a fifth of every class that has two samples or more."""
+    """Positions to fit on and positions held out: a fifth of every class that has two samples or more.
+
+    With flags: a fifth of all samples.
+    """
+    if labels.ndim == 2:
+        labels = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
     counts = one_hot(labels).sum(dim=0).tolist()
     if max(counts) < 2:
         raise RsfmError("A linear probe needs at least two training samples in a class, to choose its L2 penalty.")

@@ -19,8 +19,8 @@ from rsfm.masking.block import block_mask, draw_ratios, mask_counts, random_mask
 from rsfm.methods.base import LossParts, Panel, Progress, Views, scalar
 from rsfm.methods.dino import DINO, sums
 from rsfm.models.prototypes import DINOHead
-from rsfm.models.upernet import UPerNet, ViTNeck, pyramid_blocks
-from rsfm.models.vit import ViT, blank_patches
+from rsfm.models.upernet import UPerNet, ViTNeck
+from rsfm.models.vit import ViT, blank_patches, pyramid_blocks
 from rsfm.registry.dino import DINOParams
 from rsfm.registry.ibot import IBOTParams
 from rsfm.train.schedules import linear_warmup

@@ -35,7 +35,7 @@ def resolve(spec: EvaluateSpec, pack: Pack, workspace: Workspace, device: str | 
     """
     family, colon, rest = spec.model.partition(":")
     if spec.model == "band-stats":
-        model: FeatureModel = BandStatistics(layer_input(pack, "image", spec.bands)[0].bands)
+        model: FeatureModel = BandStatistics(layer_input(pack, pack.main, spec.bands)[0].bands)
     elif spec.model == "efficientnet-lite0":
         from rsfm.models.imagenet import efficientnet_lite0
 
@@ -66,6 +66,13 @@ class PretrainedModel(EncoderModel):
             x = torch.nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
         return super().features(x)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """As the encoder's; sides that its patches do not divide become the next that they do."""
+        size = [-(-side // self.encoder.divisor) * self.encoder.divisor for side in x.shape[-2:]]
+        if size != list(x.shape[-2:]):
+            x = torch.nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
+        return super().maps(x)
+
 
 def _require_bands(info: ModelInfo, spec: EvaluateSpec, pack: Pack) -> None:
     names = [band.name for band in info.bands]
@@ -74,7 +81,7 @@ def _require_bands(info: ModelInfo, spec: EvaluateSpec, pack: Pack) -> None:
             f"Model {info.name} was made for the bands {', '.join(names)} and cannot take {', '.join(spec.bands)}: "
             "leave the bands empty."
         )
-    stored = pack.bands()
+    stored = pack.bands(pack.main)
     where = f"Model {info.name} on pack {pack.name!r}"
     for band, position in zip(info.bands, select(stored, names, where=f"Pack {pack.name!r}"), strict=True):
         require_same_unit(band.band(), stored[position], where=where)
@@ -93,11 +100,15 @@ class BandStatistics(FeatureModel):
     def features(self, x: Tensor) -> Tensor:
         return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3), correction=0)], dim=1)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The pixel values themselves: what can be told from each pixel alone."""
+        return [x]
+
 
 def _random_encoder(name: str, spec: EvaluateSpec, pack: Pack) -> PretrainedModel:
     if name not in ENCODERS:
         raise RsfmError(f"Unknown encoder {name!r}; known: {', '.join(ENCODERS)}, or a run's id.")
-    image, _ = layer_input(pack, "image", spec.bands)
+    image, _ = layer_input(pack, pack.main, spec.bands)
     params = EncoderParams.model_validate(ENCODERS[name])
     # The multiple of the patch size next to the images' own size; other images are resized to it.
     size = params.patch_size * max(1, round(min(image.height, image.width) / params.patch_size))

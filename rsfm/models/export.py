@@ -74,6 +74,23 @@ class FeatureModel(nn.Module):
         """(B, C, H, W) standardised values to (B, feature_dim)."""
         raise NotImplementedError
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """(B, C, H, W) standardised values to maps (B, D, h, w), fine to coarse or all of one size.
+
+        Raises:
+            RsfmError: this model has none.
+        """
+        raise RsfmError(f"Model {self.name} gives no maps: it cannot segment or detect change.")
+
+    @property
+    def trainable(self) -> nn.Module:
+        """The network whose weights fine-tuning changes.
+
+        Raises:
+            RsfmError: there is none.
+        """
+        raise RsfmError(f"Model {self.name} has no weights to fine-tune.")
+
     @torch.no_grad()
     def extract(self, values: Tensor) -> Tensor:
         """(B, C, H, W) values in the bands' unit, in the order of `bands`, to (B, feature_dim) float32.
@@ -104,6 +121,13 @@ class EncoderModel(FeatureModel):
 
     def features(self, x: Tensor) -> Tensor:
         return self.encoder.features(x)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        return self.encoder.maps(x)
+
+    @property
+    def trainable(self) -> nn.Module:
+        return self.encoder
 
 
 def model_key(info: ModelInfo) -> str:

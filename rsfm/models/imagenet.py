@@ -17,6 +17,7 @@ from rsfm.bands import Band, select
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
 from rsfm.models.export import FeatureModel, weights_hash
+from rsfm.models.vit import pyramid_blocks
 from rsfm.packs import Pack
 from rsfm.specs import spec_hash
 
@@ -55,10 +56,10 @@ def _stretched(pack: Pack, names: Sequence[str] | None) -> list[ModelBand]:
     where = f"Pack {pack.name!r}"
     if names is not None and len(names) != 3:
         raise RsfmError(f"An ImageNet encoder takes three bands (red, green, blue), got {', '.join(names)}.")
-    stored = pack.bands()
+    stored = pack.bands(pack.main)
     positions = select(stored, names or rgb_bands(stored, where=where), where=where)
     result = []
-    for info in (pack.layer().bands[p] for p in positions):
+    for info in (pack.layer(pack.main).bands[p] for p in positions):
         if info.statistics is None:
             raise RsfmError(f"{where}: band {info.name} has no statistics. Prepare the pack again.")
         low, high = info.statistics.p2, info.statistics.p98
@@ -90,17 +91,34 @@ class TimmModel(FeatureModel):
         # Twice as fast for convolutions on a CPU; the values stay the same.
         self.encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.fixed_size = fixed_size
+        # The last four stages; of a ViT, blocks spread evenly.
+        blocks = getattr(encoder, "blocks", None)
+        plain = isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(encoder, "patch_embed")
+        self._levels = [number - 1 for number in pyramid_blocks(len(blocks))] if plain else 4
         self.register_buffer("image_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, x: Tensor) -> Tensor:
+        return self.encoder(self._as_trained(x))
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        return self.encoder.forward_intermediates(
+            self._as_trained(x), indices=self._levels, intermediates_only=True, output_fmt="NCHW"
+        )
+
+    @property
+    def trainable(self) -> nn.Module:
+        return self.encoder
+
+    def _as_trained(self, x: Tensor) -> Tensor:
+        """Standardised values as the encoder's own 0..1 images with its mean and std, large enough for it."""
         x = ((x.clamp(-1, 1) + 1) / 2 - self.image_mean) / self.image_std
         height, width = x.shape[-2:]
         enlarge = max(1.0, MIN_SIZE / min(height, width))
         size = self.fixed_size or (round(height * enlarge), round(width * enlarge))
         if size != (height, width):  # with `antialias`, torch's bicubic is Pillow's, which timm's encoders were fed
             x = nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
-        return self.encoder(x.contiguous(memory_format=torch.channels_last))
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 def efficientnet_lite0(pack: Pack, bands: Sequence[str] | None = None) -> TimmModel:

@@ -45,6 +45,14 @@ class ResNet(Encoder):
             raise RsfmError(f"This encoder takes {self.in_chans} bands, got {x.shape[1]}.")
         return self.network(x)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The ends of the four stages, at strides 4, 8, 16 and 32 (with the small stem 1, 2, 4 and 8)."""
+        return self.network.forward_intermediates(x, indices=4, intermediates_only=True)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Which parameters form a layer, as `timm.optim` asks for it."""
+        return {"stem": r"^network\.conv1|^network\.bn1", "blocks": r"^network\.layer(\d+)\.(\d+)"}
+
     def forward(self, x: Tensor) -> Tensor:
         return self.features(x)
 

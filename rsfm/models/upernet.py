@@ -18,14 +18,6 @@ from rsfm.errors import RsfmError
 Fusion = Literal["none", "concat", "diff", "abs"]
 
 
-def pyramid_blocks(depth: int, levels: int = 4) -> list[int]:
-    """After which blocks (from 1) a ViT's pyramid is read: evenly spaced, the last level after the last block.
-
-    12 blocks, 4 levels: 3, 6, 9, 12. With fewer blocks than levels some blocks serve two of them.
-    """
-    return [-(-depth * (level + 1) // levels) for level in range(levels)]
-
-
 def _resize(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x

@@ -116,6 +116,14 @@ def transformer_blocks(
     )  # fmt: skip
 
 
+def pyramid_blocks(depth: int, levels: int = 4) -> list[int]:
+    """After which blocks (from 1) a ViT's pyramid is read: evenly spaced, the last level after the last block.
+
+    12 blocks, 4 levels: 3, 6, 9, 12. With fewer blocks than levels some blocks serve two of them.
+    """
+    return [-(-depth * (level + 1) // levels) for level in range(levels)]
+
+
 class Encoder(nn.Module):
     """What a method trains and what is exported: bands in, tokens and one feature vector out.
 
@@ -150,6 +158,14 @@ class Encoder(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) standardised values to (B, feature_dim)."""
         raise NotImplementedError
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """(B, C, H, W) standardised values to four maps (B, D, h, w), fine to coarse or all of one size.
+
+        Raises:
+            RsfmError: this encoder has none.
+        """
+        raise RsfmError(f"A {self.architecture} has no maps for a decoder: choose a ViT or a convolutional network.")
 
     def ends(self) -> tuple[nn.Module, nn.Module]:
         """The first and the last block: where unstable gradients show first."""
@@ -319,6 +335,21 @@ class ViT(Encoder):
             raise RsfmError(f"This encoder takes {self.in_chans} bands, got {x.shape[1]}.")
         grid = self.grid_of(x.shape[2], x.shape[3])
         return self.forward_patches(patchify(x, self.patch_size), grid, keep, hidden, mask_token)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """After blocks a quarter, half, three quarters and all of the way up; the last with the final norm."""
+        blocks = pyramid_blocks(len(self.blocks))
+        levels = sorted(set(blocks))  # a shallow encoder's blocks serve twice
+        found = dict(zip(levels, self.forward_pyramid(x, levels), strict=True))
+        found[levels[-1]] = self.norm(found[levels[-1]].movedim(1, -1)).movedim(-1, 1)
+        return [found[number] for number in blocks]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Which parameters form a layer, as `timm.optim` asks for it."""
+        return {
+            "stem": r"^class_token|^positions|^patch_projection|^relative_bias",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
 
     def ends(self) -> tuple[nn.Module, nn.Module]:
         return self.blocks[0], self.blocks[-1]

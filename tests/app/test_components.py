@@ -327,10 +327,12 @@ def test_pretrain_command_makes_the_same_spec(settings: list[str]) -> None:
 
 
 def test_evaluate_command_makes_the_same_spec() -> None:
-    spec = EvaluateSpec(model="random:vit-nano", dataset="d", factors=[1, 4], eval_seeds=[5], knn_k=7, test_split="val")
+    spec = EvaluateSpec(
+        model="random:vit-nano", dataset="d", severities=[1, 4], eval_seeds=[5], knn_k=7, test_split="val"
+    )
     words = shlex.split(command_line(spec))
     assert (
-        option(words, "--factors") == "1,4"
+        option(words, "--severities") == "1,4"
         and option(words, "--seeds") == "5"
         and option(words, "--adaptation") is None
     )

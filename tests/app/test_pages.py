@@ -324,17 +324,19 @@ def test_launch_evaluates_several_models_as_one_run_each(open_page: Open, lab: W
     trained = run_of(lab, kind="pretrain", state="succeeded").id
     assert test.multiselect(key="url.model").value == [trained]
     test.multiselect(key="url.model").set_value([trained, "band-stats"]).run()
-    test.text_input(key="launch.evaluate.synthetic-landsat7.factors").set_value("1, 4").run()
+    test.text_input(key="launch.evaluate.synthetic-landsat7.severities").set_value("1, 4").run()
     test.button(key="launch.evaluate.queue").click().run()
     specs = [spec for verb, spec in no_jobs if verb == "submit"]
     assert [s.model for s in specs] == [trained, "band-stats"]
-    assert all(isinstance(s, EvaluateSpec) and s.factors == [1, 4] and s.dataset == "synthetic-landsat7" for s in specs)
+    assert all(
+        isinstance(s, EvaluateSpec) and s.severities == [1, 4] and s.dataset == "synthetic-landsat7" for s in specs
+    )
 
 
 def test_launch_names_a_bad_factor(open_page: Open, lab: Workspace) -> None:
     test = open_page(lab, "launch", job="evaluate")
-    test.text_input(key="launch.evaluate.synthetic-landsat7.factors").set_value("1, two").run()
-    assert "factors" in texts(test) and test.button(key="launch.evaluate.queue").disabled
+    test.text_input(key="launch.evaluate.synthetic-landsat7.severities").set_value("1, two").run()
+    assert "severities" in texts(test) and test.button(key="launch.evaluate.queue").disabled
 
 
 def test_launch_shows_what_was_queued_before_a_request_failed(

@@ -12,9 +12,10 @@ import torch
 
 from rsfm.bands import SENSORS
 from rsfm.degrade import operator
-from rsfm.evaluation.evaluate import plan
-from rsfm.evaluation.features import FeatureCache, PackImages, extract
+from rsfm.evaluation.features import FeatureCache, extract
 from rsfm.evaluation.heads import fit_linear, knn_predict
+from rsfm.evaluation.images import PackImages
+from rsfm.evaluation.plan import plan
 from rsfm.models.baselines import resolve
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
@@ -54,7 +55,7 @@ def bench(workspace: Workspace, model_name: str) -> dict[str, float]:
     lap("load")
     images, cache = PackImages(what.pack, model, what.operator), FeatureCache(workspace)
     features = {}
-    for split, factor in (("train", 1), *(("test", f) for f in spec.factors)):
+    for split, factor in (("train", 1), *(("test", f) for f in what.severities)):
         array = extract(
             model, images, split, factor, cache=cache, device="cpu", batch_size=spec.batch_size,
             after_batch=lambda count: None,
@@ -65,18 +66,18 @@ def bench(workspace: Workspace, model_name: str) -> dict[str, float]:
     for seed in spec.eval_seeds:
         rows = torch.from_numpy(what.draws[seed])
         x, y = features["train", 1][rows], labels[rows]
-        for factor in spec.factors:
+        for factor in what.severities:
             options = {"classes": len(what.pack.info.classes), "k": spec.knn_k, "temperature": spec.knn_temperature}
             predictions.append(knn_predict(x, y, features["test", factor], **options)[0].numpy())
         lap("knn")
         probe = fit_linear(x, y, seed)
-        predictions += [probe.predict(features["test", f])[0].numpy() for f in spec.factors]
+        predictions += [probe.predict(features["test", f])[0].numpy() for f in what.severities]
         lap("linear")
     correct = np.stack([p == what.test_labels for p in predictions], axis=1)
     bootstrap_ci(correct, draws=spec.bootstrap)
     lap("bootstrap")
     total, cpu = sum(seconds.values()), time.process_time() - cpu
-    seconds["images/s"] = (len(what.train_labels) + len(spec.factors) * len(what.test_labels)) / seconds["extract"]
+    seconds["images/s"] = (len(what.train_labels) + len(what.severities) * len(what.test_labels)) / seconds["extract"]
     return {**seconds, "total": total, "cpu": cpu}
 
 
@@ -97,7 +98,7 @@ def main() -> None:
         stored = np.ascontiguousarray(pack.array("test")[:256])
         for factor in (2, 4, 8):
             start = time.perf_counter()
-            operator("bilinear")(stored, factor)
+            operator("bilinear").apply(stored, factor, pack.layer().bands, [str(i) for i in range(len(stored))])
             print(f"degrade {factor}×: {len(stored) / (time.perf_counter() - start):7.0f} images/s")
         names = ["load", "extract", "images/s", "knn", "linear", "bootstrap", "total", "cpu"]
         print(f"\n{'model':22}" + "".join(f"{n:>11}" for n in names))

@@ -64,7 +64,7 @@ def test_every_verb_has_help(workspace: Workspace, verb: tuple[str, ...]) -> Non
         (("pretrain", "--method", "mae", "--dataset", "x", "--set", "mask_ratio=2"), "mask_ratio"),
         (("pretrain", "--method", "mae", "--dataset", "x", "--set", "colour=1"), "colour"),
         (("pretrain", "--method", "mae", "--dataset", "x", "--set", "oops"), "key=value"),
-        (("evaluate", "--model", "band-stats", "--dataset", "x", "--factors", "1,two"), "--factors"),
+        (("evaluate", "--model", "band-stats", "--dataset", "x", "--severities", "1,two"), "--severities"),
         (("evaluate", "--model", "band-stats", "--dataset", "../x"), "not a pack's name"),
         (("evaluate", "--model", "band-stats", "--dataset", "x", "--adaptation", "magic"), "knn"),
         (("stop", "20260101-000000-no-such"), "no run"),

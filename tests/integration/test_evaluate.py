@@ -14,6 +14,7 @@ from PIL import Image
 
 from rsfm.bands import Band
 from rsfm.degrade import OPERATORS
+from rsfm.degrade.resolution import bilinear
 from rsfm.errors import RsfmError
 from rsfm.evaluation.evaluate import dry_run, run_job
 from rsfm.evaluation.features import PackImages
@@ -122,7 +123,13 @@ def test_floor_does_not_see_texture(workspace: Workspace) -> None:
 def test_scores_hold_every_column_and_combination(workspace: Workspace) -> None:
     pack = make_pack(workspace, "colour", colour_task, synthetic=True)
     scores, context = evaluate(
-        workspace, "random:vit-nano", "colour", factors=[1, 4], eval_seeds=[0, 5], model_seed=3, bands=["blue", "red"]
+        workspace,
+        "random:vit-nano",
+        "colour",
+        severities=[1, 4],
+        eval_seeds=[0, 5],
+        model_seed=3,
+        bands=["blue", "red"],
     )
     assert len(scores) == 2 * 2 * 2
     assert not scores.duplicated(["adaptation", "severity", "eval_seed"]).any()
@@ -144,7 +151,7 @@ def test_scores_hold_every_column_and_combination(workspace: Workspace) -> None:
 
 def test_unknown_gsd_stays_unknown(workspace: Workspace) -> None:
     make_pack(workspace, "colour", colour_task, gsd_m=None)
-    scores, _ = evaluate(workspace, "band-stats", "colour", factors=[1, 2], adaptations=["knn"])
+    scores, _ = evaluate(workspace, "band-stats", "colour", severities=[1, 2], adaptations=["knn"])
     assert scores["gsd_m"].isna().all()
 
 
@@ -155,7 +162,8 @@ def test_predictions_agree_with_scores_and_pair_up(workspace: Workspace) -> None
     assert artifact["kind"] == "predictions"
     frame = pd.read_parquet(context.folder.path / artifact["path"])
     assert list(frame.columns) == [
-        "sample_id", "label_index", "adaptation", "severity", "eval_seed", "predicted_index", "correct", "score",
+        "sample_id", "adaptation", "operator", "severity", "degrade_target", "train_degrade", "eval_seed", "metric",
+        "counts", "label_index", "predicted_index", "correct", "score",
     ]  # fmt: skip
     assert (frame["correct"] == (frame["label_index"] == frame["predicted_index"])).all()
     assert frame["score"].between(0, 1).all()
@@ -178,7 +186,7 @@ def test_the_published_operator_is_what_the_model_sees(workspace: Workspace, mon
         return original(self, x)
 
     monkeypatch.setattr(BandStatistics, "features", spy)
-    evaluate(workspace, "band-stats", "colour", factors=[8], adaptations=["knn"])
+    evaluate(workspace, "band-stats", "colour", severities=[8], adaptations=["knn"])
     train, test = torch.cat(seen).split([150, 90])
     assert np.allclose(train.numpy(), pack.array("train"), atol=1e-3)  # fitted at native resolution
     small = [
@@ -203,23 +211,23 @@ def count_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_features_are_extracted_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pack(workspace, "colour", colour_task)
     calls = count_images(monkeypatch)
-    first, _ = evaluate(workspace, "random:vit-nano", "colour", factors=[1, 2], eval_seeds=[0, 1, 2])
+    first, _ = evaluate(workspace, "random:vit-nano", "colour", severities=[1, 2], eval_seeds=[0, 1, 2])
     assert sum(calls) == 150 + 2 * 90
     calls.clear()
-    again, _ = evaluate(workspace, "random:vit-nano", "colour", factors=[1, 2], eval_seeds=[0, 1, 2])
+    again, _ = evaluate(workspace, "random:vit-nano", "colour", severities=[1, 2], eval_seeds=[0, 1, 2])
     assert calls == []
     columns = ["adaptation", "severity", "eval_seed", "value", "ci_low", "ci_high"]
     pd.testing.assert_frame_equal(first[columns], again[columns])
-    evaluate(workspace, "random:vit-nano", "colour", factors=[1, 2, 4])  # one more factor, one more pass
+    evaluate(workspace, "random:vit-nano", "colour", severities=[1, 2, 4])  # one more factor, one more pass
     assert sum(calls) == 90
     calls.clear()
-    evaluate(workspace, "random:vit-nano", "colour", factors=[1], model_seed=1)  # another model
+    evaluate(workspace, "random:vit-nano", "colour", severities=[1], model_seed=1)  # another model
     assert sum(calls) == 150 + 90
 
 
 def test_features_of_coarser_images_differ(workspace: Workspace) -> None:
     make_pack(workspace, "colour", colour_task)
-    evaluate(workspace, "random:vit-nano", "colour", factors=[1, 2, 4, 8])
+    evaluate(workspace, "random:vit-nano", "colour", severities=[1, 2, 4, 8])
     arrays = [np.load(p) for p in workspace.features.glob("*.npy")]
     tests = [a for a in arrays if len(a) == 90]
     assert (len(arrays), len(tests)) == (5, 4)
@@ -294,9 +302,9 @@ def test_values_that_are_not_finite_count_as_the_mean(workspace: Workspace) -> N
     )  # fmt: skip
     pack = Pack.named(workspace, "holes")
     model = resolve(EvaluateSpec(model="band-stats", dataset="holes"), pack, workspace)
-    values = PackImages(pack, model, OPERATORS["bilinear"]).read("train", 0, 40, 8)
+    values = PackImages(pack, model, OPERATORS["bilinear"]).read("train", slice(0, 40), 8)
     filled = np.where(np.isnan(images), np.float32(np.nanmean(images)), images)
-    assert np.allclose(values, OPERATORS["bilinear"](filled, 8), atol=1e-3)
+    assert np.allclose(values, bilinear(filled, 8), atol=1e-3)
     scores, _ = evaluate(workspace, "band-stats", "holes", knn_k=5)
     assert (scores["split"] == "val").all()
     assert (scores["value"] == 1.0).all()
@@ -320,7 +328,7 @@ def test_model_that_diverged_is_named(workspace: Workspace, monkeypatch: pytest.
         ({"test_split": "train"}, "both 'train'"),
         ({"test_split": "holdout"}, "no split 'holdout'"),
         ({"train_split": "holdout"}, "no split 'holdout'"),
-        ({"factors": [1, 64]}, "Resolution factor 64"),
+        ({"severities": [1, 64]}, "Resolution factor 64"),
         ({"knn_k": 200}, "lower knn_k"),
         ({"model": "random:nothing"}, "Unknown encoder"),
         ({"device": "cuda"}, "GPU"),
@@ -343,7 +351,7 @@ def test_what_cannot_be_evaluated_is_refused_before_and_in_the_job(
 
 def test_dry_run_remarks(workspace: Workspace) -> None:
     make_pack(workspace, "colour", colour_task, synthetic=True, gsd_m=None)
-    remarks = " ".join(dry_run(EvaluateSpec(model="band-stats", dataset="colour", factors=[2, 4]), workspace))
+    remarks = " ".join(dry_run(EvaluateSpec(model="band-stats", dataset="colour", severities=[2, 4]), workspace))
     for words in ("synthetic", "no GSD", "Without factor 1", "330 images to encode"):
         assert words in remarks
     assert not workspace.features.exists()

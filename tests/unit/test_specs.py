@@ -57,7 +57,7 @@ def test_unknown_keys_and_kinds_are_refused() -> None:
     with pytest.raises(RsfmError, match="kind"):
         parse_spec({"kind": "divine"})
     with pytest.raises(RsfmError, match="twice"):
-        parse_spec({"kind": "evaluate", "model": "m", "dataset": "d", "factors": [1, 2, 2]})
+        parse_spec({"kind": "evaluate", "model": "m", "dataset": "d", "severities": [1, 2, 2]})
 
 
 def test_the_group_folds_seeds_and_places_but_nothing_else() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from rsfm.errors import RsfmError
-from rsfm.models.upernet import UPerNet, ViTNeck, pyramid_blocks
+from rsfm.models.upernet import UPerNet, ViTNeck
+from rsfm.models.vit import pyramid_blocks
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,160 @@
+"""Labelled batches of a pack: read ahead, degraded where asked, cropped and flipped together with their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsfm.data.augment import Augmenter, View
+from rsfm.data.seeding import derive_seed
+from rsfm.data.source import LayerInput
+from rsfm.data.views import apply_view, random_boxes, random_flips, view_matrices
+from rsfm.evaluation.images import PackImages, Rows
+from rsfm.evaluation.plan import Plan
+from rsfm.model_info import ModelBand
+from rsfm.models.export import FeatureModel
+from rsfm.registry.augmentation import AugmentParams
+from rsfm.specs import FitParams
+
+#: In a target: a pixel that does not count.
+IGNORE = -1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images in the bands' units, one tensor per date, and what they are labelled with.
+
+    Attributes:
+        target: (B,) int64, (B, K) bool, or (B, H, W) int64 with `IGNORE`.
+    """
+
+    images: list[Tensor]
+    target: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch([i.to(device, non_blocking=True) for i in self.images], self.target.to(device, non_blocking=True))
+
+
+class LabelledImages:
+    """Samples of a pack as batches, for one model."""
+
+    def __init__(self, what: Plan, model: FeatureModel) -> None:
+        self.what = what
+        self.layers = [PackImages(what.pack, model, what.operator, layer) for layer in what.task.layers]
+
+    def read(self, split: str, rows: Rows, severity: float | np.ndarray) -> Batch:
+        """Those samples, with the image that is the plan's target degraded."""
+        native = self.what.operator.identity
+        images = [
+            torch.from_numpy(layer.read(split, rows, severity if self.what.degraded(layer.layer) else native))
+            for layer in self.layers
+        ]
+        return Batch(images, self.targets(split, rows))
+
+    def targets(self, split: str, rows: Rows) -> Tensor:
+        what = self.what
+        if what.task.dense:
+            mask = what.pack.array(split, "mask")[rows][:, 0].astype(np.int64)
+            ignored = what.mask.ignore_value
+            return torch.from_numpy(mask if ignored is None else np.where(mask == ignored, IGNORE, mask))
+        labels = what.train_labels if split == what.train_split else what.test_labels
+        if split not in (what.train_split, what.test_split):  # validation
+            labels = what.pack.label_indices(split)
+        assert labels is not None
+        return torch.tensor(labels[rows])
+
+
+def ahead(images: LabelledImages, split: str, parts: list[tuple[np.ndarray, float | np.ndarray]]) -> Iterator[Batch]:
+    """The batches of `parts` (rows, severity), each read while the one before is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(images.read, split, *part) for part in parts[:2]]
+        for number in range(len(parts)):
+            batch = waiting.pop(0).result()
+            if number + 2 < len(parts):
+                waiting.append(pool.submit(images.read, split, *parts[number + 2]))
+            yield batch
+
+
+def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[tuple[np.ndarray, float | np.ndarray]]:
+    """Rows and severities of each batch of one epoch: a function of the seed and the epoch.
+
+    A last batch of a single sample is left out, because batch normalisation has nothing to normalise there.
+    """
+    rng = np.random.default_rng(derive_seed("order", seed, epoch))
+    rows = rng.permutation(what.draws[seed])
+    levels = np.full(len(rows), what.operator.identity)
+    if fit.train_degrade:
+        levels = rng.choice(np.asarray(what.severities), len(rows))
+    parts = []
+    for start in range(0, len(rows), fit.batch_size):
+        some = slice(start, start + fit.batch_size)
+        if len(rows[some]) > 1 or len(rows) == 1:
+            parts.append((rows[some], levels[some] if fit.train_degrade else float(what.operator.identity)))
+    return parts
+
+
+class TrainingViews:
+    """Random crops, flips and jitter; the same for both dates and the map of a sample."""
+
+    def __init__(self, fit: FitParams, bands: list[ModelBand], device: torch.device) -> None:
+        self.fit = fit
+        params = AugmentParams(
+            flips=fit.flips, jitter_p=1.0, brightness=fit.jitter, contrast=fit.jitter, saturation=fit.jitter, hue=0,
+            grayscale_p=0, band_gain=0,
+        )  # fmt: skip
+        self.augmenter = Augmenter(LayerInput("image", bands, 0, 0), params).to(device)
+        self.mean = torch.tensor([b.mean for b in bands], device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor([b.std for b in bands], device=device).view(1, -1, 1, 1)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Everything random comes from `generator`."""
+        count, _, height, width = batch.images[0].shape
+        flips = random_flips(count, self.fit.flips if height == width else "none", generator)
+        if self.fit.crop_min_scale < 1:
+            boxes = random_boxes(count, height, width, scale=(self.fit.crop_min_scale, 1.0), generator=generator)
+        else:
+            whole = torch.tensor([0.0, 0.0, height, width], device=generator.device)
+            boxes = whole.expand(count, 4)
+        images = batch.images
+        if self.fit.crop_min_scale < 1:
+            rows, columns = view_matrices(boxes, flips, height, width, height)
+            images = [apply_view(image, rows, columns, flips) for image in images]
+        else:
+            images = [_flipped(image, flips) for image in images]
+        if self.fit.jitter:
+            state = generator.get_state()
+            jittered = []
+            for image in images:
+                generator.set_state(state)  # both dates alike: a change of light is not a change of the ground
+                view = self.augmenter.radiometry((image - self.mean) / self.std, View(height, scale=(1, 1)), generator)
+                jittered.append(view * self.std + self.mean)
+            images = jittered
+        target = batch.target
+        if target.ndim == 3:
+            target = _map_view(target, boxes, flips) if self.fit.crop_min_scale < 1 else _flipped(target, flips)
+        return Batch(images, target)
+
+
+def _flipped(x: Tensor, flips: Tensor) -> Tensor:
+    """(B, …, H, W) with flips (B, 3): mirror columns, mirror rows, transpose. Exact."""
+    shape = (-1, *[1] * (x.ndim - 1))
+    x = torch.where(flips[:, 0].view(shape), x.flip(-1), x)
+    x = torch.where(flips[:, 1].view(shape), x.flip(-2), x)
+    return torch.where(flips[:, 2].view(shape), x.mT, x) if x.shape[-1] == x.shape[-2] else x
+
+
+def _map_view(target: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
+    """(B, H, W) labels of the cropped and flipped view: each pixel the label at its centre."""
+    height, width = target.shape[-2:]
+    steps = (torch.arange(height, device=target.device) + 0.5) / height
+    across = (torch.arange(width, device=target.device) + 0.5) / width
+    rows = (boxes[:, 0:1] + steps * boxes[:, 2:3]).floor().long().clamp(0, height - 1)
+    columns = (boxes[:, 1:2] + across * boxes[:, 3:4]).floor().long().clamp(0, width - 1)
+    picked = target[torch.arange(len(target), device=target.device)[:, None, None], rows[:, :, None], columns[:, None]]
+    return _flipped(picked, flips)

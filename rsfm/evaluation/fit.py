@@ -1,0 +1,151 @@
+"""Training a network on a labelled pack, resumable to the step: fine-tuning, and heads on frozen encoders."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsfm.data.seeding import derive_seed, step_generator
+from rsfm.errors import RsfmError
+from rsfm.evaluation.batches import IGNORE, LabelledImages, TrainingViews, ahead, epoch_parts
+from rsfm.evaluation.networks import TaskNetwork
+from rsfm.evaluation.plan import Plan
+from rsfm.specs import FitParams
+from rsfm.store.job import Stopped
+from rsfm.train.schedules import warmup_cosine
+
+_SAVE_S = 20.0
+
+
+@dataclass
+class Reports:
+    """What the loop tells while it runs.
+
+    Attributes:
+        samples: called with the number of samples after each step.
+        epoch: called after each epoch with its number (from 1) and named values.
+        stop: whether to save and stop.
+        score: the score to choose the best epoch by.
+    """
+
+    samples: Callable[[int], None]
+    epoch: Callable[[int, dict[str, float]], None]
+    stop: Callable[[], bool]
+    score: Callable[[TaskNetwork], float]
+
+
+def task_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in float32: of classes (B,), of maps (B, H, W) over pixels that count, of flags (B, K) binary."""
+    logits = logits.float()
+    if target.ndim == 2:
+        return F.binary_cross_entropy_with_logits(logits, target.float())
+    if target.ndim == 3 and not (target != IGNORE).any():
+        return logits.sum() * 0.0  # nothing in this batch counts
+    return F.cross_entropy(logits, target, ignore_index=IGNORE)
+
+
+@dataclass
+class _Progress:
+    """Where the training stands, besides weights and moments."""
+
+    step: int = 0  # done, over all epochs
+    total: float = 0.0  # sum of this epoch's losses
+    highest: float = -1.0  # validation score
+    best: dict[str, Tensor] | None = None  # weights of that epoch
+
+
+def fit_network(
+    network: TaskNetwork, images: LabelledImages, what: Plan, fit: FitParams, *, seed: int, name: str,
+    device: torch.device, checkpoint: Path, reports: Reports,
+) -> TaskNetwork:  # fmt: skip
+    """Train `network` in place; ends with the weights that `fit.select` asks for, in eval mode.
+
+    Every draw is a function of (name, seed, step), so a run that was stopped and goes on ends as one that was not.
+
+    Raises:
+        Stopped: on request; `checkpoint` holds what is needed to go on.
+        RsfmError: the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(network.parameter_groups(fit), lr=1.0, betas=(0.9, 0.999))
+    views = TrainingViews(fit, network.model.bands, device)
+    per_epoch = len(epoch_parts(what, fit, seed, 0))
+    steps, peak = fit.epochs * per_epoch, fit.peak_lr(network.frozen)
+    at = _load(checkpoint, network, optimizer, device)
+    reports.samples(round(at.step / per_epoch * len(what.draws[seed])))
+    saved = time.monotonic()
+    while at.step < steps:
+        epoch, begin = divmod(at.step, per_epoch)
+        parts = epoch_parts(what, fit, seed, epoch)[begin:]
+        network.train()
+        for part, batch in zip(parts, ahead(images, what.train_split, parts), strict=True):
+            rate = warmup_cosine(at.step, steps, round(fit.warmup * steps), peak, fit.min_lr)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["lr_scale"]
+            generator = step_generator(device, derive_seed(name, seed), at.step)
+            view = views(batch.to(device), generator)
+            with autocast(fit.precision, device):
+                loss = task_loss(network(view.images, view.target.shape[-2:]), view.target)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise RsfmError(
+                    f"The loss of {name} is {value} in epoch {epoch + 1}: lower fit.lr, or set fit.grad_clip=1."
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            if fit.grad_clip:
+                nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], fit.grad_clip)
+            optimizer.step()
+            at.step, at.total = at.step + 1, at.total + value
+            reports.samples(len(part[0]))
+            if at.step % per_epoch:
+                stop = reports.stop()
+                if stop or time.monotonic() - saved > _SAVE_S:
+                    _save(checkpoint, network, optimizer, at)
+                    saved = time.monotonic()
+                if stop:
+                    raise Stopped
+        network.eval()
+        values = {"loss": at.total / per_epoch, "lr": rate}
+        if fit.select == "best":
+            values["val_score"] = reports.score(network)
+            if values["val_score"] > at.highest:
+                at.highest = values["val_score"]
+                at.best = {n: t.detach().clone() for n, t in network.trained_state().items()}
+        at.total = 0.0
+        reports.epoch(epoch + 1, values)
+        if reports.stop():
+            _save(checkpoint, network, optimizer, at)
+            raise Stopped
+    if at.best is not None:
+        network.load_trained(at.best)
+    return network.eval()
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """bf16 where it is asked for, or on a GPU that has it; float32 else."""
+    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def _save(checkpoint: Path, network: TaskNetwork, optimizer: torch.optim.Optimizer, at: _Progress) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    temporary = checkpoint.with_name(f".{checkpoint.name}")
+    state = {"network": network.trained_state(), "optimizer": optimizer.state_dict(), "progress": vars(at)}
+    torch.save(state, temporary)
+    temporary.replace(checkpoint)
+
+
+def _load(checkpoint: Path, network: TaskNetwork, optimizer: torch.optim.Optimizer, device: torch.device) -> _Progress:
+    if not checkpoint.is_file():
+        return _Progress()
+    state = torch.load(checkpoint, map_location=device, weights_only=True)
+    network.load_trained(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return _Progress(**state["progress"])

@@ -1,0 +1,68 @@
+"""A pack's images as a model wants them: its bands by name, degraded, in the bands' units."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rsfm.bands import require_same_unit, select
+from rsfm.degrade import OperatorEntry
+from rsfm.models.export import FeatureModel
+from rsfm.packs import Pack
+
+Rows = slice | np.ndarray
+
+
+class PackImages:
+    """One image layer of a pack.
+
+    Raises:
+        RsfmError: a band is missing or in another unit.
+    """
+
+    def __init__(self, pack: Pack, model: FeatureModel, operator: OperatorEntry, layer: str = "image") -> None:
+        info, where = pack.layer(layer), f"Pack {pack.name!r}"
+        self.pack, self.operator, self.layer = pack, operator, layer
+        self.names = [band.name for band in model.bands]
+        stored = pack.bands(layer)
+        self.positions = select(stored, self.names, where=where)
+        self.infos = [info.bands[p] for p in self.positions]
+        self.bands = [stored[p] for p in self.positions]
+        for wanted, band in zip(model.bands, self.bands, strict=True):
+            require_same_unit(wanted.band(), band, where=f"Model {model.name} on pack {pack.name!r}")
+        # Stored value that stands in for one that is not finite: the band's mean.
+        means = [b.statistics.mean if b.statistics else math.nan for b in self.infos]
+        self.fill = np.array([(m - b.offset) / b.scale for m, b in zip(means, self.bands, strict=True)])
+        self._ids: dict[str, np.ndarray] = {}
+
+    def read(self, split: str, rows: Rows, severity: float | np.ndarray) -> np.ndarray:
+        """Samples of a split: (B, C, H, W) float32 in the bands' units.
+
+        Values that are not finite become the band's mean first, because a filter would spread them.
+
+        Args:
+            severity: of all of them, or one for each (then the operator must keep the grid).
+        """
+        array = self.pack.array(split, self.layer)[rows]
+        chosen = array if self.positions == list(range(array.shape[1])) else array[:, self.positions]
+        if chosen.dtype.kind == "f":
+            fill = self.fill[None, :, None, None].astype(chosen.dtype)
+            chosen = np.where(np.isfinite(chosen), chosen, fill)
+        ids = self.ids(split)[rows]
+        if np.ndim(severity) == 0:
+            return self._apply(chosen, float(severity), ids)
+        values = np.empty(chosen.shape, np.float32)
+        for level in np.unique(severity):
+            some = np.flatnonzero(np.asarray(severity) == level)
+            values[some] = self._apply(chosen[some], float(level), ids[some])
+        return values
+
+    def _apply(self, stored: np.ndarray, severity: float, ids: np.ndarray) -> np.ndarray:
+        return self.operator.apply(stored, severity, self.infos, list(ids), layer=self.layer)
+
+    def ids(self, split: str) -> np.ndarray:
+        """Sample ids in the order of the rows."""
+        if split not in self._ids:
+            self._ids[split] = self.pack.split_samples(split)["id"].to_numpy()
+        return self._ids[split]

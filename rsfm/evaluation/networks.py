@@ -1,0 +1,170 @@
+"""What is trained on a task: an encoder, frozen or not, and a head on top of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsfm.errors import RsfmError
+from rsfm.models.export import FeatureModel, standardise
+from rsfm.models.upernet import UPerNet, ViTNeck
+from rsfm.specs import FitParams
+from rsfm.tasks import Adaptation, Task
+
+#: Without weight decay though they are no vectors: tokens and positions.
+_NO_DECAY = ("class_token", "positions", "cls_token", "reg_token", "pos_embed", "relative_position_bias_table")
+
+
+class TaskNetwork(nn.Module):
+    """Images in the bands' units to logits.
+
+    Attributes:
+        model: the encoder with its standardisation; a copy where it is trained.
+        frozen: whether only the head is trained. A frozen encoder stays in eval mode: it must not use dropout, drop
+            path or batch statistics.
+    """
+
+    def __init__(self, model: FeatureModel, *, frozen: bool) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self.model = model if frozen else copy.deepcopy(model)
+        if not frozen:
+            self.model.trainable.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> TaskNetwork:
+        super().train(mode)
+        self.model.eval()
+        if not self.frozen:
+            self.model.trainable.train(mode)
+        return self
+
+    def head_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What training changes: all but a frozen encoder."""
+        state = self.state_dict()
+        return {n: t for n, t in state.items() if not self.frozen or not n.startswith("model.")}
+
+    def load_trained(self, state: dict[str, Tensor]) -> None:
+        """Take in what `trained_state` gave; every key must fit."""
+        if set(state) != set(self.trained_state()):
+            raise RsfmError("The saved weights are those of another network.")
+        missing = self.load_state_dict(state, strict=False).missing_keys
+        assert all(self.frozen and name.startswith("model.") for name in missing)
+
+    def parameter_groups(self, fit: FitParams) -> list[dict[str, Any]]:
+        """For AdamW: `lr_scale` is the share of the learning rate, by depth (arXiv 2106.08254)."""
+        groups: list[dict[str, Any]] = []
+        for decays in (True, False):
+            chosen = [p for _, p in self.head_parameters() if (p.ndim > 1) == decays]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": fit.weight_decay if decays else 0.0, "lr_scale": 1.0})
+        if not self.frozen:
+            for group in param_groups_layer_decay(
+                self.model.trainable, fit.weight_decay, _NO_DECAY, layer_decay=fit.layer_decay
+            ):
+                groups.append({**group, "lr_scale": group["lr_scale"] * fit.layer_decay})  # the head is one layer more
+        return groups
+
+
+class LabelNetwork(TaskNetwork):
+    """A linear layer on the feature vector."""
+
+    def __init__(self, model: FeatureModel, outputs: int, *, frozen: bool) -> None:
+        super().__init__(model, frozen=frozen)
+        self.head = nn.Linear(model.feature_dim, outputs)
+        nn.init.trunc_normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Sequence[Tensor], size: Sequence[int] | None = None) -> Tensor:
+        """One (B, C, H, W) to (B, outputs)."""
+        (image,) = images
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = self.model.features(standardise(image, self.model.mean, self.model.std))
+        return self.head(features)
+
+
+class PixelHead(nn.Module):
+    """The linear probe of maps: all levels at the finest one's size, standardised, and a 1×1 convolution."""
+
+    def __init__(self, channels: Sequence[int], classes: int, fusion: str) -> None:
+        super().__init__()
+        self.fusion = fusion
+        total = sum(channels) * (2 if fusion == "concat" else 1)
+        self.norm = nn.BatchNorm2d(total, affine=False)
+        self.head = nn.Conv2d(total, classes, 1)
+        nn.init.trunc_normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, first: Sequence[Tensor], second: Sequence[Tensor] | None, size: Sequence[int]) -> Tensor:
+        a, b = _stacked(first), None if second is None else _stacked(second)
+        if b is not None:
+            a = torch.cat([a, b], dim=1) if self.fusion == "concat" else b - a
+            a = a.abs() if self.fusion == "abs" else a
+        logits = self.head(self.norm(a))
+        return _resized(logits, size)
+
+
+def _stacked(levels: Sequence[Tensor]) -> Tensor:
+    return torch.cat([_resized(level, levels[0].shape[-2:]) for level in levels], dim=1)
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+class MapNetwork(TaskNetwork):
+    """A decoder on the encoder's maps; of a pair, the maps of both dates meet level by level."""
+
+    def __init__(
+        self, model: FeatureModel, classes: int, image_size: Sequence[int], *, adaptation: Adaptation, pairs: bool,
+        fit: FitParams,
+    ) -> None:  # fmt: skip
+        super().__init__(model, frozen=adaptation != "finetune")
+        with torch.no_grad():  # to see how many maps there are, of which sizes
+            probe = model.maps(torch.zeros(1, len(model.bands), *image_size, device=model.mean.device))
+        channels = [level.shape[1] for level in probe]
+        fusion = fit.fusion if pairs else "none"
+        self.neck: ViTNeck | None = None
+        self.decoder: nn.Module
+        if adaptation == "linear":
+            self.decoder = PixelHead(channels, classes, fusion)
+            return
+        if len(probe) < 2:
+            raise RsfmError(f"Model {model.name} has no feature pyramid: use the linear adaptation.")
+        if len({tuple(level.shape[-2:]) for level in probe}) == 1:  # a plain ViT's
+            self.neck = ViTNeck(channels[0])
+            channels = self.neck.channels
+        self.decoder = UPerNet(channels, classes, fusion=fusion, width=fit.decoder_width, pool_width=fit.pool_width)
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            levels = self.model.maps(standardise(image, self.model.mean, self.model.std))
+        return levels if self.neck is None else self.neck(levels)
+
+    def forward(self, images: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """One or two (B, C, H, W) to (B, classes, *size) float32 logits."""
+        maps = [self._maps(image) for image in images]
+        return self.decoder(maps[0], maps[1] if len(maps) > 1 else None, size).float()
+
+
+def build(
+    model: FeatureModel, task: Task, adaptation: Adaptation, classes: int, image_size: Sequence[int], fit: FitParams
+) -> TaskNetwork:
+    """The network for one adaptation of a model; its head is initialised from the global random state.
+
+    Raises:
+        RsfmError: the model has no maps, or nothing to fine-tune.
+    """
+    if task.dense:
+        return MapNetwork(model, classes, image_size, adaptation=adaptation, pairs=task.pairs, fit=fit)
+    return LabelNetwork(model, classes, frozen=adaptation != "finetune")

@@ -1,0 +1,180 @@
+"""What an evaluation means on a pack: checked before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rsfm.degrade import OperatorEntry, operator
+from rsfm.errors import RsfmError
+from rsfm.evaluation.heads import stratified_draw
+from rsfm.packs import LayerInfo, Pack
+from rsfm.specs import EvaluateSpec
+from rsfm.tasks import ADAPTATIONS, TASKS, Adaptation, Task
+from rsfm.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec on a pack, with its labels at hand.
+
+    Attributes:
+        target: which image is degraded: single, pre, post or both.
+        classes: names of what is told apart.
+        train_labels, test_labels: (N,) int64 class indices; (N, K) bool for several labels; None for maps.
+        draws: evaluation seed -> sorted positions in the training split.
+    """
+
+    pack: Pack
+    task: Task
+    adaptations: tuple[Adaptation, ...]
+    operator: OperatorEntry
+    severities: tuple[float, ...]
+    target: str
+    classes: list[str]
+    train_split: str
+    test_split: str
+    val_split: str | None
+    train_labels: np.ndarray | None
+    test_labels: np.ndarray | None
+    draws: dict[int, np.ndarray]
+
+    @property
+    def n_train(self) -> int:
+        return self.pack.info.splits[self.train_split]
+
+    @property
+    def n_test(self) -> int:
+        return self.pack.info.splits[self.test_split]
+
+    @property
+    def mask(self) -> LayerInfo:
+        """The layer of label maps."""
+        return self.pack.layer("mask")
+
+    def degraded(self, layer: str) -> bool:
+        """Whether that image layer is degraded."""
+        return self.target in ("single", "both") or layer == f"image_{self.target}"
+
+
+def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
+    """Check everything that needs no model.
+
+    Raises:
+        RsfmError: an unlabelled pack; a split that is missing, empty or used twice; too few classes or samples; an
+            adaptation, a target or a severity that does not suit the task or the images.
+    """
+    pack = Pack.named(workspace, spec.dataset)
+    name = f"Pack {pack.name!r}"
+    if pack.info.task not in TASKS:
+        raise RsfmError(
+            f"{name} cannot be evaluated: it has no labels (its task is {pack.info.task}). Choose a labelled pack."
+        )
+    task = TASKS[pack.info.task]
+    adaptations = tuple(spec.adaptations) or task.usual
+    for adaptation in adaptations:
+        if adaptation not in task.adaptations:
+            raise RsfmError(
+                f"{ADAPTATIONS[adaptation][0]} is not for {task.title.lower()} (pack {pack.name!r}): choose from "
+                f"{', '.join(task.adaptations)}."
+            )
+    splits = pack.info.splits
+    test_split = spec.test_split or next((s for s in ("test", "val") if s in splits), "")
+    if not test_split:
+        raise RsfmError(f"{name} has neither a test nor a val split; name one of {', '.join(splits)} as test split.")
+    if test_split == spec.train_split:
+        raise RsfmError(f"{name}: training and test split are both {test_split!r}; a model must be tested on others.")
+    for split in (spec.train_split, test_split):
+        pack.require_split(split)
+        if not splits[split]:
+            raise RsfmError(f"Split {split!r} of pack {pack.name!r} is empty.")
+    val_split = _validation_split(spec, pack, test_split) if spec.fit.select == "best" else None
+    target = _target(spec, task, pack)
+    degrade = operator(spec.operator)
+    severities = _severities(spec, degrade, task, pack)
+    if task.dense:
+        train, test = None, None
+        classes = _map_classes(pack)
+    else:
+        train, test = _labels(pack, spec.train_split), _labels(pack, test_split)
+        classes = pack.info.classes
+        if task.name == "classification" and (len(np.unique(train)) < 2 or len(np.unique(test)) < 2):
+            raise RsfmError(f"{name} has fewer than two classes in {spec.train_split!r} or {test_split!r}.")
+    draws = {seed: _draw(train, splits[spec.train_split], spec.train_fraction, seed) for seed in spec.eval_seeds}
+    fewest = min(len(d) for d in draws.values())
+    if "knn" in adaptations and fewest < spec.knn_k:
+        raise RsfmError(
+            f"kNN with {spec.knn_k} neighbours needs as many training samples, but {spec.train_fraction:.0%} of "
+            f"{spec.train_split!r} in pack {pack.name!r} are {fewest}: lower knn_k or raise train_fraction."
+        )
+    return Plan(
+        pack, task, adaptations, degrade, severities, target, classes, spec.train_split, test_split, val_split,
+        train, test, draws,
+    )  # fmt: skip
+
+
+def _draw(labels: np.ndarray | None, count: int, fraction: float, seed: int) -> np.ndarray:
+    """Sorted positions of a random share of the samples, by class where each has one."""
+    if labels is None or labels.ndim > 1:
+        labels = np.zeros(count, np.int64)
+    return stratified_draw(labels, fraction, seed)
+
+
+def _validation_split(spec: EvaluateSpec, pack: Pack, test_split: str) -> str:
+    if "val" not in pack.info.splits or "val" in (test_split, spec.train_split):
+        raise RsfmError(
+            f"Pack {pack.name!r} has no val split besides the ones used: set fit.select to last. The test split must "
+            "not choose the weights."
+        )
+    return "val"
+
+
+def _target(spec: EvaluateSpec, task: Task, pack: Pack) -> str:
+    if spec.degrade_target == "auto":
+        return task.degrade_target
+    if (spec.degrade_target == "single") == task.pairs:
+        allowed = "pre, post or both" if task.pairs else "single"
+        raise RsfmError(
+            f"Samples of pack {pack.name!r} are {'pairs' if task.pairs else 'single images'}: degrade_target can be "
+            f"{allowed}, not {spec.degrade_target}."
+        )
+    return spec.degrade_target
+
+
+def _severities(spec: EvaluateSpec, degrade: OperatorEntry, task: Task, pack: Pack) -> tuple[float, ...]:
+    if degrade.pairs_only and not task.pairs:
+        raise RsfmError(f"{degrade.title} is for pairs of images, and pack {pack.name!r} has single ones.")
+    if spec.fit.train_degrade and not degrade.keeps_grid:
+        raise RsfmError(f"{degrade.title} changes the size of images: it cannot be mixed into training.")
+    severities = tuple(float(s) for s in spec.severities) or degrade.severities
+    info = pack.layer(pack.main)
+    if not spec.severities:  # the operator's own, as far as they fit the images
+        severities = tuple(s for s in severities if not degrade.changes_gsd or s <= min(info.shape[1:]))
+    for severity in severities:
+        degrade.check(severity, info.shape[1], info.shape[2], info.bands)
+    return severities
+
+
+def _map_classes(pack: Pack) -> list[str]:
+    classes = pack.layer("mask").classes or pack.info.classes
+    if len(classes) < 2:
+        raise RsfmError(f"Pack {pack.name!r} has maps of fewer than two classes.")
+    return classes
+
+
+def _labels(pack: Pack, split: str) -> np.ndarray:
+    """(N,) class indices, or (N, K) flags where an image has several labels."""
+    samples = pack.split_samples(split)
+    if pack.info.task == "multilabel":
+        index = {name: i for i, name in enumerate(pack.info.classes)}
+        flags = np.zeros((len(samples), len(index)), bool)
+        for row, names in enumerate(samples["labels"]):
+            if names is None:
+                raise RsfmError(f"Sample {samples['id'][row]!r} in {split!r} of pack {pack.name!r} has no labels.")
+            flags[row, [index[name] for name in names]] = True
+        return flags
+    missing = int(samples["label_index"].isna().sum())
+    if missing:
+        raise RsfmError(f"{missing} of {len(samples)} samples in {split!r} of pack {pack.name!r} have no label.")
+    return pack.label_indices(split)
