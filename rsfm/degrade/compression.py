@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rsfm.packs import BandInfo
 
 
-def jpeg(values: np.ndarray, quality: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
-    """To JPEG and back with Pillow's own settings (4:2:0).
+def jpeg(values: np.ndarray, lost: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
+    """To JPEG of quality 100 − `lost` and back with Pillow's own settings (4:2:0).
 
     Three bands of light are one RGB image (the longest wavelength is red; bands without wavelengths are taken as they
     come); otherwise every band is a grey image. 8-bit bands go in as they are. Others are mapped to 8 bits: 0..255 is
@@ -36,7 +36,7 @@ def jpeg(values: np.ndarray, quality: float, bands: Sequence[BandInfo], draws: D
     for image in values:
         grey = np.rint((image - low) / step).clip(0, 255).astype(np.uint8)
         for group in groups:
-            grey[group] = _compress(grey[group], int(quality))
+            grey[group] = _compress(grey[group], 100 - int(lost))
         image[:] = grey * step + low
     return values
 
@@ -64,16 +64,18 @@ def _eight_bit(band: BandInfo) -> tuple[float, float]:
     return s.p2 - spread / 2, 2 * spread / 255
 
 
-def _refuse(quality: float, height: int, width: int, bands: Sequence[BandInfo]) -> None:
-    if not 1 <= quality <= 95 or quality != int(quality):
-        raise RsfmError(f"{JPEG.title}: quality {quality:g} does not exist; use a whole number from 1 to 95.")
+def _refuse(lost: float, height: int, width: int, bands: Sequence[BandInfo]) -> None:
+    if not 5 <= lost <= 99 or lost != int(lost):
+        raise RsfmError(
+            f"{JPEG.title}: {lost:g} of the quality cannot be lost; use 0, or a whole number from 5 (quality 95) to 99."
+        )
     for band in bands:
         _eight_bit(band)
 
 
 JPEG = OperatorEntry(
-    name="jpeg", title="JPEG compression", paper="arXiv 1903.12261", severity_name="quality", severity_unit="",
-    identity=float("inf"), severities=(float("inf"), 90, 75, 50, 25, 10), worse="lower", refuse=_refuse, alter=jpeg,
+    name="jpeg", title="JPEG compression", paper="arXiv 1903.12261", severity_name="quality lost", severity_unit="",
+    identity=0, severities=(0, 10, 25, 50, 75, 90), refuse=_refuse, alter=jpeg,
     definition={"codec": "pillow-jpeg", "colour": "rgb-of-3", "range": "p2..p98 widened by 1/2", "v": 1},
 )  # fmt: skip
 ENTRIES = (JPEG,)

@@ -147,9 +147,9 @@ def _haze(values: Tensor, optical_depth: Tensor, bands: Sequence[BandInfo], draw
     return values * t + airlight * (1 - t)
 
 
-def _noise(values: Tensor, snr_db: Tensor, bands: Sequence[BandInfo], draws: _Draws) -> Tensor:
+def _noise(values: Tensor, ratio: Tensor, bands: Sequence[BandInfo], draws: _Draws) -> Tensor:
     count, _, height, width = values.shape
-    sigma = values.std(dim=(2, 3), correction=0) * 10 ** (-snr_db.view(-1, 1) / 20)
+    sigma = values.std(dim=(2, 3), correction=0) * ratio.view(-1, 1)
     result = torch.empty_like(values)
     for i, band in enumerate(bands):
         z = draws.normal(band.name, height * width).view(count, height, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,7 +36,6 @@ class OperatorEntry:
         changes_gsd: whether the severity multiplies the effective ground sampling distance.
         keeps_grid: whether images keep their number of pixels.
         pairs_only: whether it says something only about one image of a pair against the other.
-        worse: which way of the severity is worse.
         random: whether it draws random numbers (the same ones for the same sample at every severity).
         definition: everything that fixes the result; hashed into `operator_hash`.
         refuse: raises for what cannot be.
@@ -58,7 +57,6 @@ class OperatorEntry:
     changes_gsd: bool = False
     keeps_grid: bool = True
     pairs_only: bool = False
-    worse: Literal["higher", "lower"] = "higher"
     random: bool = False
 
     @property
@@ -106,14 +104,6 @@ class OperatorEntry:
             return to_unit(self.resample(values, severity), bands)
         assert self.alter is not None
         return self.alter(to_unit(values, bands), severity, bands, Draws(self.name, ids, layer))
-
-    def __call__(self, images: np.ndarray, severity: float) -> np.ndarray:
-        """Stored values to stored values (resampling only); at the identity the very same array comes back."""
-        if images.ndim != 4:
-            raise RsfmError(f"Degradation takes images (N, C, H, W), got shape {images.shape}.")
-        self.check(severity, images.shape[2], images.shape[3], [])
-        assert self.resample is not None
-        return images if severity == self.identity else self.resample(images, severity)
 
     def effective_gsd_m(self, gsd_m: float | None, severity: float) -> float | None:
         """Ground sampling distance in metres of what is left of the information; None where the grid's is unknown."""

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from rsfm.packs import BandInfo
 
 
-def noise(values: np.ndarray, snr_db: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
-    """Additive white Gaussian noise at a signal-to-noise ratio in decibels (of power).
+def noise(values: np.ndarray, ratio: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
+    """Additive white Gaussian noise whose standard deviation is `ratio` times that of the signal.
 
-    The signal's power is the variance of this image in this band around its own mean: what is there to be seen, not
-    the level it sits on. So a constant image gets no noise.
+    The signal-to-noise ratio in decibels is −20 log10(ratio). The signal is this image in this band around its own
+    mean: what is there to be seen, not the level it sits on. So a constant image gets no noise.
     """
     n, c, height, width = values.shape
     planes = values.reshape(n, c, height * width)
-    sigma = np.sqrt(planes.var(axis=2, dtype=np.float64) * 10 ** (-snr_db / 10)).astype(np.float32)
+    sigma = (ratio * planes.std(axis=2, dtype=np.float64)).astype(np.float32)
     for i, band in enumerate(bands):
         planes[:, i] += sigma[:, i, None] * draws.normal(band.name, height * width)
     return planes.reshape(values.shape)
@@ -72,8 +72,8 @@ def band_loss(values: np.ndarray, lost: float, bands: Sequence[BandInfo], draws:
     return values
 
 
-def _refuse_noise(snr_db: float, height: int, width: int, bands: Sequence[BandInfo]) -> None:
-    require_within(NOISE, snr_db, -40, 200)
+def _refuse_noise(ratio: float, height: int, width: int, bands: Sequence[BandInfo]) -> None:
+    require_within(NOISE, ratio, 0, 100)
 
 
 def _refuse_radiometric(error: float, height: int, width: int, bands: Sequence[BandInfo]) -> None:
@@ -100,10 +100,10 @@ def _refuse_band_loss(lost: float, height: int, width: int, bands: Sequence[Band
 
 
 NOISE = OperatorEntry(
-    name="noise", title="Gaussian noise", paper="arXiv 1903.12261", severity_name="signal-to-noise ratio",
-    severity_unit="dB", identity=float("inf"), severities=(float("inf"), 30, 20, 10, 0), worse="lower", random=True,
+    name="noise", title="Gaussian noise (30, 20, 10, 0 dB)", paper="arXiv 1903.12261", severity_name="noise to signal",
+    severity_unit="", identity=0, severities=(0, 0.0316, 0.1, 0.316, 1), random=True,
     refuse=_refuse_noise, alter=noise,
-    definition={"noise": "gaussian-additive", "signal": "variance-of-image-and-band", "draws": DRAWS_VERSION, "v": 1},
+    definition={"noise": "gaussian-additive", "signal": "std-of-image-and-band", "draws": DRAWS_VERSION, "v": 1},
 )  # fmt: skip
 RADIOMETRIC = OperatorEntry(
     name="radiometric", title="Gain and offset errors", paper="", severity_name="relative error", severity_unit="",

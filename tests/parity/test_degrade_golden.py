@@ -102,7 +102,7 @@ def test_operator_hashes_are_pinned() -> None:
         "native": "1d4f0aa25d61caf1",
         "blur": "9f2256dbd6455854",
         "haze": "bd283c88c7ff3e62",
-        "noise": "a858501d9f89bdb4",
+        "noise": "c30f1f196024ac6e",
         "radiometric": "22ccd738b7f3b353",
         "striping": "c883bb52f0f22f8b",
         "band_loss": "4f927dbbeb8ad73c",

@@ -47,7 +47,7 @@ def test_blur_has_the_asked_width(sigma: float) -> None:
 @pytest.mark.parametrize("snr_db", [20, 3])
 def test_noise_has_the_asked_power(images: np.ndarray, bands: list, snr_db: float) -> None:
     values = to_unit(images, bands)
-    z = degrade("noise", images, snr_db, bands) - values
+    z = degrade("noise", images, 10 ** (-snr_db / 20), bands) - values
     sigma = np.sqrt(values.var(axis=(2, 3)) / 10 ** (snr_db / 10))
     assert np.allclose(z.std(axis=(2, 3)) / sigma, 1, atol=0.05)
     assert (np.abs(z.mean(axis=(2, 3))) < 4.5 * sigma / np.sqrt(48 * 64)).all()
@@ -55,12 +55,12 @@ def test_noise_has_the_asked_power(images: np.ndarray, bands: list, snr_db: floa
 
 
 def test_noise_needs_a_signal() -> None:
-    assert (degrade("noise", np.full((1, 3, 8, 8), 77, np.uint8), 0, RGB) == 77).all()
+    assert (degrade("noise", np.full((1, 3, 8, 8), 77, np.uint8), 1, RGB) == 77).all()
 
 
-def test_noise_of_a_lower_ratio_is_more_of_the_same() -> None:
+def test_noise_of_a_higher_ratio_is_more_of_the_same() -> None:
     x = radar_images(2)
-    mild, strong = (degrade("noise", x, snr, RADAR) - x for snr in (20, 0))
+    mild, strong = (degrade("noise", x, ratio, RADAR) - x for ratio in (0.1, 1))
     assert np.allclose(strong, 10 * mild, atol=1e-4)
 
 
@@ -151,25 +151,25 @@ def pillow_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
 def test_jpeg_is_pillows(quality: int) -> None:
     images = rgb_images()
     colour = [pillow_jpeg(np.ascontiguousarray(x.transpose(1, 2, 0)), quality).transpose(2, 0, 1) for x in images]
-    assert np.array_equal(degrade("jpeg", images, quality, RGB), colour)
-    assert np.array_equal(degrade("jpeg", images[:, ::-1], quality, RGB[::-1]), np.stack(colour)[:, ::-1])
-    assert np.array_equal(degrade("jpeg", images.astype(np.float32) + 0.2, quality, RGB), colour)  # whole levels
+    assert np.array_equal(degrade("jpeg", images, 100 - quality, RGB), colour)
+    assert np.array_equal(degrade("jpeg", images[:, ::-1], 100 - quality, RGB[::-1]), np.stack(colour)[:, ::-1])
+    assert np.array_equal(degrade("jpeg", images.astype(np.float32) + 0.2, 100 - quality, RGB), colour)  # whole levels
     nameless = [b.model_copy(update={"wavelength_nm": None}) for b in RGB]
-    assert np.array_equal(degrade("jpeg", images, quality, nameless), colour)
+    assert np.array_equal(degrade("jpeg", images, 100 - quality, nameless), colour)
     grey = [[pillow_jpeg(plane, quality) for plane in x[:2]] for x in images]
-    assert np.array_equal(degrade("jpeg", images[:, :2], quality, RGB[:2]), grey)
+    assert np.array_equal(degrade("jpeg", images[:, :2], 100 - quality, RGB[:2]), grey)
 
 
 def test_jpeg_of_reflectances() -> None:
     """0..255 is p2..p98 widened by half on both sides: -0.025 to 0.475 here."""
     images = optical_images()
-    result, values = degrade("jpeg", images, 95, OPTICAL), to_unit(images, OPTICAL)
+    result, values = degrade("jpeg", images, 5, OPTICAL), to_unit(images, OPTICAL)
     assert np.abs(result - values).mean() < 0.005
     assert np.ptp(result) < 0.5 + 1e-6
     levels = (result + 0.025) / (0.5 / 255)
     assert np.allclose(levels, np.rint(levels), atol=1e-2)
     beyond = np.full((1, 5, 8, 8), 65535, np.uint16)
-    assert np.allclose(degrade("jpeg", beyond, 95, OPTICAL), 0.475, atol=1e-6)  # clipped
+    assert np.allclose(degrade("jpeg", beyond, 5, OPTICAL), 0.475, atol=1e-6)  # clipped
 
 
 def test_jpeg_of_radar_is_grey() -> None:
