@@ -22,7 +22,7 @@ from rsfm.workspace import Workspace
 
 REAL_PACK = "landsat7-sample"
 LABELLED_PACK = "synthetic-landsat7"
-SAMPLES = 50_000
+MAE_SETTINGS = ["encoder.patch_size=8", "samples=50000", "warmup_samples=4000"]
 TAG = "demo"
 
 
@@ -41,7 +41,7 @@ def demo_steps() -> list[Step]:
     steps = [
         Step("real pack", PrepareSpec(dataset=REAL_PACK)),
         Step("labelled pack", labelled, ("real pack",)),
-        Step("mae", pretrain_spec("mae", REAL_PACK, "cpu", [f"samples={SAMPLES}"]), ("real pack",)),
+        Step("mae", pretrain_spec("mae", REAL_PACK, "cpu", MAE_SETTINGS), ("real pack",)),
     ]
     for model in ("band-stats", "random:vit-nano", "efficientnet-lite0", "{mae}"):
         needs = ("labelled pack", "mae") if model == "{mae}" else ("labelled pack",)

@@ -80,9 +80,10 @@ ENTRY = MethodEntry(
         "cpu": Preset(
             "CPU (minutes on two cores)",
             {
-                "encoder": {"patch_size": 8, "width": 192, "depth": 4, "heads": 3},
+                # Patches of 16: a quarter of the tokens buys three times the images in the same minutes.
+                "encoder": {"patch_size": 16, "width": 192, "depth": 4, "heads": 3},
                 "optim": {
-                    "samples": 40_000, "batch_size": 128, "warmup_samples": 4_000, "base_lr": 1.5e-3,
+                    "samples": 120_000, "batch_size": 128, "warmup_samples": 12_000, "base_lr": 1.5e-3,
                     "grad_clip": 3.0,
                 },
                 "method_params": {"decoder_width": 96, "decoder_depth": 1, "decoder_heads": 3},
