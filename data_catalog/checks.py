@@ -38,18 +38,25 @@ def check_sample(sample: Sample, layers: list[LayerInfo], path: str, *, resample
             raise BadFile(path, f"has no {layer.name}")
         _check_form(array, layer, path, resample)
         if layer.role == "image":
-            _check_values(array, layer, path)
+            _check_values(array, layer, path, part=sample.part)
+        else:
+            _check_classes(array, layer, path)
+
+
+def has_usual_medians(layer: LayerInfo) -> bool:
+    """Whether the layer has enough bands of reflectance for `band_medians`."""
+    return (
+        layer.role == "image"
+        and len(layer.bands) >= _SCALE_BANDS
+        and all(band.unit == "reflectance" for band in layer.bands)
+    )
 
 
 def band_medians(sample: Sample, layers: list[LayerInfo]) -> dict[str, np.ndarray]:
     """Median reflectance of each band, by image layer; only layers with enough bands of reflectance."""
     found = {}
     for layer in layers:
-        if (
-            layer.role != "image"
-            or len(layer.bands) < _SCALE_BANDS
-            or any(b.unit != "reflectance" for b in layer.bands)
-        ):
+        if not has_usual_medians(layer):
             continue
         array = sample.arrays[layer.name]
         flat = array.reshape(array.shape[0], -1)[:, :: max(1, array[0].size // _MEDIAN_PIXELS)]
@@ -101,7 +108,13 @@ def _check_form(array: np.ndarray, layer: LayerInfo, path: str, resample: bool) 
         )
 
 
-def _check_values(array: np.ndarray, layer: LayerInfo, path: str) -> None:
+def _check_classes(mask: np.ndarray, layer: LayerInfo, path: str) -> None:
+    known = [*range(len(layer.classes)), *([] if layer.ignore_value is None else [layer.ignore_value])]
+    if layer.classes and (unknown := np.setdiff1d(np.unique(mask), known)).size:
+        raise BadFile(path, f"has {unknown.tolist()} in its mask, which has {len(layer.classes)} classes")
+
+
+def _check_values(array: np.ndarray, layer: LayerInfo, path: str, *, part: bool) -> None:
     if array.dtype.kind == "f":
         finite = np.isfinite(array)
         if not finite.any():
@@ -110,7 +123,8 @@ def _check_values(array: np.ndarray, layer: LayerInfo, path: str) -> None:
             raise BadFile(path, f"{1 - finite.mean():.1%} of its values are not finite")
     flat = array.reshape(array.shape[0], -1)
     # A few pixels tell most images from fill; only the doubtful ones are looked at whole.
-    if (flat[:, :: max(1, flat.shape[1] // 64)] == flat[:, :1]).all() and (flat == flat[:, :1]).all():
+    thin = flat[:, :: max(1, flat.shape[1] // 64)]
+    if not part and (thin == flat[:, :1]).all() and (flat == flat[:, :1]).all():
         values = sorted({float(v) for v in flat[:, 0]})
         text = f"{values[0]:g}" if len(values) == 1 else "one value per band"
         raise BadFile(path, f"is constant ({text}): no image, only fill")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_catalog.checks import band_medians, check_sample, check_scale, usual_medians
+from data_catalog.checks import band_medians, check_sample, check_scale, has_usual_medians, usual_medians
 from data_catalog.entry import DatasetEntry, entry
 from data_catalog.readers.base import BadFile, LeftOut, Reader, SampleKey
 from data_catalog.resample import resample_sample
@@ -74,7 +74,7 @@ def prepare(
     with PackWriter(workspace, name, request_hash=request, layers=layers) as writer:
         if (existing := writer.existing) is not None:
             return existing
-        usual = _usual(reader, keys, native, resample=spec.image_size is not None)
+        usual = {} if reader.synthetic else _usual(reader, keys, native, resample=spec.image_size is not None)
         for i, key in enumerate(keys):
             tell(i, len(keys), "reading")
             if i < writer.position:
@@ -113,10 +113,11 @@ def prepare(
 
 def _usual(reader: Reader, keys: list[SampleKey], layers: list[LayerInfo], *, resample: bool) -> dict[str, np.ndarray]:
     """How bright the dataset is, from up to 64 of its samples drawn by a hash of the id."""
-    if reader.synthetic:
-        return {}  # made here, with one scale
+    if not any(has_usual_medians(layer) for layer in layers):
+        return {}
+    drawn = {k.id for k in sorted(keys, key=lambda k: hashlib.blake2b(k.id.encode()).digest())[:_LOOKED_AT]}
     seen = []
-    for key in sorted(keys, key=lambda k: hashlib.blake2b(k.id.encode()).digest())[:_LOOKED_AT]:
+    for key in (k for k in keys if k.id in drawn):  # in their order: readers keep what neighbours share
         try:
             sample = reader.read(key)
             check_sample(sample, layers, key.path or key.id, resample=resample)
@@ -302,7 +303,7 @@ def _request_hash(
     files: set[str] = set()
     for key in keys:
         digest.update(f"{key.id}\0{key.split}\0{key.path}\n".encode())
-        files.add(key.path)
+        files.update((key.path, *key.partners))
     if source is not None:
         folder = source if source.is_dir() else source.parent
         # Lists of labels and splits lie beside the images.
@@ -323,7 +324,7 @@ def _request_hash(
 
 
 def _refuse_if_mostly_bad(writer: PackWriter, total: int) -> None:
-    if len(writer.skipped) > total / 2:
+    if writer.unusable > total / 2:
         named = "; ".join(f"{x.path} {x.reason}" for x in writer.skipped[:_NAMED])
         raise RsfmError(f"More than half of the {total} samples cannot be used, e.g. {named}.")
 
@@ -337,8 +338,9 @@ def _own_notes(spec: PrepareSpec, writer: PackWriter, native: list[LayerInfo]) -
             f"{spec.image_size} x {spec.image_size} pixels (anti-aliased bilinear)."
         )
     if writer.skipped:
-        share = len(writer.skipped) / max(1, writer.position)
-        notes.append(f"{len(writer.skipped)} files ({math.ceil(share * 1000) / 10:g} %) could not be used.")
+        share = writer.unusable / max(1, writer.position)
+        lost = "" if writer.unusable == len(writer.skipped) else f", {writer.unusable} samples"
+        notes.append(f"{len(writer.skipped)} files{lost} ({math.ceil(share * 1000) / 10:g} %) could not be used.")
     if spec.limit is not None:
         notes.append(f"At most {spec.limit} samples per split were taken.")
     return notes

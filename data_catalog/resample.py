@@ -10,8 +10,6 @@ from rsfm.packs import LayerInfo
 
 def resample_array(array: np.ndarray, size: int, *, mask: bool) -> np.ndarray:
     """(C, H, W) -> (C, size, size) in the same dtype; integers are rounded and clipped to their range."""
-    from PIL import Image
-
     _, height, width = array.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -21,10 +19,17 @@ def resample_array(array: np.ndarray, size: int, *, mask: bool) -> np.ndarray:
     if mask:
         nearest = ((np.arange(size) + 0.5) * side / size).astype(np.int64)
         return np.ascontiguousarray(square[:, nearest][:, :, nearest])
+    return stretch(square, size, size)
+
+
+def stretch(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(C, H, W) -> (C, height, width), anti-aliased bilinear, in the same dtype."""
+    from PIL import Image
+
     # Pillow's bilinear widens its support when it shrinks an image, which is what "anti-aliased" means.
     bands = [
-        np.asarray(Image.fromarray(band.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))
-        for band in square
+        np.asarray(Image.fromarray(band.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+        for band in array
     ]
     result = np.stack(bands)
     if array.dtype.kind in "ui":

@@ -70,7 +70,8 @@ class PackWriter:
     Attributes:
         position: how many items (samples, skipped files, dropped tiles) the journal already holds.
         splits: number of samples so far, per split.
-        skipped: unusable files so far, with reasons.
+        skipped: unusable files so far, with reasons; a file that several samples are made from is named once.
+        unusable: number of samples that were lost with them.
         dropped: reason -> number of items left out on purpose (e.g. tiles without data).
     """
 
@@ -97,6 +98,7 @@ class PackWriter:
         self.position = 0
         self.splits: dict[str, int] = {}
         self.skipped: list[Skipped] = []
+        self.unusable = 0
         self.dropped: dict[str, int] = {}
         self._ids: set[str] = set()
 
@@ -213,7 +215,9 @@ class PackWriter:
     def _count(self, row: dict[str, Any]) -> None:
         self.position += 1
         if "skipped" in row:
-            self.skipped.append(Skipped(path=row["skipped"], reason=row["reason"]))
+            self.unusable += 1
+            if (found := Skipped(path=row["skipped"], reason=row["reason"])) not in self.skipped[-1:]:
+                self.skipped.append(found)
         elif "dropped" in row:
             self.dropped[row["dropped"]] = self.dropped.get(row["dropped"], 0) + 1
         else:

@@ -21,8 +21,9 @@ FOUND, RUN_OF = "add.found", "add.run"
 
 def add_view() -> None:
     st.markdown(
-        "A folder of images (one folder per class, or with `labels.csv`), or one GeoTIFF scene, on the machine that "
-        "runs this dashboard. What is understood is shown before anything is kept."
+        "A folder of images (one folder per class, or with `labels.csv`), of images with masks (`images/`, `masks/`), "
+        "of pairs with masks (`A/`, `B/`, `label/`), or one GeoTIFF scene, on the machine that runs this dashboard. "
+        "What is understood is shown before anything is kept."
     )
     look_form()
     found: Understanding | None = st.session_state.get(FOUND)
@@ -90,29 +91,28 @@ def keep_box(found: Understanding) -> None:
         except RsfmError:
             st.warning(f"There is a dataset or a pack {plain(entry.name)} already.", icon=":material/warning:")
             replace = st.toggle("Replace a dataset of yours with that name", key=f"add.replace.{entry.name}")
-        is_scene = "scene" in str(entry.reader)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             side = st.number_input(
-                "Tile size" if is_scene else "Image size", min_value=8, value=None, step=1, width=180,
-                placeholder="Default" if is_scene else "As stored", key="add.size",
-                help="Pixels per side: scenes are cut into such tiles." if is_scene else "Images are resampled to it.",
+                "Tile size" if found.tiled else "Image size", min_value=8, value=None, step=1, width=180,
+                placeholder="Default" if found.tiled else "As stored", key="add.size",
+                help="Pixels per side. Images are cut into such tiles." if found.tiled else "Images get this size.",
             )  # fmt: skip
             st.button(
                 "Keep and prepare", type="primary", icon=":material/inventory_2:", on_click=keep,
-                args=(found, replace, is_scene, side),
+                args=(found, replace, side),
             )  # fmt: skip
         problem = st.session_state.pop("add.problem", None)
         if problem:
             st.error(plain(problem), icon=":material/error:")
 
 
-def keep(found: Understanding, replace: bool, is_scene: bool, side: int | None) -> None:
+def keep(found: Understanding, replace: bool, side: int | None) -> None:
     """Register the entry and queue its preparation; what cannot be queued is not kept."""
     from data_catalog.add import registered
 
     place, name = workspace(), found.entry.name
     try:
-        spec = PrepareSpec(dataset=name, **{"tile_size" if is_scene else "image_size": side})
+        spec = PrepareSpec(dataset=name, **{"tile_size" if found.tiled else "image_size": side})
         with registered(found.entry, place, replace=replace):
             run_id = client.submit(place, spec)
     except RsfmError as error:

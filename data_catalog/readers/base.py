@@ -24,16 +24,22 @@ class SampleKey:
         id: unique and stable.
         split: where it belongs.
         path: its file, relative to the source folder; empty where there is none.
+        partners: further files that it is made from (second image, mask): when one changes, the pack is made anew.
     """
 
     id: str
     split: str
     path: str = ""
+    partners: tuple[str, ...] = ()
 
 
 @dataclass
 class Sample:
-    """One sample as stored: arrays by layer name, (C, H, W) in the layer's dtype; and what is known of it."""
+    """One sample as stored: arrays by layer name, (C, H, W) in the layer's dtype; and what is known of it.
+
+    Attributes:
+        part: it is a piece of a larger image that was checked as a whole, so it may be of one value only.
+    """
 
     arrays: dict[str, np.ndarray]
     label: str | None = None
@@ -43,6 +49,7 @@ class Sample:
     crs: str | None = None
     transform: tuple[float, ...] | None = None
     gsd_m: float | None = None
+    part: bool = False
 
 
 class BadFile(Exception):

@@ -32,7 +32,7 @@ class Header:
     descriptions: tuple[str | None, ...] = ()
 
 
-def _is_photo(path: Path) -> bool:
+def is_photo(path: Path) -> bool:
     return path.suffix.lower() in PHOTOS
 
 
@@ -54,13 +54,30 @@ def read_image(path: Path, shown: str) -> tuple[Header, np.ndarray]:
     return header, array
 
 
+def read_raster_at(path: Path, shown: str, height: int, width: int) -> tuple[Header, np.ndarray]:
+    """As `read_image`, of a raster, brought to height x width pixels (bilinear); the header is of the file's own grid.
+
+    Raises:
+        BadFile: as `read_image`.
+    """
+    require_content(path, shown)
+    header, array = _raster(path, shown, True, (height, width))
+    assert array is not None
+    return header, array
+
+
 def _open(path: Path, shown: str, *, pixels: bool) -> tuple[Header, np.ndarray | None]:
+    require_content(path, shown)
+    return _photo(path, shown, pixels) if is_photo(path) else _raster(path, shown, pixels)
+
+
+def require_content(path: Path, shown: str) -> None:
+    """Raises BadFile: no such file, or nothing in it."""
     try:
         if path.stat().st_size == 0:
             raise BadFile(shown, "the file is empty")
     except OSError as error:
         raise BadFile(shown, f"cannot be opened: {error.strerror}") from error
-    return _photo(path, shown, pixels) if _is_photo(path) else _raster(path, shown, pixels)
 
 
 def _photo(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | None]:
@@ -77,13 +94,16 @@ def _photo(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | N
                 return header, None
             array = np.asarray(image.convert("RGB") if mode == "P" else image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadFile(shown, f"cannot be decoded: {_message(error, path, shown)}") from error
+        raise BadFile(shown, f"cannot be decoded: {message(error, path, shown)}") from error
     array = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
     return header, array.astype(dtype, copy=False)
 
 
-def _raster(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | None]:
+def _raster(
+    path: Path, shown: str, pixels: bool, size: tuple[int, int] | None = None
+) -> tuple[Header, np.ndarray | None]:
     import rasterio
+    from rasterio.enums import Resampling
     from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
     try:
@@ -97,12 +117,17 @@ def _raster(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | 
                     crs_text(dataset.crs) if georeferenced else None, transform if georeferenced else None,
                     dataset.nodata, tuple(dataset.descriptions),
                 )  # fmt: skip
-                return header, dataset.read() if pixels else None
+                if not pixels:
+                    return header, None
+                if size in (None, (header.height, header.width)):
+                    return header, dataset.read()
+                shape = (header.count, *size)
+                return header, dataset.read(out_shape=shape, resampling=Resampling.bilinear)
     except (RasterioIOError, RasterioError) as error:
-        raise BadFile(shown, f"cannot be decoded: {_message(error, path, shown)}") from error
+        raise BadFile(shown, f"cannot be decoded: {message(error, path, shown)}") from error
 
 
-def _message(error: BaseException, path: Path, shown: str) -> str:
+def message(error: BaseException, path: Path, shown: str) -> str:
     """The first line of a library's message, without the local path."""
     lines = str(error).strip().replace(str(path), shown).splitlines()
     return lines[0][:200] if lines else type(error).__name__

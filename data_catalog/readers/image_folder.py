@@ -55,15 +55,18 @@ def image_files(folder: Path) -> list[str]:
     return sorted(p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts))
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, files: list[str] | None = None) -> Listing:
     """Find images, labels and splits.
+
+    Args:
+        files: what `image_files` gave, where that was asked already.
 
     Raises:
         RsfmError: not a folder, no image in it, or a labels.csv that cannot be understood.
     """
     if not folder.is_dir():
         raise RsfmError(f"{folder} is not a folder.")
-    files = image_files(folder)
+    files = image_files(folder) if files is None else files
     if (folder / LABELS).is_file():
         items = _from_csv(folder / LABELS)
         listed = {item.path for item in items}
@@ -131,14 +134,25 @@ def assign_splits(items: list[Item], seed: int, test_share: float = TEST_SHARE) 
         return [Item(i.path, i.label, "train") for i in items], None
     test: set[str] = set()
     for label in {item.label for item in items}:
-        paths = sorted((i.path for i in items if i.label == label), key=lambda p: _draw(seed, p))
-        test.update(paths[: int(len(paths) * test_share + 0.5)] if len(paths) > 1 else [])
+        test |= draw_test([i.path for i in items if i.label == label], seed, test_share)
     divided = [Item(i.path, i.label, "test" if i.path in test else "train") for i in items]
     return divided, f"No split was given: {test_share:.0%} of each class were drawn as test images (seed {seed})."
 
 
-def _draw(seed: int, path: str) -> bytes:
-    return hashlib.blake2b(f"{seed}:{path}".encode(), digest_size=8).digest()
+def draw_test(names: list[str], seed: int, share: float, least: int = 0) -> set[str]:
+    """The share of the names that comes first by a hash of (seed, name), rounded; none of a single one.
+
+    Args:
+        least: draw this many where the share is less (but not none).
+
+    Raises:
+        RsfmError: the share is not in 0..1.
+    """
+    if not 0 <= share < 1:
+        raise RsfmError(f"Option test_share must be in 0..1, got {share}.")
+    drawn = sorted(names, key=lambda n: hashlib.blake2b(f"{seed}:{n}".encode(), digest_size=8).digest())
+    number = max(int(len(drawn) * share + 0.5), least if share else 0)
+    return set(drawn[:number]) if len(drawn) > 1 else set()
 
 
 def usual_header(folder: Path, paths: list[str]) -> Header:

@@ -43,7 +43,7 @@ def list_(as_json: JsonOption = False, workspace: WorkspaceOption = None) -> Non
         return
     rows = []
     for e in entries.values():
-        status = ", ".join(prepared.get(e.name, [])) or ("" if e.reader else "no reader yet")
+        status = ", ".join(prepared.get(e.name, [])) or ("can be prepared" if e.reader else "no reader yet")
         rows.append([e.name, e.task, ", ".join(e.sensors), f"{e.gsd_m:g}" if e.gsd_m else "", status, e.title])
     table("", ["name", "task", "sensors", "GSD (m)", "packs", "title"], rows, empty="The catalog is empty.")
 
@@ -107,10 +107,19 @@ def _describe(entry: Any) -> None:
         ("Licence", entry.licence or "not recorded here: look at the source before use"),
         ("Citation", entry.citation),
         ("Home", entry.homepage),
-        ("Reader", "yes" if entry.reader else "none yet: it can be listed, not prepared"),
+        ("Prepare", _how_to_prepare(entry) if entry.reader else "not yet: it has no reader and can only be listed"),
     ):
         if value:
             print(f"  {label}: {value}")
+
+
+def _how_to_prepare(entry: Any) -> str:
+    command = f"rsfm data prepare {entry.name}"
+    if entry.generic:
+        return f"{command} --source PATH --name NAME, or: rsfm data add PATH --name NAME"
+    if entry.synthetic or entry.default_source:
+        return command
+    return f"{command} --source DIR" + (f", or {command} --download" if entry.download else "")
 
 
 def _prepare(spec: Any, place: Workspace, as_json: bool, download: bool = False) -> None:
@@ -146,7 +155,7 @@ def prepare(
     pack: Annotated[str | None, typer.Option("--name", help="Name of the pack; else the dataset's.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch it first (resumable, checksummed).")] = False,
     image_size: Annotated[int | None, typer.Option(help="Resample images to this many pixels.")] = None,
-    tile_size: Annotated[int | None, typer.Option(help="Cut scenes into tiles of this many pixels.")] = None,
+    tile_size: Annotated[int | None, typer.Option(help="Cut images into tiles of this many pixels.")] = None,
     stride: Annotated[int | None, typer.Option(help="Step between tiles; else the tile size.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many samples per split.")] = None,
     on_bad: Annotated[str, typer.Option(help="Bad files: skip (and report) or refuse.")] = "skip",
@@ -155,9 +164,21 @@ def prepare(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Turn a dataset into a pack: memory-mapped arrays, samples, statistics. Can be interrupted and run again."""
-    import json
-
     from rsfm.specs import parse_spec
+
+    spec = parse_spec(
+        {
+            "kind": "prepare", "dataset": name, "source": str(source) if source else None, "name": pack,
+            "image_size": image_size, "tile_size": tile_size, "stride": stride, "limit": limit, "on_bad": on_bad,
+            "options": _options(settings),
+        }
+    )  # fmt: skip
+    _prepare(spec, Workspace.resolve(workspace), as_json, download)
+
+
+def _options(settings: list[str] | None) -> dict[str, Any]:
+    """`key=value` texts, where a value is JSON or else plain text."""
+    import json
 
     options: dict[str, Any] = {}
     for setting in settings or []:
@@ -168,25 +189,22 @@ def prepare(
             options[key] = json.loads(text)
         except json.JSONDecodeError:
             options[key] = text
-    spec = parse_spec(
-        {
-            "kind": "prepare", "dataset": name, "source": str(source) if source else None, "name": pack,
-            "image_size": image_size, "tile_size": tile_size, "stride": stride, "limit": limit, "on_bad": on_bad,
-            "options": options,
-        }
-    )  # fmt: skip
-    _prepare(spec, Workspace.resolve(workspace), as_json, download)
+    return options
 
 
 @app.command()
 def add(
-    path: Annotated[Path, typer.Argument(help="A folder of images, or one GeoTIFF scene.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="A folder of images, with masks or in pairs or not; or a scene.", show_default=False)
+    ],
     name: Annotated[str, typer.Option(help="What to call it.")],
     sensor: Annotated[str | None, typer.Option(help="Overrides what was understood.")] = None,
     bands: Annotated[str | None, typer.Option(help="Band names in file order, with commas.")] = None,
     unit: Annotated[str | None, typer.Option(help="dn, reflectance, db or uint8.")] = None,
     scale: Annotated[float | None, typer.Option(help="value in unit = stored * scale.")] = None,
-    tile_size: Annotated[int | None, typer.Option(help="Cut scenes into tiles of this many pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resample images to this many pixels.")] = None,
+    tile_size: Annotated[int | None, typer.Option(help="Cut images into tiles of this many pixels.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the reader's own options.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a dataset of yours with that name.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only show what was understood.")] = False,
     as_json: JsonOption = False,
@@ -197,7 +215,8 @@ def add(
     from rsfm.specs import parse_spec
 
     place = Workspace.resolve(workspace)
-    spec = parse_spec({"kind": "prepare", "dataset": name, "tile_size": tile_size})
+    wanted = {"image_size": image_size, "tile_size": tile_size, "options": _options(settings)}
+    spec = parse_spec({"kind": "prepare", "dataset": name, **wanted})
     if not replace and not dry:
         refuse_taken(name, place)
     entry, findings = understand(

@@ -82,7 +82,8 @@ def test_eurosat_as_downloaded(eurosat, workspace, tmp_path):
 def test_eurosat_lists_without_images(eurosat, workspace, tmp_path):
     lonely = tmp_path / "lonely"
     lonely.mkdir()
-    (lonely / "eurosat-train.txt").write_bytes((eurosat / "eurosat-train.txt").read_bytes())
+    for split in PER_SPLIT:
+        (lonely / f"eurosat-{split}.txt").write_bytes((eurosat / f"eurosat-{split}.txt").read_bytes())
     with pytest.raises(RsfmError, match=r"EuroSATallBands\.zip"):
         prepare(PrepareSpec(dataset="eurosat-ms", source=str(lonely)), workspace)
 
