@@ -22,7 +22,7 @@ from rsfm.workspace import Workspace
 
 REAL_PACK = "landsat7-sample"
 LABELLED_PACK = "synthetic-landsat7"
-MAE_SETTINGS = ["encoder.patch_size=8", "samples=50000", "warmup_samples=4000"]
+MAE_SETTINGS = ["encoder.patch_size=8", "samples=50000"]
 TAG = "demo"
 
 

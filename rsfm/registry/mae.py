@@ -83,7 +83,7 @@ ENTRY = MethodEntry(
                 # Patches of 16: a quarter of the tokens buys three times the images in the same minutes.
                 "encoder": {"patch_size": 16, "width": 192, "depth": 4, "heads": 3},
                 "optim": {
-                    "samples": 120_000, "batch_size": 128, "warmup_samples": 12_000, "base_lr": 1.5e-3,
+                    "samples": 120_000, "batch_size": 128, "warmup_samples": 4_000, "base_lr": 1.5e-3,
                     "grad_clip": 3.0,
                 },
                 "method_params": {"decoder_width": 96, "decoder_depth": 1, "decoder_heads": 3},
