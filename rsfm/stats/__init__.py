@@ -18,13 +18,13 @@ from rsfm.stats.bootstrap import (
     pooled_draws,
 )
 from rsfm.stats.curves import CURVE_KEYS, auc_normalised, curve_summary, retention, scale_auc
-from rsfm.stats.groups import GroupDifference, Measured, group_difference, measure
+from rsfm.stats.groups import GroupDifference, Measured, fold, group_difference, jackknife, measure
 from rsfm.stats.ranking import NormalisedMean, normalised_mean, tiers
 from rsfm.stats.significance import McNemar, benjamini_hochberg, holm, mcnemar_exact
 
 __all__ = [
     "CURVE_KEYS", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "PairedDifference", "auc_normalised",
-    "benjamini_hochberg", "bootstrap_ci", "bootstrap_pooled", "curve_summary", "group_difference", "holm",
-    "mcnemar_exact", "measure", "normalised_mean", "paired_bootstrap", "paired_bootstrap_pooled", "pooled_draws",
-    "retention", "scale_auc", "tiers",
+    "benjamini_hochberg", "bootstrap_ci", "bootstrap_pooled", "curve_summary", "fold", "group_difference", "holm",
+    "jackknife", "mcnemar_exact", "measure", "normalised_mean", "paired_bootstrap", "paired_bootstrap_pooled",
+    "pooled_draws", "retention", "scale_auc", "tiers",
 ]  # fmt: skip

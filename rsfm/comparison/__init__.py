@@ -1,0 +1,11 @@
+"""Is model A better than model B? From what their evaluations left for each test sample. No torch.
+
+Compared is only what was measured by the same protocol on the same samples; every difference is tested with samples
+and seeds as sources of chance (`rsfm.stats.groups`), and p-values are corrected for the number of cells.
+"""
+
+from rsfm.comparison.counts import PROTOCOL
+from rsfm.comparison.paired import COLUMNS, Verdict, paired, verdict
+from rsfm.comparison.ranking import normalised, tiers_at, tiers_of
+
+__all__ = ["COLUMNS", "PROTOCOL", "Verdict", "normalised", "paired", "tiers_at", "tiers_of", "verdict"]

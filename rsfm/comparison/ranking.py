@@ -1,0 +1,201 @@
+"""Many models at once: tiers in one cell, and one number over several packs."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+
+from rsfm import stats
+from rsfm.comparison.counts import PROTOCOL, Samples, units
+from rsfm.comparison.paired import Measurement, difference, measurements, newest_content
+from rsfm.errors import RsfmError
+from rsfm.metrics import METRICS, constant_floor
+from rsfm.store.view import Store
+
+TIER_COLUMNS = (
+    *PROTOCOL, "tier", "model_group", "model_title", "bands", "mean", "seeds", "seed_kind", "n", "p_best", "synthetic",
+    "gsd_m",
+)  # fmt: skip
+NORMALISED_COLUMNS = (
+    "model_group", "model_title", "adaptation", "operator", "train_degrade", "severity", "mean", "ci_low", "ci_high",
+    "datasets", "parts", "synthetic",
+)  # fmt: skip
+
+
+def _tiers(models: list[Measurement], alpha: float) -> pd.DataFrame:
+    """The rows of one cell, best tier first."""
+    sign = 1 if METRICS[models[0].row["metric"]].higher_is_better else -1
+    p = np.ones((len(models), len(models)))
+    for i, one in enumerate(models):
+        for j, other in enumerate(models[:i]):
+            p[i, j] = p[j, i] = difference(one.measured, other.measured).p_value
+    means = np.array([m.measured.mean for m in models])
+    found = np.array(stats.tiers(sign * means, p, alpha=alpha))
+    best = int(np.argmax(sign * means))
+    rows = [
+        {
+            **{name: m.row[name] for name in (*PROTOCOL, "model_group", "model_title", "bands", "synthetic", "gsd_m")},
+            "tier": tier, "mean": m.measured.mean, "seeds": len(m.measured.seeds), "seed_kind": m.measured.seed_kind,
+            "n": m.measured.values.shape[1], "p_best": p[i, best],
+        }
+        for i, (m, tier) in enumerate(zip(models, found.tolist(), strict=True))
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)[list(TIER_COLUMNS)]
+    order = np.lexsort((-sign * frame["mean"], frame["tier"]))
+    return frame.iloc[order]
+
+
+def tiers_of(
+    store: Store,
+    dataset: str | None = None,
+    *,
+    adaptation: str | None = None,
+    metric: str | None = None,
+    alpha: float = 0.05,
+    **protocol: object,
+) -> pd.DataFrame:
+    """Tiers (`rsfm.stats.tiers`) of all models in every cell, on the newest measured content of each pack.
+
+    Args:
+        protocol: further values of `PROTOCOL` that must hold, e.g. severity=4.
+
+    Returns:
+        `TIER_COLUMNS`, a row per model, band set and cell; `p_best` is the uncorrected p-value of no difference from
+        the best of all (1 for itself). `attrs["left_out"]`: lines on evaluations that could not be used.
+    """
+    scores = newest_content(store.scores(dataset=dataset))
+    for name, value in {"adaptation": adaptation, **protocol}.items():
+        if value is not None:
+            scores = scores[scores[name] == value]
+    left_out: list[str] = []
+    cells = measurements(store, scores, left_out, metric=metric)
+    parts = [_tiers(models, alpha) for models in cells.values()]
+    frame = pd.concat(parts) if parts else pd.DataFrame(columns=list(TIER_COLUMNS))
+    frame = frame.sort_values([*PROTOCOL], kind="stable").reset_index(drop=True)
+    frame.attrs = {"left_out": left_out, "alpha": alpha}
+    return frame
+
+
+def tiers_at(
+    store: Store,
+    dataset: str,
+    adaptation: str,
+    severity: float,
+    *,
+    metric: str | None = None,
+    alpha: float = 0.05,
+    **protocol: object,
+) -> pd.DataFrame:
+    """`tiers_of` in one cell.
+
+    Args:
+        protocol: as for `tiers_of`; needed where models were measured there in more than one way.
+
+    Raises:
+        RsfmError: nothing was measured there, or in more than one way.
+    """
+    where = f"{dataset} ({adaptation}, {severity:g}x)"
+    frame = tiers_of(
+        store, dataset, adaptation=adaptation, metric=metric, alpha=alpha, severity=float(severity), **protocol
+    )
+    if frame.empty:
+        raise RsfmError(" ".join([f"There are no results on {where} to rank.", *frame.attrs["left_out"][:5]]))
+    several = {name: frame[name].unique() for name in PROTOCOL if frame[name].nunique(dropna=False) > 1}
+    if several:
+        text = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in several.items())
+        raise RsfmError(f"Models were measured on {where} in more than one way. Choose one {text}.")
+    return frame
+
+
+def normalised(
+    store: Store, dataset: str | None = None, *, adaptation: str | None = None, draws: int = 1000
+) -> pd.DataFrame:
+    """One number for each model and setting over all packs it was measured on (`rsfm.stats.normalised_mean`).
+
+    Each pack counts with its primary score, rescaled so that the best constant prediction is 0 and a perfect one 1.
+    A model that was measured on several band sets, or with several images degraded, has a part for each. Only rows of
+    equal `parts` are comparable. Another model's results never change a row, but for those on a newer content of a
+    pack: the older content then counts no more, as everywhere.
+
+    Returns:
+        `NORMALISED_COLUMNS`, a row per model, adaptation, operator, training-time degradation and severity;
+        `datasets` is their number, `parts` a text that names them, by comma. Most packs first, then best first.
+        `attrs["left_out"]` as for `tiers_of`.
+    """
+    scores = newest_content(store.scores(dataset=dataset))
+    if adaptation is not None:
+        scores = scores[scores["adaptation"] == adaptation]
+    left_out: list[str] = []
+    samples: Samples = {}
+    floors: dict[tuple[object, ...], float] = {}
+    # (model, setting) -> (cell, bands) -> seeds -> score and its draws
+    found: dict[tuple, dict[tuple, dict[tuple[int, int], tuple[float, np.ndarray]]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    rows: dict[tuple, pd.Series] = {}
+    synthetic: dict[tuple, bool] = defaultdict(bool)
+    for run in units(store, scores, left_out, samples=samples):
+        if not run:
+            continue
+        first = run[0]
+        floor_key = (*first.cell[:4], first.primary)
+        if floor_key not in floors:
+            floors[floor_key] = _floor(first.primary, first.counts, first.labels)
+        if not floors[floor_key] < 1:
+            left_out.append(f"{first.cell[0]}: the score of a constant prediction is not known, or perfect.")
+            continue
+        # One seed for each pack: packs of one size must not share their draws.
+        seed = zlib.crc32(str(first.cell[:3]).encode())
+        columns = np.stack([unit.counts for unit in run], axis=1)
+        resampled = stats.pooled_draws(columns, first.statistic, draws=draws, seed=seed)
+        for unit, values in zip(run, resampled.T, strict=True):
+            row = unit.row
+            key = tuple(row[name] for name in ("model_group", "adaptation", "operator", "train_degrade", "severity"))
+            score = float(unit.statistic(unit.counts.sum(axis=0)))
+            found[key][unit.cell, str(row["bands"])][unit.seeds] = score, values
+            rows[key] = row
+            synthetic[key] |= bool(row["synthetic"])
+    table = []
+    for key, parts in found.items():
+        folded = {place: stats.fold(seeds) for place, seeds in sorted(parts.items(), key=lambda item: str(item[0]))}
+        mean = stats.normalised_mean(
+            [m.scores for m in folded.values()],
+            [floors[*cell[:4], cell[-1]] for cell, _ in folded],
+            [m.values.mean(axis=0) for m in folded.values()],
+        )
+        table.append(
+            {
+                **{name: rows[key][name] for name in NORMALISED_COLUMNS[:6]}, "mean": mean.mean,
+                "ci_low": mean.ci_low, "ci_high": mean.ci_high, "datasets": len({cell[0] for cell, _ in folded}),
+                "parts": ", ".join(_part_names(list(folded))), "synthetic": synthetic[key],
+            }
+        )  # fmt: skip
+    frame = pd.DataFrame(table, columns=list(NORMALISED_COLUMNS))
+    frame = frame.sort_values(
+        ["adaptation", "operator", "train_degrade", "severity", "datasets", "mean"],
+        ascending=[True, True, True, True, False, False],
+    ).reset_index(drop=True)
+    frame.attrs = {"left_out": sorted(set(left_out))}
+    return frame
+
+
+def _floor(metric: str, counts: np.ndarray, labels: np.ndarray | None) -> float:
+    if METRICS[metric].layout == "right" and labels is None:
+        return float("nan")
+    return constant_floor(metric, counts, labels)
+
+
+def _part_names(places: list[tuple]) -> list[str]:
+    """The pack of each part, with whatever tells it from other parts of that pack."""
+    names = []
+    for cell, bands in places:
+        others = [(c, b) for c, b in places if c[0] == cell[0] and (c, b) != (cell, bands)]
+        # The rest of a cell that may differ within one row: split, task, degraded image, metric; and the bands.
+        mine = (cell[2], cell[3], cell[7], cell[9], bands)
+        theirs = [(c[2], c[3], c[7], c[9], b) for c, b in others]
+        telling = [str(v) for i, v in enumerate(mine) if any(other[i] != v for other in theirs)]
+        names.append(f"{cell[0]} [{' '.join(telling)}]" if telling else str(cell[0]))
+    return names
