@@ -1,0 +1,48 @@
+"""Small folders of images with masks, and of pairs with masks, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIDE = 16
+
+
+def picture(seed: int, height: int = SIDE, width: int = SIDE) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def truth(seed: int, height: int = SIDE, width: int = SIDE, classes: int = 2) -> np.ndarray:
+    """(H, W) uint8 class indices; every class occurs."""
+    mask = np.random.default_rng([seed, 1]).integers(0, classes, (height, width), np.uint8)
+    mask.flat[:classes] = np.arange(classes)
+    return mask
+
+
+def save(path: Path, array: np.ndarray, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def segmentation_tree(root: Path, names: list[str], classes: int = 3) -> Path:
+    """images/<name>.png with masks/<name>.png of class indices; the n-th has seed n. A name may hold folders."""
+    for seed, name in enumerate(names):
+        above, _, stem = name.rpartition("/")
+        save(root / above / "images" / f"{stem}.png", picture(seed))
+        save(root / above / "masks" / f"{stem}.png", truth(seed, classes=classes))
+    return root
+
+
+def change_tree(
+    root: Path, names: list[str], *, folders=("A", "B", "label"), ending: str = "png", high: int = 255, **options
+) -> Path:
+    """A, B and label with binary masks of 0 and `high`; the n-th pair has seeds 2n and 2n + 1."""
+    for n, name in enumerate(names):
+        above, _, stem = name.rpartition("/")
+        arrays = (picture(2 * n), picture(2 * n + 1), truth(n) * np.uint8(high))
+        for folder, array in zip(folders, arrays, strict=True):
+            save(root / above / folder / f"{stem}.{ending}", array, **options)
+    return root

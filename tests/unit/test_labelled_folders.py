@@ -1,0 +1,398 @@
+"""Folders of images with masks and of pairs: what is stored, what is refused, how images are divided and cut."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from labelled_trees import SIDE, change_tree, picture, save, segmentation_tree, truth
+from rasterio.transform import from_origin
+from rasters import reflectance, write_tif
+
+from data_catalog.add import registered, understand
+from data_catalog.entry import write_registered
+from data_catalog.prepare import dry_run, prepare
+from data_catalog.readers.tiles import IGNORE
+from rsfm.errors import RsfmError
+from rsfm.packs import Pack
+from rsfm.specs import PrepareSpec
+
+NAMES = [f"place_{i}" for i in range(10)]
+
+
+def pack_of(folder, workspace, known=None, **spec) -> Pack:
+    write_registered(understand(folder, "mine", **(known or {})).entry, workspace)
+    prepare(PrepareSpec(dataset="mine", **spec), workspace)
+    return Pack.named(workspace, "mine")
+
+
+def rows(pack: Pack):
+    """(split, row number, sample) of all samples."""
+    return [(s, i, row) for s in pack.info.splits for i, row in pack.split_samples(s).iterrows()]
+
+
+def test_images_with_masks(tmp_path, workspace):
+    pack = pack_of(segmentation_tree(tmp_path / "set", NAMES), workspace)
+    info = pack.info
+    assert (info.task, info.classes) == ("segmentation", ["class 0", "class 1", "class 2"])
+    assert info.splits == {"train": 8, "test": 2} and not info.skipped
+    assert any("2 of 10 images (a share of 20%) were drawn as test images (seed 0)" in n for n in info.notes)
+    assert [(x.name, x.role, x.dtype, x.shape) for x in info.layers] == [
+        ("image", "image", "uint8", (3, SIDE, SIDE)), ("mask", "mask", "uint8", (1, SIDE, SIDE)),
+    ]  # fmt: skip
+    mask = pack.layer("mask")
+    assert mask.classes == info.classes and mask.ignore_value == IGNORE
+    for split, i, row in rows(pack):
+        seed = NAMES.index(row["id"])
+        np.testing.assert_array_equal(pack.array(split)[i], picture(seed).transpose(2, 0, 1))
+        np.testing.assert_array_equal(pack.array(split, "mask")[i, 0], truth(seed, classes=3))
+        assert (row["path"], row["scene"]) == (f"images/{row['id']}.png", row["id"])
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_pairs_with_binary_masks(tmp_path, workspace, high):
+    pack = pack_of(change_tree(tmp_path / "set", NAMES, high=high), workspace)
+    assert (pack.info.task, pack.info.classes) == ("change", ["no change", "change"])
+    assert [x.name for x in pack.info.layers] == ["image_pre", "image_post", "mask"]
+    for split, i, row in rows(pack):
+        n = NAMES.index(row["id"])
+        np.testing.assert_array_equal(pack.array(split, "image_pre")[i], picture(2 * n).transpose(2, 0, 1))
+        np.testing.assert_array_equal(pack.array(split, "image_post")[i], picture(2 * n + 1).transpose(2, 0, 1))
+        np.testing.assert_array_equal(pack.array(split, "mask")[i, 0], truth(n))
+    # statistics of the earlier image are of the earlier images of the training split
+    statistics = pack.layer("image_pre").bands[0].statistics
+    assert statistics.mean == pytest.approx(pack.array("train", "image_pre")[:, 0].mean())
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["train/a", "train/b", "val/c", "test/d"], {"train": 2, "val": 1, "test": 1}),
+        (["Training/x/a", "Training/y/a", "validation/x/a"], {"train": 2, "val": 1}),
+        (["train_1", "train_2", "test_1"], {"train": 2, "test": 1}),
+        (["a", "b"], {"train": 1, "test": 1}),
+        (["alone"], {"train": 1}),
+    ],
+)
+def test_splits_from_folders_names_or_a_draw(tmp_path, workspace, names, splits):
+    assert pack_of(segmentation_tree(tmp_path / "set", names), workspace).info.splits == splits
+
+
+def test_split_folders_inside_the_layers(tmp_path, workspace):
+    for seed, split in enumerate(("train", "train", "test")):
+        save(tmp_path / "set" / "images" / split / f"{seed}.jpg", picture(seed))
+        save(tmp_path / "set" / "labels" / split / f"{seed}_mask.png", truth(seed))
+    pack = pack_of(tmp_path / "set", workspace)
+    assert pack.info.splits == {"train": 2, "test": 1}
+    np.testing.assert_array_equal(pack.array("test", "mask")[0, 0], truth(2))
+
+
+def test_some_with_split_and_some_without(tmp_path):
+    segmentation_tree(tmp_path / "set", ["train/a", "b"])
+    with pytest.raises(RsfmError, match=r"1 of 2 images lie in no split folder, e\.g\. 'b'"):
+        understand(tmp_path / "set")
+
+
+def test_the_draw_is_seeded_and_its_share_is_an_option(tmp_path, workspace):
+    folder = segmentation_tree(tmp_path / "set", NAMES)
+    drawn = {
+        seed: set(pack_of(folder, workspace, options={"split_seed": seed}).split_samples("test")["id"])
+        for seed in (0, 0, 1)
+    }
+    assert drawn[0] != drawn[1] and len(drawn[0]) == 2
+    assert pack_of(folder, workspace, options={"test_share": 0.5}).info.splits == {"train": 5, "test": 5}
+    with pytest.raises(RsfmError, match=r"test_share must be in 0\.\.1"):
+        pack_of(folder, workspace, options={"test_share": 1.5})
+
+
+# -- planted faults ----------------------------------------------------------------------------------------------------
+def _cut(path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _unknown_value(path) -> None:
+    mask = truth(3) * 255
+    mask[0, 5] = 77
+    save(path, mask)
+
+
+FAULTS = {
+    "no mask": (lambda r: (r / "label/place_3.png").unlink(), "A/place_3.png", "has no mask: there is no .* label/"),
+    "no later image": (lambda r: (r / "B/place_3.png").unlink(), "A/place_3.png", "has no image_post.* in B/"),
+    "only a mask": (
+        lambda r: [(r / f / "place_3.png").unlink() for f in "AB"], "label/place_3.png", "has no image_pre",
+    ),
+    "mask of another size": (
+        lambda r: save(r / "label/place_3.png", truth(3, SIDE, SIDE + 2) * 255), "label/place_3.png",
+        "has 16 x 18 pixels, but A/place_3.png has 16 x 16",
+    ),
+    "later image of another size": (
+        lambda r: save(r / "B/place_3.png", picture(3, SIDE - 1)), "B/place_3.png", "has 15 x 16 pixels, but A/",
+    ),
+    "unknown value": (lambda r: _unknown_value(r / "label/place_3.png"), "label/place_3.png", "holds 77"),
+    "truncated image": (lambda r: _cut(r / "B/place_3.png"), "B/place_3.png", "cannot be decoded"),
+    "truncated mask": (lambda r: _cut(r / "label/place_3.png"), "label/place_3.png", "cannot be decoded"),
+    "empty": (lambda r: (r / "A/place_3.png").write_bytes(b""), "A/place_3.png", "empty"),
+    "two of one name": (
+        lambda r: save(r / "A/place_3.jpg", picture(3)), "A/place_3.png", "second file of this name",
+    ),
+    "only fill": (
+        lambda r: save(r / "A/place_3.png", np.full((SIDE, SIDE, 3), 9, np.uint8)), "A/place_3.png", "constant",
+    ),
+    "four bands": (
+        lambda r: save(r / "A/place_3.png", np.concatenate([picture(3), picture(4)[..., :1]], 2)), "A/place_3.png",
+        "4 bands instead of 3",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tile_size", [None, 8])
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_what_cannot_be_used_is_named_once(tmp_path, workspace, fault, tile_size):
+    folder = change_tree(tmp_path / "set", NAMES)
+    good = understand(folder, "mine").entry
+    plant, path, reason = FAULTS[fault]
+    plant(folder)
+    write_registered(good, workspace)
+    spec = PrepareSpec(dataset="mine", tile_size=tile_size)
+    info = prepare(spec, workspace)
+    (skipped,) = info.skipped
+    assert skipped.path == path and str(folder) not in skipped.reason
+    with pytest.raises(RsfmError, match=reason):
+        prepare(spec.model_copy(update={"on_bad": "refuse"}), workspace)
+    assert sum(info.splits.values()) == 9 * (4 if tile_size else 1)
+    assert "place_3" not in set(Pack.named(workspace, "mine").samples["scene"])
+    assert any(n.startswith("1 files") and "could not be used" in n for n in info.notes)
+
+
+def test_mostly_broken_data_are_refused(tmp_path, workspace):
+    folder = change_tree(tmp_path / "set", NAMES)
+    found = understand(folder, "mine").entry
+    for i in range(6):
+        _unknown_value(folder / f"label/place_{i}.png")
+    write_registered(found, workspace)
+    for tile_size in (None, 8):
+        with pytest.raises(RsfmError, match=r"More than half .* label/place_0\.png holds 77"):
+            prepare(PrepareSpec(dataset="mine", tile_size=tile_size), workspace)
+
+
+# -- tiles -------------------------------------------------------------------------------------------------------------
+def test_large_images_become_tiles_that_count_every_pixel_once(tmp_path, workspace):
+    sizes = [(20, 31), (16, 16), (33, 17), (40, 24), (9, 30)]
+    root = tmp_path / "set"
+    for seed, (height, width) in enumerate(sizes):
+        save(root / "images" / f"{seed}.png", picture(seed, height, width))
+        save(root / "masks" / f"{seed}.png", truth(seed, height, width, classes=4))
+    pack = pack_of(root, workspace, tile_size=16)
+    info = pack.info
+    assert info.layers[0].shape == (3, 16, 16) and not info.skipped
+    assert any("4 images train, 1 images test" in n for n in info.notes)
+    assert any("every pixel counts once" in n for n in info.notes)
+    assert any(n.startswith("1 images are smaller than a tile") for n in info.notes)
+    assert pack.samples.groupby("scene")["split"].nunique().max() == 1
+    labels = {str(i): np.full(size, IGNORE) for i, size in enumerate(sizes)}
+    for split, i, row in rows(pack):
+        top, left = (int(p[1:]) for p in row["id"].split("-")[-2:])
+        tile = pack.array(split, "mask")[i, 0]
+        seed = int(row["scene"])
+        whole = np.pad(picture(seed, *sizes[seed]), [(0, 16), (0, 16), (0, 0)], mode="symmetric").transpose(2, 0, 1)
+        np.testing.assert_array_equal(pack.array(split)[i], whole[:, top : top + 16, left : left + 16])
+        for r, c in np.argwhere(tile != IGNORE):
+            assert labels[row["scene"]][top + r, left + c] == IGNORE  # not seen before
+            labels[row["scene"]][top + r, left + c] = tile[r, c]
+    for seed, size in enumerate(sizes):
+        np.testing.assert_array_equal(labels[str(seed)], truth(seed, *size, classes=4))
+
+
+def test_images_of_different_size_are_cut_by_themselves(tmp_path, workspace):
+    root = tmp_path / "set"
+    for seed, side in enumerate((70, 80, 90)):
+        save(root / "images" / f"{seed}.png", picture(seed, side, side))
+        save(root / "masks" / f"{seed}.png", truth(seed, side, side))
+    found = understand(root, "mine")
+    assert found.entry.reader_options["tile_size"] == 64
+    assert any("cut into tiles of 64" in f.text for f in found.findings)
+    assert pack_of(root, workspace).info.layers[1].shape == (1, 64, 64)
+
+
+def test_tiles_keep_their_place_and_gaps_do_not_count(tmp_path, workspace):
+    root = tmp_path / "set"
+    for i in range(3):
+        image = reflectance(i, (3, 20, 30))
+        image[:, :, :4] = 0
+        write_tif(
+            root / "images" / f"{i}.tif", image, descriptions=["B04", "B03", "B02"], nodata=0, crs="EPSG:32633",
+            transform=from_origin(500_000, 5_000_000, 10, 10),
+        )  # fmt: skip
+        write_tif(root / "masks" / f"{i}.tif", truth(i, 20, 30)[None])
+    known = {"unit": "reflectance", "scale": 1e-4, "sensor_name": "sentinel-2"}
+    pack = pack_of(root, workspace, known, tile_size=16)
+    first = pack.samples[pack.samples["id"] == "0-r00004-c00014"].iloc[0]
+    assert list(first["transform"]) == [10, 0, 500_140, 0, -10, 4_999_960] and first["gsd_m"] == 10
+    assert pack.layer().nodata == 0 and pack.layer().bands[0].statistics.min > 0
+    values = pack.array("train")[:, 0]
+    assert pack.layer().bands[0].statistics.mean == pytest.approx(values[values > 0].mean() * 1e-4)
+
+
+def test_a_tile_may_be_of_one_value(tmp_path, workspace):
+    root = tmp_path / "set"
+    for seed in range(4):
+        image = picture(seed)
+        image[:8, :8] = 255  # a saturated cloud
+        save(root / "images" / f"{seed}.png", image)
+        save(root / "masks" / f"{seed}.png", truth(seed))
+    info = pack_of(root, workspace, tile_size=8).info
+    assert sum(info.splits.values()) == 16 and not info.skipped
+
+
+def test_masks_are_resampled_without_new_values(tmp_path, workspace):
+    pack = pack_of(segmentation_tree(tmp_path / "set", NAMES), workspace, image_size=8)
+    assert pack.layer("mask").shape == (1, 8, 8) and set(np.unique(pack.array("train", "mask"))) <= {0, 1, 2}
+
+
+def test_a_changed_mask_makes_the_pack_anew(tmp_path, workspace):
+    folder = segmentation_tree(tmp_path / "set", NAMES)
+    first = pack_of(folder, workspace).info
+    assert prepare(PrepareSpec(dataset="mine"), workspace) == first
+    save(folder / "masks" / "place_0.png", truth(99, classes=3))
+    assert prepare(PrepareSpec(dataset="mine"), workspace).content_hash != first.content_hash
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"stride": 8, "tile_size": 16}, "do not overlap"),
+        ({"options": {"tile_size": 8}}, "own field"),
+        ({"options": {"nonsense": 1}}, "no option nonsense"),
+        ({"options": {"coding": "binary"}}, "two classes"),
+        ({"options": {"edges": "pad"}, "tile_size": 8}, "cover, drop"),
+        ({"tile_size": 64, "options": {"edges": "drop"}}, "More than half .* no tile of 64 fits"),
+    ],
+)
+def test_requests_that_cannot_be_met(tmp_path, workspace, spec, message):
+    with pytest.raises(RsfmError, match=message):
+        pack_of(segmentation_tree(tmp_path / "set", NAMES), workspace, **spec)
+
+
+def test_dry_run_names_what_will_be_there(tmp_path, workspace):
+    write_registered(understand(change_tree(tmp_path / "set", NAMES), "mine").entry, workspace)
+    lines = dry_run(PrepareSpec(dataset="mine"), workspace)
+    assert any("8 train, 2 test" in line for line in lines) and any(line.startswith("mask: 1 x 16") for line in lines)
+
+
+# -- understanding -----------------------------------------------------------------------------------------------------
+def findings(found, subject):
+    return [f for f in found.findings if f.subject == subject]
+
+
+@pytest.mark.parametrize(
+    ("values", "coding", "classes", "certain"),
+    [
+        ([0, 255], {"coding": "binary"}, ["background", "foreground"], True),
+        ([0, 1], {"coding": "binary"}, ["background", "foreground"], True),
+        ([0, 1, 2, 3], {"coding": "index"}, [f"class {i}" for i in range(4)], True),
+        ([0, 1, 3], {"coding": "index"}, [f"class {i}" for i in range(4)], True),
+        ([0, 1, 255], {"coding": "index", "ignore": [255]}, ["class 0", "class 1"], False),
+        ([10, 20, 90], {"coding": "values", "values": [10, 20, 90]}, ["value 10", "value 20", "value 90"], False),
+    ],
+)
+def test_masks_are_understood_from_their_values(tmp_path, values, coding, classes, certain):
+    for seed in range(4):
+        save(tmp_path / "images" / f"{seed}.png", picture(seed))
+        save(tmp_path / "masks" / f"{seed}.png", np.array(values, np.uint8)[truth(seed, classes=len(values))])
+    found = understand(tmp_path, "mine")
+    assert found.entry.reader_options == coding and found.entry.classes == classes
+    assert all(f.certain for f in findings(found, "masks")) is certain
+    assert "4 images with masks in images/, masks/" in findings(found, "layout")[0].text
+
+
+TABLE = "id,name,r,g,b\n1,water,0,0,200\n0,roof,200,0,0\n2,Unlabeled,90,90,90\n"
+COLOURS = np.array([[200, 0, 0], [0, 0, 200], [90, 90, 90], [0, 0, 0]], np.uint8)
+
+
+def coloured_tree(root, classes=4):
+    for seed in range(4):
+        save(root / "images" / f"{seed}.png", picture(seed))
+        save(root / "masks" / f"{seed}.png", COLOURS[truth(seed, classes=classes)])
+    return root
+
+
+def test_colour_masks_with_a_class_table(tmp_path, workspace):
+    root = coloured_tree(tmp_path / "set")
+    (root / "classes.csv").write_text(TABLE)
+    found = understand(root, "mine")
+    assert found.entry.classes == ["roof", "water"]
+    said = " ".join(f.text for f in findings(found, "masks"))
+    assert "Unlabeled of classes.csv is no class" in said and "black occurs in 4 masks" in said
+    pack = pack_of(root, workspace)
+    index = next(i for s, i, row in rows(pack) if s == "train" and row["id"] == "0")
+    expected = np.array([0, 1, IGNORE, IGNORE], np.uint8)[truth(0, classes=4)]
+    np.testing.assert_array_equal(pack.array("train", "mask")[index, 0], expected)
+
+
+def test_colour_masks_without_a_table_are_a_guess(tmp_path):
+    found = understand(coloured_tree(tmp_path, classes=3), "mine")
+    assert len(found.entry.classes) == 3 and "colour 0,0,200" in found.entry.classes
+    assert not findings(found, "masks")[0].certain
+    for seed in range(4):
+        save(tmp_path / "masks" / f"{seed}.png", picture(seed))  # a second photograph is no mask
+    with pytest.raises(RsfmError, match=r"name the classes in classes\.csv"):
+        understand(tmp_path, "mine")
+
+
+def test_class_names_from_a_table(tmp_path):
+    segmentation_tree(tmp_path, NAMES)
+    (tmp_path / "classes.txt").write_text("sea\nshore\nland\n")
+    assert understand(tmp_path).entry.classes == ["sea", "shore", "land"]
+    (tmp_path / "classes.txt").unlink()
+    (tmp_path / "classes.csv").write_text("name,value\nsea,0\nland,2\n")
+    found = understand(tmp_path)
+    assert found.entry.reader_options == {"coding": "values", "values": [0, 2]}
+    assert "1 is not in classes.csv" in findings(found, "masks")[-1].text
+    for text, message in (
+        ("name\nsea\nsea\n", "twice"),
+        ("value\n0\n", "name for each"),
+        ("name,value\nsea,x\n", "line 2"),
+    ):
+        (tmp_path / "classes.csv").write_text(text)
+        with pytest.raises(RsfmError, match=message):
+            understand(tmp_path)
+
+
+def test_pairs_are_not_taken_for_images_with_masks(tmp_path):
+    change_tree(tmp_path / "pairs", NAMES)
+    assert understand(tmp_path / "pairs").entry.task == "change"
+    shutil.rmtree(tmp_path / "pairs" / "label")
+    assert understand(tmp_path / "pairs").entry.task == "classification"  # two classes, A and B
+
+
+def test_a_label_list_says_it_is_a_folder_of_images(tmp_path):
+    segmentation_tree(tmp_path, NAMES)
+    (tmp_path / "labels.csv").write_text("file,label\nimages/place_0.png,a\nimages/place_1.png,b\n")
+    assert understand(tmp_path).entry.task == "classification"
+
+
+def test_kinds_of_data_without_registration(tmp_path, workspace):
+    folder = segmentation_tree(tmp_path / "set", NAMES)
+    spec = PrepareSpec(dataset="segmentation-folder", source=str(folder), name="x")
+    assert prepare(spec, workspace).task == "segmentation"
+    with pytest.raises(RsfmError, match="a folder of images with masks: prepare it as segmentation-folder"):
+        prepare(spec.model_copy(update={"dataset": "change-folder"}), workspace)
+    pairs = PrepareSpec(dataset="change-folder", source=str(change_tree(tmp_path / "pairs", NAMES)), name="y")
+    assert prepare(pairs, workspace).splits == {"train": 8, "test": 2}
+    for i in range(10):
+        mask = truth(i)
+        mask[3] = 255
+        save(folder / "masks" / f"place_{i}.png", mask)
+    with pytest.raises(RsfmError, match="masks: class indices 0 to 1; 255 means not labelled"):
+        prepare(spec.model_copy(update={"name": "z"}), workspace)
+    told = spec.model_copy(update={"name": "z", "options": {"ignore": [255]}})
+    assert prepare(told, workspace).layers[1].ignore_value == 255
+
+
+def test_what_cannot_be_prepared_is_not_kept(tmp_path, workspace):
+    found = understand(segmentation_tree(tmp_path / "set", NAMES), "mine")
+    with pytest.raises(RsfmError), registered(found.entry, workspace):
+        prepare(PrepareSpec(dataset="mine", options={"coding": "binary"}), workspace)
+    assert not (workspace.datasets / "mine.json").exists()
