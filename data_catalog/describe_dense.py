@@ -28,6 +28,7 @@ CHANGE_READER = "data_catalog.readers.dense:ChangeFolderReader"
 _NAMES = {"segmentation": ("background", "foreground"), "change": ("no change", "change")}
 _TILE_SIZE = 256
 _LEAST_TILE = 32
+_LARGE = 512  # pixels: more than that is much for a network at once
 
 
 def describe_dense(source: Path, task: str, groups: Groups, name: str | None, known: Known) -> Understanding:
@@ -46,6 +47,9 @@ def describe_dense(source: Path, task: str, groups: Groups, name: str | None, kn
         text = f"{sizes_text(looked)}: cut into tiles of {options['tile_size']} pixels, unless another size is given."
         findings.append(Finding("size", text))
         splits = {}  # how many tiles there are is found when they are cut
+    elif max(layer.size) > _LARGE:
+        text = f"{layer.size[0]} x {layer.size[1]} pixels are kept whole; a tile size would cut them."
+        findings.append(Finding("size", text))
     broken = [g.problem for g in groups.items if g.problem]
     findings += [Finding("files", f"{p} {r}: it will be reported and left out.") for p, r in broken[:5]]
     if len(broken) > 5:

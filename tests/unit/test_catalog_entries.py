@@ -20,10 +20,25 @@ NAMED_BY_THE_FIELD = {
     "levir-cd", "cdd", "oscd", "bigearthnet-v1", "bigearthnet-v2", "fmow-sentinel", "fmow-rgb", "segmunich",
     "msc-france", "ssl4eo-s12", "xview2", "s2looking", "whu-cd", "pastis", "treesatai-ts", "flair2",
 }  # fmt: skip
+READABLE = {
+    "eurosat-ms", "eurosat-100", "eurosat-spatial", "uc-merced", "nwpu-resisc45", "millionaid", "bigearthnet-v1",
+    "bigearthnet-v2", "levir-cd", "levir-cd-plus", "cdd", "dsifn-cd", "oscd", "segmunich", "image-folder", "scene",
+    "segmentation-folder", "change-folder",
+}  # fmt: skip
 
 
 def test_all_expected_entries_are_there():
     assert set(entries()) >= NAMED_BY_THE_FIELD
+
+
+@pytest.mark.parametrize("name", sorted(READABLE))
+def test_what_can_be_read_says_how_it_lies_on_disk(name):
+    found = entry(name)
+    assert found.ready and found.layout
+    masks = [layer for layer in found.layers if layer.role == "mask"]
+    assert found.generic or bool(masks) is (found.task in ("segmentation", "change"))
+    for mask in masks:
+        assert mask.classes and "coding" in found.reader_options
 
 
 @pytest.mark.parametrize("name", sorted(entries()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_catalog.checks import SCALE_RATIO, band_medians, check_scale, usual_medians
+from data_catalog.checks import SCALE_RATIO, band_medians, check_sample, check_scale, usual_medians
 from data_catalog.readers.base import BadFile, Sample
 from rsfm.packs import BandInfo, LayerInfo
 
@@ -51,3 +51,25 @@ def test_no_verdict_without_grounds(usual):
     check_scale(sample(LAND * 10), [layer()], few, "file.tif")
     assert band_medians(sample(LAND[:3]), [layer(3)]) == {}  # three bands are too few
     assert band_medians(sample(LAND), [layer(unit="dn")]) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "ignored", "fits"), [(1, None, True), (2, None, False), (255, 255, True), (255, 7, False)]
+)
+def test_a_mask_holds_classes_or_what_is_ignored(value, ignored, fits):
+    mask = LayerInfo(name="mask", role="mask", dtype="uint8", shape=(1, 8, 8), classes=["a", "b"], ignore_value=ignored)
+    array = np.zeros((1, 8, 8), np.uint8)
+    array[0, 3, 4] = value
+    if fits:
+        check_sample(Sample({"mask": array}), [mask], "m.png", resample=False)
+    else:
+        with pytest.raises(BadFile, match=rf"has \[{value}\] in its mask, which has 2 classes"):
+            check_sample(Sample({"mask": array}), [mask], "m.png", resample=False)
+
+
+def test_only_a_part_of_an_image_may_be_of_one_value():
+    flat = sample(np.full(6, 0.3))
+    with pytest.raises(BadFile, match="constant"):
+        check_sample(flat, [layer()], "file.tif", resample=False)
+    flat.part = True
+    check_sample(flat, [layer()], "file.tif", resample=False)

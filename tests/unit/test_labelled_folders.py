@@ -216,6 +216,15 @@ def test_images_of_different_size_are_cut_by_themselves(tmp_path, workspace):
     assert pack_of(root, workspace).info.layers[1].shape == (1, 64, 64)
 
 
+def test_large_images_of_one_size_are_kept_whole_unless_a_tile_size_is_given(tmp_path):
+    for seed in range(2):
+        save(tmp_path / "images" / f"{seed}.png", picture(seed, 600, 600))
+        save(tmp_path / "masks" / f"{seed}.png", truth(seed, 600, 600))
+    found = understand(tmp_path)
+    assert "tile_size" not in found.entry.reader_options and found.tiled
+    assert any("600 x 600 pixels are kept whole" in f.text for f in found.findings)
+
+
 def test_tiles_keep_their_place_and_gaps_do_not_count(tmp_path, workspace):
     root = tmp_path / "set"
     for i in range(3):

@@ -100,6 +100,16 @@ def test_statistics_come_from_the_training_split(workspace):
     assert pack.layer().bands[0].statistics.max == 4
 
 
+def test_a_file_that_several_samples_need_is_named_once(workspace):
+    with PackWriter(workspace, "p", request_hash="r", layers=[_layer()]) as writer:
+        for path in ("a.png", "a.png", "b.png", "a.png"):
+            writer.skip(path, "it is empty")
+        writer.add(id="s", split="train", arrays={"image": _image(0)})
+    with PackWriter(workspace, "p", request_hash="r", layers=[_layer()]) as writer:  # as the journal says
+        assert writer.unusable == 4 and writer.position == 5
+        assert [x.path for x in writer.skipped] == ["a.png", "b.png", "a.png"]
+
+
 def test_same_request_continues_where_a_stopped_writer_was(workspace):
     def write(upto: int, finish: bool) -> tuple[int, object]:
         with PackWriter(workspace, "p", request_hash="r", layers=[_layer()]) as writer:
