@@ -13,7 +13,9 @@ import uuid
 import duckdb
 import pyarrow as pa
 
-VERSION = 1
+from rsfm.store.lint import LINT
+
+VERSION = 2
 
 #: What makes two scores the same measurement; the same key with another value is kept and marked by the lint.
 SCORE_KEY = (
@@ -65,6 +67,9 @@ TABLES: dict[str, dict[str, str]] = {
         "operator": "VARCHAR", "severity": "DOUBLE", "gsd_m": "DOUBLE", "degrade_target": "VARCHAR",
         "train_degrade": "VARCHAR", "metric": "VARCHAR", "value": "DOUBLE", "ci_low": "DOUBLE", "ci_high": "DOUBLE",
         "n": "BIGINT", "operator_hash": "VARCHAR",
+        # For the lint: see `rsfm.store.lint`.
+        "deterministic": "BOOLEAN", "feature_dim": "BIGINT", "feature_std_l2": "DOUBLE", "feature_rank": "DOUBLE",
+        "input_band": "VARCHAR", "input_mean": "DOUBLE", "input_std": "DOUBLE",
     },
     "artifacts": {
         "run": "INTEGER", "seq": "BIGINT", "artifact_id": "VARCHAR", "attempt": "INTEGER", "time": "TIMESTAMP",
@@ -99,49 +104,6 @@ SELECT group_id, kind, any_value(method) AS method, any_value(dataset) AS datase
 FROM runs GROUP BY group_id, kind
 """
 
-# `floor` compares with the per-band statistics of the same images: a model below it has learned nothing of use.
-_LINT = """
-CREATE VIEW lint AS
-WITH now_valid AS (SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run) WHERE s.current),
-per_point AS (
-    SELECT model_group, max(model_title) AS title, dataset, pack_hash, split, adaptation, operator, severity, metric,
-           avg(value) AS value
-    FROM now_valid GROUP BY ALL
-),
-newest_pack AS (SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM now_valid GROUP BY dataset)
-SELECT max(r.run_id) AS subject, 'duplicate-key' AS rule, 'warning' AS severity,
-       format('{} of {} on {} ({}, {:g}x, model seed {}, evaluation seed {}) has {} different values: {}. '
-              'The newest counts.', any_value(s.metric), any_value(s.model_title), any_value(s.dataset),
-              any_value(s.adaptation), any_value(s.severity), any_value(s.model_seed), any_value(s.eval_seed),
-              count(DISTINCT s.value),
-              list_aggregate(list_transform(list_sort(list(DISTINCT s.value)), lambda x: format('{:.4f}', x)),
-                             'string_agg', ', ')) AS message
-FROM scores s JOIN runs r USING (run) GROUP BY s.key HAVING count(DISTINCT s.value) > 1
-UNION ALL
-SELECT p.model_group, 'below-floor', 'warning',
-       format('{} is below the band statistics on {} ({}, {:g}x): {:.3f} against {:.3f}.', p.title, p.dataset,
-              p.adaptation, p.severity, p.value, f.value)
-FROM per_point p JOIN per_point f USING (dataset, pack_hash, split, adaptation, operator, severity, metric)
-WHERE f.model_group = 'band-stats' AND p.model_group <> 'band-stats' AND p.value < f.value
-UNION ALL
-SELECT max(run_id), 'identical-scores', 'warning',
-       format('{} of {} on {} ({}, evaluation seed {}) is {:.4f} at all {} resolutions: was the input degraded?',
-              metric, max(model_title), dataset, adaptation, eval_seed, max(value), count(DISTINCT severity))
-FROM now_valid
-GROUP BY model_group, model_seed, eval_seed, dataset, pack_hash, split, adaptation, bands, operator, degrade_target,
-         train_degrade, metric
-HAVING count(DISTINCT severity) > 1 AND count(DISTINCT value) = 1 AND max(value) > 0 AND max(value) < 1
-UNION ALL
-SELECT s.dataset, 'older-pack', 'info',
-       format('{} scores were measured on an earlier content of pack {} and are not compared.', count(*), s.dataset)
-FROM now_valid s JOIN newest_pack p USING (dataset) WHERE s.pack_hash <> p.pack_hash GROUP BY s.dataset
-UNION ALL
-SELECT owner, 'unreadable-line', 'info',
-       format('{}: {} could not be read (a writer that was killed leaves half a line).', name,
-              CASE bad WHEN 1 THEN '1 line' ELSE bad || ' lines' END)
-FROM files WHERE bad > 0
-"""
-
 
 def arrow_schema(table: str) -> pa.Schema:
     """The columns of a table, typed for bulk inserts."""
@@ -154,7 +116,7 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
         definition = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         con.execute(f"CREATE TABLE {table} ({definition})")
     con.execute(_GROUPS)
-    con.execute(_LINT)
+    con.execute(LINT)
     con.execute("CREATE TABLE meta (version INTEGER, id VARCHAR, built TIMESTAMP)")
     con.execute("INSERT INTO meta VALUES (?, ?, (now() AT TIME ZONE 'UTC')::TIMESTAMP)", [VERSION, uuid.uuid4().hex])
 

@@ -1,0 +1,167 @@
+"""What is odd about results: the view `lint` of the index, with subject, rule, severity and message.
+
+Of a rule about models the subject is a model group, or a run where it is about one; pages find the rows that a message
+is about by its words " on <pack> (<adaptation>, ".
+
+Rules about features and inputs need columns that an evaluation writes into its score rows, all of a block or none:
+
+    deterministic    true where evaluation seeds change nothing (kNN on all training samples), so that equal scores
+                     are no surprise
+    feature_dim      dimensions of the frozen features behind this score;
+    feature_std_l2   mean over them of the standard deviation of the ℓ2-normalised features of the test images
+                     (healthy: about 1/√d);
+    feature_rank     RankMe (arXiv 2210.02885) of the same features minus their mean
+    input_band       the band whose input is farthest from what the model was made for (`farthest_band`);
+    input_mean, input_std  mean and standard deviation over the pixels of that band as the model gets it, (value - mean)
+                     / std: about 0 and 1
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+#: Features are collapsed below this share of 1/√d (as in training: `rsfm.alarms`), or where they lie on a line.
+COLLAPSED_STD = 0.1
+COLLAPSED_RANK = 2.0
+#: Inputs this many standard deviations off, or this many times too narrow or wide, may be another world: a warning.
+FAR_MEAN, FAR_STD = 5.0, 10.0
+#: No world is that far: a unit or statistics are wrong (8-bit values as shares are 255 times off, counts of 10,000).
+WRONG_MEAN, WRONG_STD = 30.0, 50.0
+
+
+def farthest_band(names: Sequence[str], means: Sequence[float], stds: Sequence[float]) -> dict[str, str | float]:
+    """`input_band`, `input_mean` and `input_std` of a score row, from the standardised input of each band."""
+
+    def distance(i: int) -> float:
+        if not (math.isfinite(means[i]) and math.isfinite(stds[i]) and stds[i] > 0):
+            return math.inf
+        return max(abs(means[i]) / FAR_MEAN, abs(math.log(stds[i])) / math.log(FAR_STD))
+
+    i = max(range(len(names)), key=distance)
+    return {"input_band": names[i], "input_mean": float(means[i]), "input_std": float(stds[i])}
+
+
+#: What is the same for all points of a curve but for its model.
+_PROTOCOL = "dataset, pack_hash, split, task, adaptation, operator, degrade_target, train_degrade"
+_CURVE = f"{_PROTOCOL}, metric"
+
+
+def _within(mean: float, std: float) -> str:
+    """SQL: the input's mean and standard deviation are numbers within these limits."""
+    return (
+        f"(isfinite(input_mean) AND isfinite(input_std) AND abs(input_mean) <= {mean} "
+        f"AND input_std BETWEEN {1 / std} AND {std})"
+    )
+
+
+_COMMON = f"""
+now_valid AS (SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run) WHERE s.current),
+per_point AS (
+    SELECT model_group, max(model_title) AS title, bands, severity, {_CURVE}, avg(value) AS value
+    FROM now_valid GROUP BY ALL
+),
+newest_pack AS (SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM now_valid GROUP BY dataset)"""
+
+_DUPLICATE_KEY = """
+SELECT max(r.run_id) AS subject, 'duplicate-key' AS rule, 'warning' AS severity,
+       format('{} of {} on {} ({}, {:g}x, model seed {}, evaluation seed {}) has {} different values: {}. '
+              'The newest counts.', any_value(s.metric), any_value(s.model_title), any_value(s.dataset),
+              any_value(s.adaptation), any_value(s.severity), any_value(s.model_seed), any_value(s.eval_seed),
+              count(DISTINCT s.value),
+              list_aggregate(list_transform(list_sort(list(DISTINCT s.value)), lambda x: format('{:.4f}', x)),
+                             'string_agg', ', ')) AS message
+FROM scores s JOIN runs r USING (run) GROUP BY s.key HAVING count(DISTINCT s.value) > 1"""
+
+# The per-band statistics of the same images see no texture: a model below them has learned nothing of use. Of several
+# band sets the model's own is its floor, else the best one.
+_BELOW_FLOOR = f"""
+SELECT p.model_group, 'below-floor', 'warning',
+       format('{{}} is below the band statistics on {{}} ({{}}, {{:g}}x): {{:.3f}} against {{:.3f}}.', p.title,
+              p.dataset, p.adaptation, p.severity, p.value,
+              coalesce(max(f.value) FILTER (f.bands IS NOT DISTINCT FROM p.bands), max(f.value)))
+FROM per_point p JOIN per_point f USING (severity, {_CURVE})
+WHERE f.model_group = 'band-stats' AND p.model_group <> 'band-stats'
+GROUP BY p.model_group, p.title, p.bands, p.value, p.severity, {", ".join(f"p.{c}" for c in _CURVE.split(", "))}
+HAVING p.value < coalesce(max(f.value) FILTER (f.bands IS NOT DISTINCT FROM p.bands), max(f.value))"""
+
+# The band statistics do not see pixels that only move: equal scores are theirs by right.
+_SAME_AT_ALL_SEVERITIES = f"""
+SELECT max(run_id), 'identical-scores', 'warning',
+       format('{{}} of {{}} on {{}} ({{}}, evaluation seed {{}}) is {{:.4f}} at all {{}} severities: was the input '
+              'degraded?', metric, max(model_title), dataset, adaptation, eval_seed, max(value),
+              count(DISTINCT severity))
+FROM now_valid WHERE model_group <> 'band-stats'
+GROUP BY model_group, model_seed, eval_seed, bands, {_CURVE}
+HAVING count(DISTINCT severity) > 1 AND count(DISTINCT value) = 1 AND max(value) > 0 AND max(value) < 1"""
+
+# One equal pair may be chance; three equal ones and none that differs are not.
+_SAME_FOR_ALL_SEEDS = f"""
+SELECT model_group, 'identical-scores', 'warning',
+       format('{{}} on {{}} ({{}}, {{}} evaluation seeds) scores the same with every seed at all {{}} severities: was '
+              'another training subset drawn?', max(model_title), dataset, adaptation, count(DISTINCT eval_seed),
+              count(DISTINCT severity))
+FROM now_valid WHERE NOT deterministic
+GROUP BY model_group, model_seed, bands, {_PROTOCOL}
+HAVING count(DISTINCT eval_seed) > 1 AND count(DISTINCT (metric, severity, value)) = count(DISTINCT (metric, severity))
+   AND count(DISTINCT (severity, eval_seed)) - count(DISTINCT severity) >= 3 AND max(value) > 0 AND min(value) < 1"""
+
+# Two random initialisations of one architecture and seed are the same weights by right.
+_SAME_FOR_TWO_MODELS = f"""
+SELECT a.model_group, 'identical-scores', 'warning',
+       format('{{}} and {{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?', a.name,
+              b.name, dataset, adaptation, a.n)
+FROM curves a JOIN curves b USING ({_PROTOCOL}, points)
+WHERE (a.model_group, a.model_seed) < (b.model_group, b.model_seed)
+  AND NOT (starts_with(a.model_group, 'random:') AND starts_with(b.model_group, 'random:')
+           AND a.model_seed = b.model_seed)"""
+_CURVES = f"""
+curves AS (
+    SELECT model_group, model_seed, format('{{}} (seed {{}})', max(model_title), model_seed) AS name, {_PROTOCOL},
+           list((metric, severity, eval_seed, value) ORDER BY metric, severity, eval_seed, value) AS points,
+           count(*) AS n
+    FROM now_valid GROUP BY model_group, model_seed, {_PROTOCOL}
+    HAVING count(DISTINCT (severity, eval_seed)) >= 4 AND count(DISTINCT value) > 1
+)"""
+
+_COLLAPSED = f"""
+SELECT model_group, 'collapsed-features', 'warning',
+       format('{{}} on {{}} ({{}}, {{}}) rests on collapsed features: they spread {{:.3f}} of what is healthy, over '
+              '{{:.1f}} of {{}} dimensions.', max(model_title), dataset, adaptation,
+              list_aggregate(list_transform(list_sort(list(DISTINCT severity)), lambda x: format('{{:g}}x', x)),
+                             'string_agg', ', '),
+              min(feature_std_l2 * sqrt(feature_dim)), min(feature_rank), max(feature_dim))
+FROM now_valid
+WHERE feature_std_l2 IS NOT NULL AND feature_rank IS NOT NULL
+  AND (feature_std_l2 < {COLLAPSED_STD} / sqrt(feature_dim) OR (feature_rank < {COLLAPSED_RANK} AND feature_dim >= 8))
+GROUP BY model_group, {_PROTOCOL}"""
+
+_WRONG_INPUT = f"""
+SELECT model_group, 'wrong-input',
+       CASE WHEN bool_or(NOT {_within(WRONG_MEAN, WRONG_STD)}) THEN 'error' ELSE 'warning' END,
+       format('{{}} on {{}} ({{}}, band {{}}) gets input with mean {{:.3g}} and standard deviation {{:.3g}}, where '
+              'about 0 and 1 are right: a wrong unit, missing statistics, or images unlike those it was made for.',
+              max(model_title), dataset, adaptation, arg_max(input_band, (time, seq)),
+              arg_max(input_mean, (time, seq)), arg_max(input_std, (time, seq)))
+FROM now_valid
+WHERE input_band IS NOT NULL AND input_mean IS NOT NULL AND input_std IS NOT NULL
+  AND NOT {_within(FAR_MEAN, FAR_STD)}
+GROUP BY model_group, {_PROTOCOL}"""
+
+_OLDER_PACK = """
+SELECT s.dataset, 'older-pack', 'info',
+       format('{} scores were measured on an earlier content of pack {} and are not compared.', count(*), s.dataset)
+FROM now_valid s JOIN newest_pack p USING (dataset) WHERE s.pack_hash <> p.pack_hash GROUP BY s.dataset"""
+
+_UNREADABLE_LINE = """
+SELECT owner, 'unreadable-line', 'info',
+       format('{}: {} could not be read (a writer that was killed leaves half a line).', name,
+              CASE bad WHEN 1 THEN '1 line' ELSE bad || ' lines' END)
+FROM files WHERE bad > 0"""
+
+LINT = f"CREATE VIEW lint AS WITH {_COMMON},{_CURVES}" + " UNION ALL ".join(
+    (
+        _DUPLICATE_KEY, _BELOW_FLOOR, _SAME_AT_ALL_SEVERITIES, _SAME_FOR_ALL_SEEDS, _SAME_FOR_TWO_MODELS, _COLLAPSED,
+        _WRONG_INPUT, _OLDER_PACK, _UNREADABLE_LINE,
+    )
+)  # fmt: skip

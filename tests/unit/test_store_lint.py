@@ -1,0 +1,174 @@
+"""Every rule about results finds the fault that was planted, and leaves alone what only looks like it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from store_world import begin, evaluate, indexed, score
+
+from rsfm.store.lint import farthest_band
+from rsfm.workspace import Workspace
+
+#: Scores of a model that nothing is wrong with, by severity.
+CURVE = {1.0: 0.8, 2.0: 0.7, 4.0: 0.6, 8.0: 0.5}
+
+
+def curve(
+    group: str = "g", step: float = 0.0, seeds: int = 2, value: float | None = None, **changes: Any
+) -> list[dict[str, Any]]:
+    """Rows of one model; scores grow by `step` with the evaluation seed, and are `value` at all severities if given."""
+    shared = {"model_group": group, "model_title": group.upper()} | changes
+    return [
+        score(severity=s, eval_seed=e, value=(v if value is None else value) + step * e, **shared)
+        for s, v in CURVE.items()
+        for e in range(seeds)
+    ]
+
+
+def lint(workspace: Workspace, *rows: dict[str, Any]) -> pd.DataFrame:
+    begin(evaluate(workspace)).scores(list(rows))
+    return indexed(workspace).lint()
+
+
+def test_nothing_is_odd_about_ordinary_results(workspace: Workspace) -> None:
+    whole = {
+        "deterministic": False, "feature_dim": 192, "feature_std_l2": 0.05, "feature_rank": 30.0, "input_band": "B02",
+        "input_mean": -1.2, "input_std": 0.4,
+    }  # fmt: skip
+    rows = [*curve("a", 0.01, **whole), *curve("b", 0.02, **whole), *curve("band-stats", 0.001, value=0.1)]
+    assert lint(workspace, *rows).empty
+
+
+# -- the floor ------------------------------------------------------------------------------------------------------
+def test_a_model_is_held_against_the_floor_of_its_own_bands_and_protocol(workspace: Workspace) -> None:
+    floor = {"model_group": "band-stats", "model_title": "Band statistics"}
+    rows = [
+        score(**floor, bands="B02", value=0.3), score(**floor, bands="B02,B03", value=0.6),
+        score(model_group="few", model_title="Few", bands="B02", value=0.4),
+        score(model_group="many", model_title="Many", bands="B02,B03", value=0.55),
+        score(model_group="other", model_title="Other", bands="B08", value=0.5),
+        score(model_group="tuned", model_title="Tuned", value=0.1, train_degrade="uniform"),
+        score(model_group="post", model_title="Post", value=0.1, degrade_target="post"),
+    ]  # fmt: skip
+    found = lint(workspace, *rows)
+    assert found["rule"].tolist() == ["below-floor"] * 2
+    assert found["message"].tolist() == [
+        "Many is below the band statistics on pack (knn, 1x): 0.550 against 0.600.",
+        "Other is below the band statistics on pack (knn, 1x): 0.500 against 0.600.",
+    ]
+
+
+# -- identical scores -----------------------------------------------------------------------------------------------
+def test_scores_that_do_not_react_to_the_severity(workspace: Workspace) -> None:
+    found = lint(workspace, *curve("stuck", seeds=1, value=0.47), *curve("perfect", seeds=1, value=1.0))
+    assert found["rule"].tolist() == ["identical-scores"]
+    assert found.loc[0, "message"] == (
+        "accuracy of STUCK on pack (knn, evaluation seed 0) is 0.4700 at all 4 severities: was the input degraded?"
+    )
+
+
+def test_pairs_that_must_be_equal_are_left_alone(workspace: Workspace) -> None:
+    """Two operators at identity; statistics of bands, which no shift changes; a search without chance."""
+    rows = [
+        *(score(operator=o, severity=1, eval_seed=e, value=0.6 + e / 100) for o in ("area", "mtf") for e in range(4)),
+        *curve("band-stats", 0.01, operator="misregistration", value=0.47),
+        *curve("whole", adaptation="knn (train_fraction=1.0)", deterministic=True),
+        *(row | {"value": row["value"] / 2, "model_seed": 3} for row in curve("random:vit-nano", 0.01)),
+        *(row | {"value": row["value"] / 2, "model_seed": 3} for row in curve("random:952a", 0.01)),
+    ]
+    found = lint(workspace, *rows)
+    assert found[found["rule"] == "identical-scores"].empty, found["message"].tolist()
+
+
+def test_scores_that_do_not_react_to_the_seed(workspace: Workspace) -> None:
+    found = lint(workspace, *curve("same"), *curve("spread", 0.01), *curve("once", seeds=1))
+    assert found["rule"].tolist() == ["identical-scores"]
+    assert found.loc[0, "message"] == (
+        "SAME on pack (knn, 2 evaluation seeds) scores the same with every seed at all 4 severities: was another "
+        "training subset drawn?"
+    )
+
+
+def test_an_equal_score_or_two_are_chance(workspace: Workspace) -> None:
+    rows = curve("g", 0.01)
+    rows[1]["value"] = rows[0]["value"]
+    two = [score(model_group="two", severity=s, eval_seed=e, value=v) for s, v in ((1, 0.6), (2, 0.5)) for e in (0, 1)]
+    assert lint(workspace, *rows, *two).empty
+
+
+def test_two_models_with_the_same_scores(workspace: Workspace) -> None:
+    rows = [
+        *curve("a", 0.01, model_title="MAE"), *curve("b", 0.01, model_title="iBOT"), *curve("c", 0.02),
+        *curve("a", 0.01, model_title="MAE", model_seed=1),
+        *curve("a", 0.01, model_title="MAE", dataset="other"), *curve("b", 0.01, dataset="third"),
+    ]  # fmt: skip
+    found = lint(workspace, *rows)
+    assert found["rule"].tolist() == ["identical-scores"] * 3
+    assert found.loc[0, "message"] == (
+        "MAE (seed 0) and MAE (seed 1) score the same on pack (knn, all 8 scores): does each have its own weights?"
+    )
+    assert found["subject"].tolist() == ["a"] * 3
+
+
+# -- features and inputs --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("dim", "std", "rank", "odd"),
+    [
+        (192, 0.0722, 30.0, False),  # healthy: 1/sqrt(192)
+        (192, 0.0134, 7.4, False),  # a random vision transformer
+        (4, 0.3, 1.4, False),  # so few dimensions have no rank to lose
+        (192, 0.0072, 30.0, True),
+        (192, 0.05, 1.5, True),
+    ],
+)
+def test_collapsed_features(workspace: Workspace, dim: int, std: float, rank: float, odd: bool) -> None:
+    features = {"feature_dim": dim, "feature_std_l2": std, "feature_rank": rank}
+    rows = curve("g", 0.01)
+    for row in rows:
+        if row["severity"] in (2.0, 8.0):
+            row |= features
+    found = lint(workspace, *rows)
+    assert found["rule"].tolist() == ["collapsed-features"] * odd
+    if odd:
+        assert found.loc[0, "message"] == (
+            f"G on pack (knn, 2x, 8x) rests on collapsed features: they spread {std * math.sqrt(dim):.3f} of what is "
+            f"healthy, over {rank:.1f} of {dim} dimensions."
+        )
+        assert found.loc[0, ["subject", "severity"]].tolist() == ["g", "warning"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "severity"),
+    [
+        (0.0, 1.0, None),
+        (-4.0, 0.2, None),  # dark water for a model of fields
+        (6.0, 0.8, "warning"),  # snow, or another processing baseline
+        (0.3, 0.05, "warning"),
+        (-2.2, 1e-4, "error"),  # reflectance given to a model of digital numbers
+        (260.0, 255.0, "error"),  # bytes given to a model of shares
+        (1.0, 0.0, "error"),  # a band filled with zeros
+        (math.nan, 1.0, "error"),  # no statistics
+        (0.0, math.inf, "error"),
+    ],
+)
+def test_wrong_unit_or_missing_statistics(workspace: Workspace, mean: float, std: float, severity: str | None) -> None:
+    found = lint(workspace, *curve("g", 0.01, input_band="B08", input_mean=mean, input_std=std))
+    assert found["severity"].tolist() == ([severity] if severity else [])
+    if severity:
+        assert found.loc[0, "rule"] == "wrong-input" and found.loc[0, "subject"] == "g"
+        message = found.loc[0, "message"]
+        assert message.startswith("G on pack (knn, band B08) gets input with mean ") and "wrong unit" in message
+
+
+def test_the_band_that_is_farthest_off_is_named() -> None:
+    names = ["B02", "B03", "B04"]
+    assert farthest_band(names, [0.1, 3.0, -1.0], [1.0, 1.0, 0.9]) == {
+        "input_band": "B03", "input_mean": 3.0, "input_std": 1.0,
+    }  # fmt: skip
+    assert farthest_band(names, [0.1, 3.0, -1.0], [1.0, 1.0, 0.01])["input_band"] == "B04"
+    assert farthest_band(names, [0.1, 3.0, -1.0], [1.0, 1.0, 90.0])["input_band"] == "B04"
+    assert farthest_band(names, [math.nan, 30.0, -1.0], [1.0, 1.0, 1.0])["input_band"] == "B02"
+    assert farthest_band(names, [0, 0, 0], [1, 0.0, 1])["input_band"] == "B03"
