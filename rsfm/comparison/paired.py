@@ -48,7 +48,7 @@ def measurements(
             found[key][unit.seeds] = stats.jackknife(unit.counts, unit.statistic)
             rows[key] = unit.row
     cells: dict[Cell, list[Measurement]] = defaultdict(list)
-    for key, parts in found.items():
+    for key, parts in sorted(found.items(), key=lambda item: item[0][1:]):  # by model and bands, not by run
         cells[key[0]].append(Measurement(rows[key], stats.fold(parts)))
     return dict(cells)
 
