@@ -10,7 +10,7 @@ import sys
 import typer
 
 from rsfm import __version__
-from rsfm.commands import data, demo, experiments, runs, server
+from rsfm.commands import compare, data, demo, experiments, protocol, runs, server
 
 app = typer.Typer(
     name="rsfm",
@@ -22,11 +22,12 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(runs.index_app, name="index")
+app.add_typer(protocol.app, name="protocol")
 for verb, function in (
     ("methods", experiments.methods),
     ("pretrain", experiments.pretrain),
     ("evaluate", experiments.evaluate),
-    ("compare", experiments.compare),
+    ("compare", compare.compare),
     ("runs", runs.runs),
     ("stop", runs.stop),
     ("resume", runs.resume),

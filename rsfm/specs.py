@@ -14,10 +14,10 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rsfm.errors import RsfmError
-from rsfm.tasks import Adaptation
+from rsfm.tasks import Adaptation, Task
 
 _LOCAL = {"group": False}
 
@@ -293,6 +293,7 @@ class EvaluateSpec(Params):
     kind: Literal["evaluate"] = "evaluate"
     model: str = Field(..., title="Model", description="A run's id, or a baseline such as random:vit-nano.")
     dataset: str = Field(..., title="Pack", description="A labelled pack.")
+    preset: str = Field("", title="Preset", description="The named settings that this started from.")
     adaptations: list[Adaptation] = Field(
         [], title="Adaptations",
         description="Empty: kNN and linear probe for labels of whole images, frozen encoder + decoder for maps.",
@@ -331,9 +332,24 @@ class EvaluateSpec(Params):
     knn_temperature: float = Field(0.07, gt=0, title="kNN temperature")
     fit: FitParams = Field(FitParams(), title="Training on the task")
     bootstrap: int = Field(1000, ge=100, le=100_000, title="Bootstrap draws")
-    batch_size: int = Field(256, ge=1, title="Batch size", description="Images per pass.", json_schema_extra=_LOCAL)
+    images_per_pass: int = Field(256, ge=1, title="Images per pass", json_schema_extra=_LOCAL)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", json_schema_extra=_LOCAL)
     threads: int = Field(0, ge=0, title="CPU threads", json_schema_extra=_LOCAL)
+
+    def protocol_name(self, adaptation: str, task: Task) -> str:
+        """The adaptation as it is named in scores: settings that are not the defaults stand behind it.
+
+        So results of different protocols are never folded into one mean. A preset stands for its own settings.
+        Training-time degradation has a column of its own.
+        """
+        usual = evaluate_spec(self.model, self.dataset, self.preset)
+        names = ["train_split", "train_fraction", *(("knn_k", "knn_temperature") if adaptation == "knn" else ())]
+        changed = [self.preset] if self.preset else []
+        changed += _changed(self, usual, names)
+        if task.trains(adaptation):
+            names = [name for name in FitParams.model_fields if name != "train_degrade"]
+            changed += _changed(self.fit, usual.fit, names)
+        return f"{adaptation} ({', '.join(changed)})" if changed else adaptation
 
     @model_validator(mode="after")
     def _distinct(self) -> EvaluateSpec:
@@ -342,6 +358,37 @@ class EvaluateSpec(Params):
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} names a value twice: {values}")
         return self
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str) -> str:
+        from rsfm.registry.evaluation import evaluation_values
+
+        evaluation_values(value)
+        return value
+
+
+def evaluate_spec(model: str, dataset: str, preset: str = "", settings: list[str] | None = None) -> EvaluateSpec:
+    """An `EvaluateSpec` from a preset and `key=value` settings.
+
+    Raises:
+        RsfmError: an unknown preset or setting, or a value that does not fit.
+    """
+    from rsfm.registry.evaluation import evaluation_values
+
+    try:
+        values = evaluation_values(preset)
+    except ValueError as error:
+        raise RsfmError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
+    data = {"kind": "evaluate", **values, "model": model, "dataset": dataset, "preset": preset}
+    if settings:
+        data = apply_settings(data, settings, parse_spec(data).model_dump(mode="json"))
+    return parse_spec(data)  # type: ignore[return-value]
+
+
+def _changed(params: Params, usual: Params, names: list[str]) -> list[str]:
+    """`name=value` of those fields that are not as usual."""
+    return [f"{name}={getattr(params, name)}" for name in names if getattr(params, name) != getattr(usual, name)]
 
 
 class PrepareSpec(Params):

@@ -38,6 +38,10 @@ class Task:
     adaptations: tuple[Adaptation, ...]
     usual: tuple[Adaptation, ...]
 
+    def trains(self, adaptation: str) -> bool:
+        """Whether the adaptation is trained by gradient steps; otherwise it is solved on stored features."""
+        return self.dense or adaptation == "finetune"
+
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the image layers in a pack."""

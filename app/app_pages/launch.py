@@ -11,7 +11,7 @@ import streamlit as st
 import data_catalog
 from app.components.commands import command_line
 from app.components.method_form import groups_of, start_of
-from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, show_errors, spec_form
+from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, merged, show_errors, spec_form
 from app.page import DATASETS, RUN, empty_state, heading, model_titles
 from app.state import open_pack, store, workspace
 from app.text import KIND_ICON, metres, missing, model_name, number, plain, visible
@@ -20,6 +20,7 @@ from jobs.client import DryRun, dry_run, submit
 from rsfm.errors import RsfmError
 from rsfm.packs import PackInfo
 from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
+from rsfm.registry.evaluation import EVALUATION_PRESETS, evaluation_values
 from rsfm.specs import EncoderParams, EvaluateSpec, PrepareSpec, PretrainSpec, Spec, spec_hash
 from rsfm.store.runs import is_run_id
 from rsfm.tasks import ADAPTATIONS, TASKS
@@ -296,18 +297,34 @@ def evaluate_form() -> None:
             return
         labels = known_models()
         models = model_choice(labels)
-        start = defaults_of(EvaluateSpec)
+        presets = [name for name, p in EVALUATION_PRESETS.items() if pack.task in p.tasks]
+        preset = ""
+        if presets:
+            chosen = choose(
+                "Settings", ["own", *presets], "settings", "own",
+                format_func=lambda p: EVALUATION_PRESETS[p].title if p in EVALUATION_PRESETS else "The lab's own",
+            )  # fmt: skip
+            preset = chosen if chosen in presets else ""
+        start = merged(defaults_of(EvaluateSpec), evaluation_values(preset))
         choices = {
             ("train_split",): Choices(list(pack.splits)),
             ("test_split",): Choices(list(pack.splits)),
             ("bands",): Choices([b.name for b in pack.layers[0].bands]),
         }
-        result = FormResult({"kind": "evaluate", "dataset": pack.name})
+        result = FormResult({"kind": "evaluate", "dataset": pack.name, "preset": preset})
         layout = Layout(
-            skip=frozenset({"kind", "model", "dataset"}), first=("adaptations", "operator", "severities", "eval_seeds")
-        )
+            skip=frozenset({"kind", "model", "dataset", "preset"}),
+            first=("adaptations", "operator", "severities", "eval_seeds"), titles={"fit": "Training on the task"},
+        )  # fmt: skip
         start["train_split"] = "train" if "train" in pack.splits else next(iter(pack.splits))
-        spec_form(EvaluateSpec, start, f"launch.evaluate.{pack.name}", result, layout, choices)
+        spec_form(
+            EvaluateSpec,
+            start,
+            f"launch.evaluate.{pack.name}{preset and f'.{preset}'}",
+            result,
+            layout,
+            choices,
+        )
         specs: list[Spec] = []
         errors: dict[tuple[str, ...], str] = {}
         for model in models or ["band-stats"]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from rsfm.specs import EvaluateSpec, PrepareSpec, PretrainSpec, Spec, pretrain_spec
+from rsfm.specs import EvaluateSpec, PrepareSpec, PretrainSpec, Spec, evaluate_spec, pretrain_spec
 
 
 def _changes(base: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -48,17 +48,19 @@ def pretrain_command(spec: PretrainSpec) -> list[str]:
 
 def evaluate_command(spec: EvaluateSpec) -> list[str]:
     own = {
-        "adaptations": ",".join(spec.adaptations),
-        "severities": ",".join(f"{s:g}" for s in spec.severities),
-        "eval_seeds": ",".join(map(str, spec.eval_seeds)),
+        "adaptations": ("--adaptation", ",".join(spec.adaptations)),
+        "operator": ("--operator", spec.operator),
+        "severities": ("--severities", ",".join(f"{s:g}" for s in spec.severities)),
+        "eval_seeds": ("--seeds", ",".join(map(str, spec.eval_seeds))),
     }
-    base = EvaluateSpec(model=spec.model, dataset=spec.dataset).model_dump(mode="json")
+    base = evaluate_spec(spec.model, spec.dataset, spec.preset).model_dump(mode="json")
     wanted = spec.model_dump(mode="json")
     words = ["rsfm", "evaluate", "--model", spec.model, "--dataset", spec.dataset]
-    for name, option in (("adaptations", "--adaptation"), ("severities", "--severities"), ("eval_seeds", "--seeds")):
-        if wanted[name] != base[name]:
-            words += [option, own[name]]
-        base[name] = wanted[name]
+    words += ["--preset", spec.preset] if spec.preset else []
+    for name, option in own.items():
+        if wanted[name] and wanted[name] != base[name]:
+            words += option
+            base[name] = wanted[name]
     return [*words, *_settings(_changes(base, wanted))]
 
 

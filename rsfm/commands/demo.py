@@ -105,7 +105,7 @@ def demo(
 
 
 def report(place: Workspace, as_json: bool) -> None:
-    from rsfm.commands.experiments import compare, print_comparison
+    from rsfm.commands.compare import compare, print_comparison
 
     if as_json:
         compare(dataset=LABELLED_PACK, as_json=True, workspace=place.root)

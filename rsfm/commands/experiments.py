@@ -1,9 +1,10 @@
-"""`rsfm methods | pretrain | evaluate | compare`."""
+"""`rsfm methods | pretrain | evaluate`."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -11,7 +12,6 @@ from rsfm.commands.common import (
     JsonOption,
     WorkspaceOption,
     follow,
-    frame_rows,
     integers,
     numbers,
     print_json,
@@ -19,10 +19,8 @@ from rsfm.commands.common import (
     table,
 )
 from rsfm.errors import RsfmError
+from rsfm.specs import Operator
 from rsfm.workspace import Workspace
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def methods(as_json: JsonOption = False) -> None:
@@ -98,14 +96,15 @@ def evaluate(
         str, typer.Option(help="RUN_ID, random:<encoder>, band-stats, efficientnet-lite0 or timm:<name>.")
     ],
     dataset: Annotated[str, typer.Option(help="A labelled pack.")],
+    preset: Annotated[str, typer.Option(help="Named settings to start from, e.g. dstnsp-change.")] = "",
     adaptation: Annotated[
         str, typer.Option(help="knn, linear, decoder, finetune, with commas; empty: what is usual for the pack's task.")
     ] = "",
-    operator: Annotated[str, typer.Option(help="Degradation: see `rsfm degradations`.")] = "bilinear",
+    operator: Annotated[str, typer.Option(help=f"Degradation: {', '.join(get_args(Operator))}.")] = "",
     severities: Annotated[
         str, typer.Option(help="With commas; empty: the operator's own, e.g. 1, 2, 4 and 8 times coarser.")
     ] = "",
-    seeds: Annotated[str, typer.Option(help="Evaluation seeds: head and training-subset draw.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option(help="Evaluation seeds: head, training and its subset; empty: 0,1,2.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the evaluation's spec.")] = None,
     queue: Annotated[bool, typer.Option("--queue", help="Queue it and return at once.")] = False,
     as_json: JsonOption = False,
@@ -113,84 +112,14 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a labelled pack at several severities of a degradation; the run's id is the last line."""
     from rsfm.packs import Pack
-    from rsfm.specs import apply_settings, parse_spec
+    from rsfm.specs import evaluate_spec
 
     place = Workspace.resolve(workspace)
-    data: dict[str, Any] = {
-        "kind": "evaluate", "model": model, "dataset": dataset, "adaptations": split(adaptation),
-        "operator": operator, "severities": numbers(severities, "--severities"),
+    named: dict[str, Any] = {
+        "adaptations": split(adaptation), "operator": operator, "severities": numbers(severities, "--severities"),
         "eval_seeds": integers(seeds, "--seeds"),
     }  # fmt: skip
-    known = parse_spec(data).model_dump(mode="json")
-    spec = parse_spec(apply_settings(data, settings or [], known))
+    options = [f"{key}={json.dumps(value)}" for key, value in named.items() if value]
+    spec = evaluate_spec(model, dataset, preset, [*options, *(settings or [])])
     Pack.named(place, dataset)
     _submit(spec, place, queue=queue, as_json=as_json)
-
-
-COMPARE_COLUMNS = (
-    "model", "dataset", "task", "adaptation", "operator", "severity", "gsd_m", "metric",
-    "mean", "std", "ci_low", "ci_high", "n", "seeds",
-)  # fmt: skip
-
-
-def _comparison(place: Workspace, dataset: str | None) -> pd.DataFrame:
-    """`Store.compare`; refuses a pack that is neither prepared nor in any result."""
-    from rsfm.packs import Pack
-    from rsfm.store.view import Store
-
-    store = Store(place)
-    store.refresh_if_stale(0)
-    frame = store.compare(dataset=dataset)
-    if store.notice:
-        print(store.notice, file=sys.stderr)
-    if frame.empty and dataset is not None:
-        Pack.named(place, dataset)
-    return frame
-
-
-def print_comparison(place: Workspace, dataset: str | None = None) -> None:
-    """A row per model and adaptation, a column per severity."""
-    from rsfm.stats import CURVE_KEYS
-
-    frame = _comparison(place, dataset)
-    if frame.empty:
-        print("No results yet. Make some with: rsfm evaluate --model MODEL --dataset PACK")
-        return
-    for (pack, metric), part in frame.groupby(["dataset", "metric"], sort=True):
-        severities = sorted(part["severity"].unique())
-        rows = []
-        several_bands = part.groupby("model_group")["bands"].nunique().max() > 1
-        keys = [key for key in CURVE_KEYS if key in part.columns]
-        for _, curve in part.groupby(keys, sort=False, dropna=False):
-            at = {row.severity: row for row in curve.itertuples()}
-            cells = [
-                f"{at[s].mean:.3f} [{at[s].ci_low:.3f}, {at[s].ci_high:.3f}]" if s in at else "" for s in severities
-            ]
-            first = curve.iloc[0]
-            title = first["model_title"] + (f" on {first['bands']}" if several_bands else "")
-            seeds = f"{first['seeds']} {first['seed_kind']}"
-            rows.append([title, first["adaptation"], first["operator"], *cells, seeds, first["n"]])
-        gsd = part.drop_duplicates("severity").set_index("severity")["gsd_m"].to_dict()
-        heads = [
-            f"{s:g}x" + (f" ({gsd[s]:.0f} m)" if gsd[s] == gsd[s] and gsd[s] is not None else "") for s in severities
-        ]
-        label = f"{pack} · {metric}" + (" · synthetic data" if bool(part["synthetic"].any()) else "")
-        table(label, ["model", "adaptation", "operator", *heads, "seeds", "n"], rows, empty="")
-
-
-def compare(
-    dataset: Annotated[str | None, typer.Option(help="Only this pack.")] = None,
-    as_json: JsonOption = False,
-    workspace: WorkspaceOption = None,
-) -> None:
-    """Compare models over resolutions: mean, spread over seeds, bootstrap interval."""
-    place = Workspace.resolve(workspace)
-    if not as_json:
-        print_comparison(place, dataset)
-        return
-    rows = frame_rows(_comparison(place, dataset))
-    extra = (
-        "model_title", "model_group", "synthetic", "seed_kind", "bands", "split", "pack_hash", "degrade_target",
-        "train_degrade",
-    )  # fmt: skip
-    print_json([{k: row[k] for k in (*COMPARE_COLUMNS, *extra)} for row in rows])

@@ -7,6 +7,7 @@ every severity. The test images keep their order, so predictions of different mo
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 
@@ -23,7 +24,7 @@ from rsfm.evaluation.fit import Reports, autocast, fit_network, task_loss
 from rsfm.evaluation.heads import fit_linear, knn_predict
 from rsfm.evaluation.networks import TaskNetwork, build
 from rsfm.evaluation.plan import Plan, plan
-from rsfm.evaluation.scores import Prediction, save_predictions, score_rows, trains
+from rsfm.evaluation.scores import Prediction, save_predictions, score_rows
 from rsfm.model_info import ModelInfo
 from rsfm.models.baselines import resolve
 from rsfm.models.export import EncoderModel, FeatureModel
@@ -50,10 +51,10 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
     model = resolve(spec, what.pack, workspace, device)
     images = LabelledImages(what, model)
     remarks = _remarks(spec, what, model)
-    fitted = [a for a in what.adaptations if trains(what.task, a)]
+    fitted = [a for a in what.adaptations if what.task.trains(a)]
     seconds = 0.0
     if len(fitted) < len(what.adaptations):
-        count = min(spec.batch_size, what.n_test, 64)
+        count = min(spec.images_per_pass, what.n_test, 64)
         batch = images.read(what.test_split, slice(0, count), what.severities[-1])
         forward(model, batch.images[0][:1].numpy(), device)  # the first pass also sets things up
         start = time.perf_counter()
@@ -85,13 +86,13 @@ def _try_step(
     network = _network(spec, what, model, adaptation, 0).train()
     count = min(4, spec.fit.batch_size, what.n_train)
     batch = images.read(what.train_split, slice(0, count), what.operator.identity).to(device)
-    taken = 0.0
-    for _ in range(2):  # the first pass also sets things up
+    taken = math.inf
+    for _ in range(3):  # the first pass also sets things up
         start = time.perf_counter()
         with autocast(spec.fit.precision, device):
             loss = task_loss(network(batch.images, batch.target.shape[-2:]), batch.target)
         loss.backward()
-        taken = (time.perf_counter() - start) / count
+        taken = min(taken, (time.perf_counter() - start) / count)
     if not torch.isfinite(loss):
         raise RsfmError(f"Model {model.name} gives a loss that is not finite on pack {what.pack.name!r}.")
     trained = spec.fit.epochs * len(what.draws[spec.eval_seeds[0]])
@@ -173,7 +174,7 @@ class Evaluation:
     def predictions(self) -> list[Prediction]:
         found: list[Prediction] = []
         for adaptation in self.what.adaptations:
-            fitted = trains(self.what.task, adaptation)
+            fitted = self.what.task.trains(adaptation)
             for seed in self.spec.eval_seeds:
                 found += self._trained(adaptation, seed) if fitted else self._on_features(adaptation, seed)
         self.steps.finish()
@@ -189,7 +190,7 @@ class Evaluation:
             def of(split: str, severity: float, phase: str) -> Tensor:
                 array = extract(
                     self.model, images, split, severity, cache=cache, device=self.device,
-                    batch_size=self.spec.batch_size, after_batch=lambda count: self.steps.samples(count, phase),
+                    batch_size=self.spec.images_per_pass, after_batch=lambda count: self.steps.samples(count, phase),
                 )  # fmt: skip
                 return torch.from_numpy(array).to(self.device)
 
@@ -279,7 +280,7 @@ class Evaluation:
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
         """For each batch of a split its counts (maps), and the logits (labels of whole images)."""
         total = self.what.pack.info.splits[split]
-        size = min(self.spec.batch_size, 4 * self.spec.fit.batch_size)
+        size = min(self.spec.images_per_pass, 4 * self.spec.fit.batch_size)
         for start in range(0, total, size):
             rows = slice(start, min(start + size, total))
             batch = self.images.read(split, rows, severity).to(self.device)
@@ -330,7 +331,7 @@ class _Steps:
     def __init__(self, spec: EvaluateSpec, what: Plan, context: JobContext) -> None:
         self.spec, self.what, self.context = spec, what, context
         self.done, self.phase = 0, ""
-        fitted = [a for a in what.adaptations if trains(what.task, a)]
+        fitted = [a for a in what.adaptations if what.task.trains(a)]
         heads = len(what.adaptations) - len(fitted)
         self.total = heads * len(spec.eval_seeds) * self.HEAD_SAMPLES
         self.total += (what.n_train + len(what.severities) * what.n_test) if heads else 0

@@ -15,12 +15,9 @@ from rsfm import stats
 from rsfm.evaluation.plan import Plan
 from rsfm.metrics import METRICS
 from rsfm.models.export import FeatureModel
-from rsfm.specs import EvaluateSpec, FitParams
+from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
 from rsfm.tasks import Task
-
-#: Settings that name a protocol, by adaptation, besides the split and its share.
-_KNN = ("knn_k", "knn_temperature")
 
 
 @dataclass(frozen=True)
@@ -51,30 +48,6 @@ class Prediction:
         return cls(**{**state, "counts": state["counts"].numpy(), "columns": columns})
 
 
-def protocol_name(spec: EvaluateSpec, task: Task, adaptation: str) -> str:
-    """The adaptation as it is named in scores: settings that are not the defaults stand behind it.
-
-    So results of different protocols are never folded into one mean. Training-time degradation has a column of its
-    own.
-    """
-    usual = EvaluateSpec.model_fields
-    fields = ["train_split", "train_fraction", *(_KNN if adaptation == "knn" else ())]
-    changed = [f"{name}={getattr(spec, name)}" for name in fields if getattr(spec, name) != usual[name].default]
-    if trains(task, adaptation):
-        default = FitParams()
-        changed += [
-            f"{name}={getattr(spec.fit, name)}"
-            for name in FitParams.model_fields
-            if name != "train_degrade" and getattr(spec.fit, name) != getattr(default, name)
-        ]
-    return f"{adaptation} ({', '.join(changed)})" if changed else adaptation
-
-
-def trains(task: Task, adaptation: str) -> bool:
-    """Whether the adaptation is trained by gradient steps, as `spec.fit` says."""
-    return task.dense or adaptation == "finetune"
-
-
 def score_rows(
     spec: EvaluateSpec, what: Plan, model: FeatureModel, predictions: Sequence[Prediction]
 ) -> list[dict[str, Any]]:
@@ -97,7 +70,7 @@ def score_rows(
                     "model": spec.model, "model_title": model.title, "model_group": model.group,
                     "model_seed": model.seed, "eval_seed": p.eval_seed, "dataset": info.name,
                     "pack_hash": info.content_hash, "synthetic": info.synthetic, "split": what.test_split,
-                    "task": info.task, "adaptation": protocol_name(spec, what.task, p.adaptation),
+                    "task": info.task, "adaptation": spec.protocol_name(p.adaptation, what.task),
                     "bands": ",".join(band.name for band in model.bands), "operator": what.operator.name,
                     "severity": p.severity, "gsd_m": what.operator.effective_gsd_m(layer.gsd_m, p.severity),
                     "degrade_target": what.target,
@@ -110,7 +83,7 @@ def score_rows(
 
 
 def _train_degrade(spec: EvaluateSpec, task: Task, adaptation: str) -> str:
-    return spec.operator if spec.fit.train_degrade and trains(task, adaptation) else "none"
+    return spec.operator if spec.fit.train_degrade and task.trains(adaptation) else "none"
 
 
 def _number(value: float) -> float | None:
@@ -125,7 +98,7 @@ def save_predictions(spec: EvaluateSpec, what: Plan, predictions: Sequence[Predi
         [
             pd.DataFrame(
                 {
-                    "sample_id": ids, "adaptation": protocol_name(spec, what.task, p.adaptation),
+                    "sample_id": ids, "adaptation": spec.protocol_name(p.adaptation, what.task),
                     "operator": what.operator.name, "severity": p.severity, "degrade_target": what.target,
                     "train_degrade": _train_degrade(spec, what.task, p.adaptation), "eval_seed": p.eval_seed,
                     "metric": what.task.metrics[0], "counts": list(p.counts.astype(np.float64)), **p.columns,

@@ -57,7 +57,7 @@ def bench(workspace: Workspace, model_name: str) -> dict[str, float]:
     features = {}
     for split, factor in (("train", 1), *(("test", f) for f in what.severities)):
         array = extract(
-            model, images, split, factor, cache=cache, device="cpu", batch_size=spec.batch_size,
+            model, images, split, factor, cache=cache, device="cpu", batch_size=spec.images_per_pass,
             after_batch=lambda count: None,
         )  # fmt: skip
         features[split, factor] = torch.from_numpy(array)

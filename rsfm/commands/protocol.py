@@ -1,0 +1,137 @@
+"""Verbs for published benchmarks: list, show, run, report."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from rsfm.commands.common import JsonOption, WorkspaceOption, follow, frame_rows, print_json, split, table
+from rsfm.errors import RsfmError
+from rsfm.workspace import Workspace
+
+app = typer.Typer(help="Published benchmarks as one command.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="The protocol's name.")]
+PacksOption = Annotated[
+    str, typer.Option(help="Packs to measure on, with commas; empty: those made from the protocol's datasets.")
+]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Protocols that are known."""
+    from rsfm.protocols import protocols
+
+    known = protocols().values()
+    if as_json:
+        print_json([{"name": p.name, "title": p.title, "paper": p.paper, "datasets": p.datasets} for p in known])
+        return
+    rows = [[p.name, p.title, p.paper, ", ".join(p.datasets)] for p in known]
+    table("Protocols", ["name", "title", "paper", "datasets"], rows, empty="None.")
+
+
+@app.command()
+def show(name: NameArgument, as_json: JsonOption = False) -> None:
+    """What a protocol measures, where it departs from the paper, and the authors' numbers."""
+    from rsfm.protocols import protocol, reference_rows
+
+    what, reference = protocol(name), reference_rows(name)
+    if as_json:
+        print_json(
+            {
+                "name": what.name, "title": what.title, "paper": what.paper, "summary": what.summary,
+                "measurements": [vars(m) for m in what.measurements], "models": what.models, "differs": what.differs,
+                "source": what.source, "reference": frame_rows(reference),
+            }
+        )  # fmt: skip
+        return
+    print(f"{what.title} ({what.paper})\n{what.summary}\n")
+    rows = [[m.name, m.dataset, m.preset, "yes" if m.train_degrade else ""] for m in what.measurements]
+    table("Measurements", ["name", "dataset", "preset", "degraded while training"], rows, empty="None.")
+    print("Departs from the paper:")
+    for sentence in what.differs:
+        print(f"  {sentence}")
+    print_numbers(f"Reference: {what.source}", reference.assign(who="authors"))
+
+
+@app.command()
+def run(
+    name: NameArgument,
+    models: Annotated[
+        str, typer.Option(help="RUN_ID, random:<encoder>, band-stats, timm:<name> …, with commas; empty: baselines.")
+    ] = "",
+    packs: PacksOption = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value that departs from the published settings.")
+    ] = None,
+    queue: Annotated[bool, typer.Option("--queue", help="Queue the runs and return at once.")] = False,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Measure models as a protocol says: one run for each model and measurement.
+
+    Asking again queues only what is missing; stopped and failed runs go on.
+    """
+    from rsfm.protocols import packs_of, plan, protocol
+    from rsfm.protocols.runs import queue_planned
+
+    place, what = Workspace.resolve(workspace), protocol(name)
+    chosen = packs_of(what, place, split(packs))
+    missing = [d for d in what.datasets if d not in chosen]
+    if not chosen:
+        raise RsfmError(
+            f"No pack of {', '.join(what.datasets)} is prepared. Prepare one: rsfm data prepare {what.datasets[0]} "
+            "--source FOLDER (see `rsfm data show` for its layout)."
+        )
+    if missing and not packs:
+        print(f"Not prepared, so not measured: {', '.join(missing)}.", file=sys.stderr)
+    ids = queue_planned(place, plan(what, chosen, split(models) or list(what.models), settings or []))
+    if queue:
+        print_json({"runs": ids}) if as_json else print("\n".join(ids))
+        return
+    for number, run_id in enumerate(ids, 1):
+        print(f"[{number}/{len(ids)}] {run_id}", file=sys.stderr)
+        follow(place, run_id)
+    report(name, packs=packs, as_json=as_json, workspace=workspace)
+
+
+@app.command()
+def report(
+    name: NameArgument, packs: PacksOption = "", as_json: JsonOption = False, workspace: WorkspaceOption = None
+) -> None:
+    """What was measured by a protocol, beside the authors' numbers."""
+    from rsfm.protocols import packs_of, protocol
+    from rsfm.protocols.runs import measured
+
+    place, what = Workspace.resolve(workspace), protocol(name)
+    frame = measured(place, what, packs_of(what, place, split(packs)))
+    if as_json:
+        print_json({"source_of_authors": what.source, "rows": frame_rows(frame)})
+        return
+    if not (frame["who"] == "ours").any():
+        print(f"Nothing of {name} has been measured yet: rsfm protocol run {name}")
+        return
+    print_numbers(f"{what.title}. Authors: {what.source}.", frame)
+
+
+def print_numbers(title: str, frame: pd.DataFrame) -> None:
+    """Curves as tables, one per dataset and metric: scores per severity and the area under the curve."""
+    from rsfm.stats import scale_auc
+
+    print(title)
+    for (dataset, metric), part in frame.groupby(["dataset", "metric"], sort=False):
+        severities = sorted(part["severity"].unique())
+        rows: list[list[Any]] = []
+        keys = ["model", "adaptation", "train_degrade", "who"]
+        for values, curve in part.groupby(keys, sort=False, dropna=False):
+            at = dict(zip(curve["severity"], curve["value"], strict=True))
+            cells = [f"{100 * at[s]:.1f}" if s in at else "" for s in severities]
+            area = scale_auc(list(at), list(at.values()))
+            model, adaptation, degraded, who = values
+            rows.append([model, adaptation, "" if degraded == "none" else "yes", *cells, f"{area:.1f}", who])
+        heads = [f"{s:g}×" for s in severities]
+        columns = ["model", "adaptation", "degraded while training", *heads, "AUC", "who"]
+        table(f"{dataset} · {metric} (%)", columns, rows, empty="")

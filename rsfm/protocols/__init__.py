@@ -1,0 +1,192 @@
+"""Published benchmarks as one request: datasets × models × adaptations × severities, with the published settings.
+
+A protocol is a list of evaluations (`Task on a dataset` with its settings) and the numbers that its authors
+published. Runs of a protocol are ordinary runs: they are found by their tags, so asking twice queues nothing twice.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rsfm.errors import RsfmError
+from rsfm.packs import Pack, list_packs
+from rsfm.specs import EvaluateSpec, evaluate_spec
+from rsfm.tasks import TASKS
+from rsfm.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One adaptation on one dataset.
+
+    Attributes:
+        dataset: a catalog entry; any pack made from it will do.
+        preset: of the evaluation.
+    """
+
+    name: str
+    dataset: str
+    preset: str
+    train_degrade: bool = False
+
+    @property
+    def settings(self) -> list[str]:
+        # What is solved on stored features sees no image while it is fitted.
+        return ["fit.train_degrade=true", 'adaptations=["finetune"]'] if self.train_degrade else []
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A published benchmark.
+
+    Attributes:
+        differs: what is done in another way than published, and why; one sentence each.
+        models: asked for where no model is named.
+        source: what the reference numbers are, said wherever they are shown.
+    """
+
+    name: str
+    title: str
+    paper: str
+    summary: str
+    measurements: tuple[Measurement, ...]
+    models: tuple[str, ...]
+    source: str
+    differs: tuple[str, ...] = ()
+    reference: Path | None = field(default=None, repr=False)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(m.dataset for m in self.measurements))
+
+
+def protocols() -> dict[str, Protocol]:
+    from rsfm.protocols import dstnsp
+
+    return {p.name: p for p in (dstnsp.PROTOCOL,)}
+
+
+def protocol(name: str) -> Protocol:
+    """Look a protocol up by name."""
+    known = protocols()
+    if name not in known:
+        raise RsfmError(f"Unknown protocol {name!r}; known: {', '.join(known)}.")
+    return known[name]
+
+
+def packs_of(what: Protocol, workspace: Workspace, packs: Sequence[str] = ()) -> dict[str, str]:
+    """Dataset -> pack to measure it on: those named, else the first prepared from that catalog entry.
+
+    Raises:
+        RsfmError: a named pack is of no dataset of the protocol, or two are of the same.
+    """
+    chosen: dict[str, str] = {}
+    for name in packs:
+        entry = Pack.named(workspace, name).info.dataset
+        if entry not in what.datasets:
+            raise RsfmError(f"Pack {name!r} is of dataset {entry!r}; {what.name} measures {', '.join(what.datasets)}.")
+        if entry in chosen:
+            raise RsfmError(f"Packs {chosen[entry]!r} and {name!r} are both of {entry!r}: name one.")
+        chosen[entry] = name
+    if not packs:
+        for info in list_packs(workspace)[0]:
+            if info.dataset in what.datasets:
+                chosen.setdefault(info.dataset, info.name)
+    return chosen
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One evaluation that the protocol asks for; `tags` find it again."""
+
+    measurement: str
+    spec: EvaluateSpec
+    tags: list[str]
+
+
+def plan(
+    what: Protocol, packs: Mapping[str, str], models: Sequence[str], overrides: Sequence[str] = ()
+) -> list[Planned]:
+    """All evaluations of a protocol: every measurement whose dataset has a pack, for every model.
+
+    Args:
+        overrides: `key=value` settings that depart from the published ones.
+    """
+    result = []
+    for measurement in what.measurements:
+        if measurement.dataset not in packs:
+            continue
+        for model in models:
+            floor: list[str] = []  # has no weights to tune: a linear layer on what it gives
+            if model == "band-stats":
+                if measurement.train_degrade and measurement.preset == "dstnsp-scenes":
+                    continue
+                floor = ['adaptations=["linear"]', "fit.lr=null"]
+            settings = [*measurement.settings, *floor, *overrides]
+            spec = evaluate_spec(model, packs[measurement.dataset], measurement.preset, settings)
+            result.append(Planned(measurement.name, spec, [what.name, f"{what.name}:{measurement.name}"]))
+    return result
+
+
+@cache
+def reference_rows(name: str) -> pd.DataFrame:
+    """The authors' numbers of a protocol, as shares.
+
+    Returns:
+        dataset (catalog entry), task, adaptation, train_degrade, metric, model, n (0: not known), where (they were
+        found), severity, value.
+    """
+    what = protocol(name)
+    rows: list[dict[str, Any]] = []
+    if what.reference is not None:
+        with what.reference.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                scores = {f: row.pop(f"x{f}") for f in (1, 2, 4, 8)}
+                fixed = {**row, "n": int(row["n"])}
+                rows += [{**fixed, "severity": float(f), "value": float(v) / 100} for f, v in scores.items()]
+    return pd.DataFrame(rows)
+
+
+def reference_frame(packs: Mapping[str, str]) -> pd.DataFrame:
+    """The authors' numbers of all protocols as rows of `Store.compare`, for the packs that are shown.
+
+    They have no interval and no seeds, and their titles say what they are.
+
+    Args:
+        packs: pack -> the catalog entry it was made from.
+    """
+    rows = []
+    for what in protocols().values():
+        found = reference_rows(what.name)
+        for pack, entry in packs.items():
+            for row in found[found["dataset"] == entry].to_dict("records"):
+                task = TASKS[row["task"]]
+                rows.append(
+                    {
+                        "model": f"{row['model']} ({what.name})", "model_title": f"{row['model']} (authors)",
+                        "model_group": f"reference:{what.name}:{row['model']}", "dataset": pack, "synthetic": False,
+                        "task": row["task"], "adaptation": _named(what, row), "operator": "bilinear",
+                        "severity": row["severity"], "gsd_m": np.nan, "metric": row["metric"], "mean": row["value"],
+                        "std": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n": row["n"], "seeds": 1,
+                        "seed_kind": "evaluation seeds", "pack_hash": None, "split": "test",
+                        "bands": "red,green,blue", "degrade_target": task.degrade_target,
+                        "train_degrade": row["train_degrade"],
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _named(what: Protocol, row: Mapping[str, Any]) -> str:
+    """The adaptation as our own scores of that measurement name it, so that both fall on one chart."""
+    preset = next(m.preset for m in what.measurements if m.dataset == row["dataset"])
+    return evaluate_spec(str(row["model"]), str(row["dataset"]), preset).protocol_name(
+        row["adaptation"], TASKS[row["task"]]
+    )

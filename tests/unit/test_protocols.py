@@ -1,0 +1,148 @@
+"""Published benchmarks: the authors' numbers, what is planned, and what is found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rsfm.bands import SENSORS
+from rsfm.errors import RsfmError
+from rsfm.evaluation.plan import plan as check
+from rsfm.pack_arrays import write_arrays
+from rsfm.packs import Pack
+from rsfm.protocols import packs_of, plan, protocol, protocols, reference_frame, reference_rows
+from rsfm.protocols.runs import measured, queue_planned
+from rsfm.registry.evaluation import EVALUATION_PRESETS
+from rsfm.specs import EvaluateSpec, evaluate_spec
+from rsfm.stats import curve_summary, scale_auc
+from rsfm.tasks import TASKS
+from rsfm.workspace import Workspace
+
+#: The areas that the authors wrote beside their curves, to the digits they gave.
+AUTHORS_AUC = {
+    ("levir-cd", "finetune", "none"): {
+        "iBOT-ImageNet": 66.36, "iBOT-MillionAID": 66.03, "GFM": 70.84, "SatlasPretrain (S2 RGB)": 67.05,
+        "iBOT-MillionAID + color jitter": 65.81,
+    },
+    ("levir-cd", "finetune", "bilinear"): {"iBOT-MillionAID": 83.75},
+    ("cdd", "finetune", "none"): {
+        "iBOT-ImageNet": 86.29, "iBOT-MillionAID": 87.34, "SatlasPretrain (S2 RGB)": 87.14, "GFM": 86.06,
+    },
+    ("nwpu-resisc45", "linear", "none"): {
+        "iBOT-ImageNet": 75.5, "iBOT-MillionAID": 74.0, "SatlasPretrain (aerial)": 52.8, "GFM": 70.6,
+    },
+    ("nwpu-resisc45", "finetune", "none"): {
+        "iBOT-ImageNet": 64.9, "iBOT-MillionAID": 64.3, "SatlasPretrain (aerial)": 69.1, "GFM": 71.2,
+    },
+    ("uc-merced", "linear", "none"): {
+        "iBOT-ImageNet": 86.4, "iBOT-MillionAID": 79.8, "SatlasPretrain (aerial)": 73.0, "GFM": 80.8,
+    },
+    ("uc-merced", "finetune", "none"): {
+        "iBOT-ImageNet": 85.5, "iBOT-MillionAID": 81.7, "SatlasPretrain (aerial)": 86.1, "GFM": 87.3,
+    },
+}  # fmt: skip
+
+
+def make_pack(workspace: Workspace, name: str, dataset: str) -> Pack:
+    """A tiny pack that says it was made from that catalog entry."""
+    rng = np.random.default_rng(0)
+    images = {
+        s: rng.integers(0, 255, (n, 3, 16, 16)).astype(np.uint8) for s, n in (("train", 12), ("val", 4), ("test", 6))
+    }
+    bands = SENSORS["rgb"].bands
+    if dataset in ("levir-cd", "cdd"):
+        masks = {s: rng.integers(0, 2, (len(x), 1, 16, 16)).astype(np.uint8) for s, x in images.items()}
+        pack = write_arrays(workspace, name, images, bands, later=images, masks=masks, classes=["same", "change"])
+    else:
+        labels = {s: ["a", "b"] * (len(x) // 2) for s, x in images.items()}
+        pack = write_arrays(workspace, name, images, bands, labels=labels)
+    file = pack.path / "pack.json"
+    file.write_text(
+        file.read_text()
+        .replace(f'"dataset": "{name}"', f'"dataset": "{dataset}"')
+        .replace(f'"dataset":"{name}"', f'"dataset":"{dataset}"')
+    )
+    return Pack.named(workspace, name)
+
+
+def test_areas_of_the_authors_curves_are_theirs() -> None:
+    rows = reference_rows("dstnsp")
+    seen = 0
+    for key, curve in rows.groupby(["dataset", "adaptation", "train_degrade", "model"]):
+        expected = AUTHORS_AUC[key[:3]][key[3]]
+        digits = 0.01 if key[0] in ("levir-cd", "cdd") else 0.06
+        assert scale_auc(curve["severity"], 100 * curve["value"]) / 100 == pytest.approx(expected, abs=digits), key
+        seen += 1
+    assert seen == sum(map(len, AUTHORS_AUC.values())) == 26
+
+
+def test_reference_rows_stand_where_ours_would() -> None:
+    frame = reference_frame({"mine": "levir-cd"})
+    assert set(frame["dataset"]) == {"mine"} and set(frame["task"]) == {"change"}
+    ours = evaluate_spec("band-stats", "mine", "dstnsp-change").protocol_name("finetune", TASKS["change"])
+    assert set(frame["adaptation"]) == {ours} == {"finetune (dstnsp-change)"}
+    assert frame["model_title"].str.endswith("(authors)").all() and frame["ci_low"].isna().all()
+    summary = curve_summary(frame).set_index(["model_title", "train_degrade"])["auc"]
+    assert summary["iBOT-MillionAID (authors)", "bilinear"] == pytest.approx(83.75)
+    assert reference_frame({"mine": "eurosat-ms"}).empty
+
+
+@pytest.mark.parametrize("name", protocols())
+def test_presets_exist_and_measurements_are_distinct(name: str) -> None:
+    what = protocol(name)
+    assert len({m.name for m in what.measurements}) == len(what.measurements)
+    for m in what.measurements:
+        assert m.preset in EVALUATION_PRESETS
+    assert what.differs and what.source
+
+
+def test_a_preset_names_the_protocol_and_changes_show() -> None:
+    task = TASKS["change"]
+    assert evaluate_spec("m", "d").protocol_name("finetune", task) == "finetune"
+    assert evaluate_spec("m", "d", "", ["fit.epochs=3"]).protocol_name("finetune", task) == "finetune (epochs=3)"
+    named = evaluate_spec("m", "d", "dstnsp-change", ["fit.epochs=3"])
+    assert named.protocol_name("finetune", task) == "finetune (dstnsp-change, epochs=3)"
+    assert named.fit.lr == 6e-5
+    with pytest.raises(RsfmError, match="Unknown preset 'nope'; known: dstnsp-change"):
+        evaluate_spec("m", "d", "nope")
+    with pytest.raises(ValueError, match="unknown preset"):
+        EvaluateSpec(model="m", dataset="d", preset="nope")
+
+
+def test_plan_measures_what_there_is(workspace: Workspace) -> None:
+    make_pack(workspace, "tiles", "levir-cd")
+    make_pack(workspace, "scenes", "uc-merced")
+    make_pack(workspace, "other", "eurosat-ms")
+    what = protocol("dstnsp")
+    packs = packs_of(what, workspace)
+    assert packs == {"levir-cd": "tiles", "uc-merced": "scenes"}
+    found = plan(what, packs, ["band-stats", "random:vit-nano"], ["fit.epochs=2"])
+    names = [(p.measurement, p.spec.model, p.spec.adaptations, p.spec.fit.train_degrade) for p in found]
+    assert names == [
+        ("levir-cd", "band-stats", ["linear"], False), ("levir-cd", "random:vit-nano", ["finetune"], False),
+        ("levir-cd-degraded", "band-stats", ["linear"], True),
+        ("levir-cd-degraded", "random:vit-nano", ["finetune"], True),
+        ("uc-merced", "band-stats", ["linear"], False), ("uc-merced", "random:vit-nano", ["linear", "finetune"], False),
+        ("uc-merced-degraded", "random:vit-nano", ["finetune"], True),
+    ]  # fmt: skip
+    assert all(p.spec.fit.epochs == 2 and p.spec.severities == [1, 2, 4, 8] for p in found)
+    for p in found:
+        assert check(p.spec, workspace).target == ("post" if p.measurement.startswith("levir") else "single")
+    with pytest.raises(RsfmError, match="'other' is of dataset 'eurosat-ms'"):
+        packs_of(what, workspace, ["other"])
+
+
+def test_asking_twice_queues_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.client.ensure_supervisor", lambda *_: None)
+    make_pack(workspace, "tiles", "levir-cd")
+    what = protocol("dstnsp")
+    first = queue_planned(workspace, plan(what, packs_of(what, workspace), ["band-stats"]))
+    again = queue_planned(workspace, plan(what, packs_of(what, workspace), ["band-stats", "random:vit-nano"]))
+    assert len(first) == 2 and len(again) == 4 and set(first) < set(again)
+
+
+def test_report_without_results_is_the_authors(workspace: Workspace) -> None:
+    make_pack(workspace, "tiles", "levir-cd")
+    what = protocol("dstnsp")
+    frame = measured(workspace, what, packs_of(what, workspace))
+    assert set(frame["who"]) == {"authors"} and set(frame["dataset"]) == {"tiles"} and len(frame) == 6 * 4
