@@ -1,0 +1,135 @@
+"""`rsfm compare`: what it prints, its JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from comparison_world import curve, evaluated
+from typer.testing import CliRunner
+
+from rsfm.cli import app
+from rsfm.errors import RsfmError
+from rsfm.workspace import Workspace
+
+N = 200
+
+
+def run(workspace: Workspace, *args: str) -> str:
+    """Standard output; an error of ours is raised, as the command line does before it prints it in one line."""
+    result = CliRunner().invoke(app, ["compare", *args, "--workspace", str(workspace.root)])
+    if isinstance(result.exception, RsfmError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(workspace: Workspace, *args: str) -> str:
+    result = CliRunner().invoke(app, ["compare", *args, "--workspace", str(workspace.root)])
+    assert result.exit_code == 2
+    return " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.fixture
+def lab(workspace: Workspace) -> Workspace:
+    """MAE is better than a random encoder, and was tested at one severity more and on one pack more."""
+    rng = np.random.default_rng(0)
+    hard, labels = rng.random(N), np.arange(N) % 5
+    mae = curve(rng, N, {1.0: 0.85, 2.0: 0.75, 4.0: 0.5}, seeds=3, difficulty=hard)
+    evaluated(workspace, "952a", mae, title="MAE vit-nano", labels=labels)
+    noise = curve(rng, N, {1.0: 0.55, 2.0: 0.5}, seeds=3, difficulty=hard)
+    evaluated(workspace, "random:vit-nano", noise, title="Random ViT nano", labels=labels)
+    evaluated(workspace, "952a", curve(rng, N, {1.0: 0.9}), title="MAE vit-nano", dataset="other", labels=labels)
+    return workspace
+
+
+def test_by_default_it_prints_curves(lab: Workspace) -> None:
+    text = run(lab)
+    assert "pack · accuracy" in text and "other · accuracy" in text
+    line = next(x for x in text.splitlines() if x.startswith("MAE vit-nano"))
+    assert "knn" in line and "bilinear" in line
+    assert "1x (10 m)" in text and "3 evaluation seeds" in text
+    assert "other" not in run(lab, "--dataset", "pack")
+    rows = json.loads(run(lab, "--json", "--metric", "accuracy"))
+    assert len(rows) == 6 and {"model", "mean", "ci_low", "seeds", "train_degrade"} <= set(rows[0])
+    assert json.loads(run(lab, "--json", "--adaptation", "linear")) == []
+
+
+def test_operators_of_different_severities_have_their_own_tables(lab: Workspace) -> None:
+    rng = np.random.default_rng(1)
+    evaluated(lab, "952a", curve(rng, N, {0.0: 0.8, 4.0: 0.5}), title="MAE", operator="blur", gsd_m=None)
+    evaluated(lab, "952a", curve(rng, N, {1.0: 0.8, 4.0: 0.7}), title="MAE", train_degrade="bilinear")
+    text = run(lab, "--dataset", "pack")
+    assert text.count("pack · accuracy") == 2 and "0 px" in text and "4 px" in text
+    assert "trained with bilinear" in text, "curves of one model are told apart"
+
+
+def test_two_models(lab: Workspace) -> None:
+    text = run(lab, "--models", "MAE vit-nano, random:vit-nano")
+    assert text.startswith("A  MAE vit-nano  (3 evaluation seeds)\nB  Random ViT nano  (3 evaluation seeds)\n")
+    assert "Consistent improvement: MAE vit-nano is better than Random ViT nano in all 2 cells." in text
+    assert "pack · accuracy · n = 200" in text and "p is corrected for 2 comparisons (Holm)" in text
+    row = next(x for x in text.splitlines() if x.startswith("knn"))
+    assert row.split()[1] == "1x" and row.split()[-1] == "A"
+    assert "Not compared:\n  other: only MAE vit-nano was measured." in text
+    assert "4x): only MAE vit-nano was measured." in text
+    assert max(map(len, text.splitlines())) <= 90, "fits a narrow window"
+
+
+def test_two_models_as_json(lab: Workspace) -> None:
+    answer = json.loads(run(lab, "--models", "random:vit-nano,952a", "--json"))
+    assert (answer["a"], answer["b"], answer["alpha"]) == ("Random ViT nano", "MAE vit-nano", 0.05)
+    verdict = answer["verdict"]
+    assert (verdict["name"], verdict["worse"], verdict["exceptions"]) == ("consistently worse", 2, [])
+    assert [row["verdict"] for row in answer["rows"]] == ["b", "b"]
+    assert answer["rows"][0]["difference"] < 0 and len(answer["left_out"]) == 2
+
+
+def test_tiers(lab: Workspace) -> None:
+    text = run(lab, "--tiers", "--dataset", "pack")
+    assert "pack · accuracy · knn · test" in text
+    lines = [x for x in text.splitlines() if "vit-nano" in x.lower() or "vit nano" in x.lower()]
+    assert [x.split("  ")[0] for x in lines] == ["MAE vit-nano", "Random ViT nano"]
+    assert "1 (0." in lines[0] and "2 (0." in lines[1]
+    rows = json.loads(run(lab, "--tiers", "--json", "--adaptation", "knn"))["rows"]
+    assert {(r["model_group"], r["severity"]): r["tier"] for r in rows if r["dataset"] == "pack"} == {
+        ("952a", 1.0): 1, ("952a", 2.0): 1, ("952a", 4.0): 1, ("random:vit-nano", 1.0): 2, ("random:vit-nano", 2.0): 2,
+    }  # fmt: skip
+
+
+def test_one_number(lab: Workspace) -> None:
+    text = run(lab, "--normalised")
+    line = next(x for x in text.splitlines() if "other, pack" in x)
+    assert line.startswith("MAE vit-nano") and "best constant prediction" in text
+    rows = json.loads(run(lab, "--normalised", "--json"))["rows"]
+    first = next(r for r in rows if r["model_group"] == "random:vit-nano" and r["severity"] == 1)
+    shown = json.loads(run(lab, "--json", "--dataset", "pack"))
+    mean = next(r["mean"] for r in shown if r["model_group"] == "random:vit-nano" and r["severity"] == 1)
+    assert first["mean"] == pytest.approx((mean - 0.2) / 0.8) and first["parts"] == "pack"
+
+
+def test_what_is_refused(lab: Workspace) -> None:
+    assert "two models with a comma, got '952a'" in refused(lab, "--models", "952a")
+    assert "choose one of --models, --tiers and --normalised" in refused(lab, "--tiers", "--normalised")
+    assert "leave --metric out" in refused(lab, "--normalised", "--metric", "accuracy")
+    for args, words in (
+        (("--models", "952a,nothing"), "No results of a model 'nothing'. There are: MAE vit-nano"),
+        (("--models", "952a,952a"), "share results"),
+        (("--models", "952a,random:vit-nano", "--adaptation", "linear"), "no common result for linear"),
+        (("--models", "952a,random:vit-nano", "--metric", "f1"), "does not determine f1"),
+        (("--models", "952a,random:vit-nano", "--dataset", "nowhere"), "nowhere"),
+        (("--tiers", "--dataset", "nowhere"), "nowhere"),
+        (("--normalised", "--dataset", "nowhere"), "nowhere"),
+    ):
+        with pytest.raises(RsfmError, match=words):
+            run(lab, *args)
+
+
+def test_an_empty_workspace(workspace: Workspace) -> None:
+    for mode in ((), ("--tiers",), ("--normalised",)):
+        assert run(workspace, *mode).startswith("No results yet. Make some with: rsfm evaluate")
+    assert json.loads(run(workspace, "--tiers", "--json")) == {"rows": [], "left_out": []}
+    with pytest.raises(RsfmError, match="No results yet"):
+        run(workspace, "--models", "a,b")
+    assert not workspace.root.exists(), "looking creates nothing"
