@@ -75,7 +75,7 @@ def thumbnail(
     if not 0 <= row < len(array):
         raise RsfmError(f"Split {split!r} of pack {pack.name!r} has {len(array)} samples: there is no row {row}.")
     if pack.layer(layer).role == "mask":
-        picture = Image.fromarray(mask_colours(np.asarray(array[row][0])))
+        picture = Image.fromarray(mask_colours(np.asarray(array[row][0]), pack.layer(layer).ignore_value))
     else:
         picture = Image.fromarray(stretched(pack, np.asarray(array[row]), bands, layer=layer))
     factor = size / max(picture.size)
@@ -87,12 +87,18 @@ def thumbnail(
     return buffer.getvalue()
 
 
-def mask_colours(mask: np.ndarray) -> np.ndarray:
-    """(H, W) class indices to (H, W, 3) uint8 colours: hues spread by the golden angle, class 0 dark grey."""
+def mask_colours(mask: np.ndarray, ignore: int | None = None) -> np.ndarray:
+    """(H, W) class indices to (H, W, 3) uint8 colours: hues spread by the golden angle, class 0 dark grey.
+
+    Args:
+        ignore: the value of pixels that do not count: light grey.
+    """
     hue = (np.arange(256) * 0.381966) % 1
     shifted = (hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1
     table = (np.clip(np.abs(shifted * 6 - 3) - 1, 0, 1) * 180 + 60).astype(np.uint8)
     table[0] = 40
+    if ignore is not None:
+        table[ignore] = 215
     return table[mask.astype(np.int64) % 256]
 
 

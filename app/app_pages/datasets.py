@@ -195,7 +195,7 @@ def samples_tab(pack: Pack) -> None:
         st.caption("This layer has no bands to look at.")
         return
     if layer.role == "mask":
-        mask_legend(layer.classes)
+        mask_legend(layer.classes, layer.ignore_value)
     rows = pack.split_samples(split)
     if wanted:
         rows = rows[[not set(wanted).isdisjoint(labels_of(sample)) for sample in rows.itertuples()]]
@@ -218,9 +218,12 @@ def samples_tab(pack: Pack) -> None:
             page_control(pages)
 
 
-def mask_legend(classes: list[str]) -> None:
+def mask_legend(classes: list[str], ignore: int | None) -> None:
     """Which colour of a mask is which class."""
     colors = mask_colours(np.arange(len(classes))[None])[0]
+    if ignore is not None:
+        classes = [*classes, "does not count"]
+        colors = np.concatenate([colors, mask_colours(np.array([[ignore]]), ignore)[0]])
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for name, color in zip(classes, colors, strict=True):
             with st.container(horizontal=True, gap="xxsmall", width="content", vertical_alignment="center"):
@@ -251,7 +254,7 @@ def class_tab(pack: Pack) -> None:
         masks = [layer for layer in pack.info.layers if layer.role == "mask"]
         st.caption("The labels of this pack are masks, one class per pixel: see the layer under Samples.")
         for layer in masks:
-            mask_legend(layer.classes)
+            mask_legend(layer.classes, layer.ignore_value)
     else:
         st.plotly_chart(
             class_counts_figure(pack.samples, pack.info.classes),
