@@ -265,13 +265,16 @@ def _normalised(store: Store, dataset: str | None, adaptation: str | None, as_js
         return
     for (how, operator, trained), part in frame.groupby(["adaptation", "operator", "train_degrade"], sort=False):
         severities = sorted(part["severity"].unique())
+        several = _several(part, "parts")
         rows = []
         for (_, parts), curve in part.groupby(["model_group", "parts"], sort=False):
             at = {row.severity: f"{row.mean:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]" for row in curve.itertuples()}
-            rows.append([curve["model_title"].iloc[0], *(at.get(s, "") for s in severities), parts])
+            cells = [at.get(s, "") for s in severities]
+            rows.append([curve["model_title"].iloc[0], *cells, *([parts] if several else [])])
         more = f" · {operator}" * (operator != "bilinear") + f" · trained with {trained}" * (trained != "none")
-        heads = [severity_text(operator, s) for s in severities]
-        table(f"{how}{more}{_synthetic(part)}", ["model", *heads, "packs"], rows, empty="")
+        packs = "" if several else f" · {part['parts'].iloc[0]}"
+        heads = [*(severity_text(operator, s) for s in severities), *(["packs"] if several else [])]
+        table(f"{how}{more}{packs}{_synthetic(part)}", ["model", *heads], rows, empty="")
     print("0: the best constant prediction, 1: a perfect one. Only rows with the same packs are comparable.")
     _print_left_out(frame.attrs["left_out"])
 
