@@ -77,8 +77,8 @@ FROM scores s JOIN runs r USING (run) GROUP BY s.key HAVING count(DISTINCT s.val
 # band sets the model's own is its floor, else the best one.
 _BELOW_FLOOR = f"""
 SELECT p.model_group, 'below-floor', 'warning',
-       format('{{}} is below the band statistics on {{}} ({{}}, {{:g}}x): {{:.3f}} against {{:.3f}}.', p.title,
-              p.dataset, p.adaptation, p.severity, p.value,
+       format('{{}} is below the band statistics on {{}} ({{}}, {{:g}}x): {{}} {{:.3f}} against {{:.3f}}.', p.title,
+              p.dataset, p.adaptation, p.severity, p.metric, p.value,
               coalesce(max(f.value) FILTER (f.bands IS NOT DISTINCT FROM p.bands), max(f.value)))
 FROM per_point p JOIN per_point f USING (severity, {_CURVE})
 WHERE f.model_group = 'band-stats' AND p.model_group <> 'band-stats'

@@ -56,8 +56,8 @@ def test_a_model_is_held_against_the_floor_of_its_own_bands_and_protocol(workspa
     found = lint(workspace, *rows)
     assert found["rule"].tolist() == ["below-floor"] * 2
     assert found["message"].tolist() == [
-        "Many is below the band statistics on pack (knn, 1x): 0.550 against 0.600.",
-        "Other is below the band statistics on pack (knn, 1x): 0.500 against 0.600.",
+        "Many is below the band statistics on pack (knn, 1x): accuracy 0.550 against 0.600.",
+        "Other is below the band statistics on pack (knn, 1x): accuracy 0.500 against 0.600.",
     ]
 
 
