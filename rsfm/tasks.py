@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Adaptation = Literal["knn", "linear", "decoder", "finetune"]
+Adaptation = Literal["knn", "centroid", "linear", "decoder", "finetune"]
 
 #: Adaptation -> what it is called, and what is trained.
 ADAPTATIONS: dict[str, tuple[str, str]] = {
     "knn": ("kNN", "nothing is trained: the nearest training images vote"),
+    "centroid": ("Nearest class mean", "nothing is trained: the nearest mean of a class's training images decides"),
     "linear": ("Linear probe", "a linear layer on frozen features"),
     "decoder": ("Frozen encoder + decoder", "a UPerNet decoder on frozen features"),
     "finetune": ("Fine-tuning", "the encoder and its head, with a smaller learning rate for early layers"),
@@ -57,7 +58,8 @@ TASKS: dict[str, Task] = {
     t.name: t
     for t in (
         Task(
-            "classification", "Scene classification", False, False, ("accuracy",), ("knn", "linear", "finetune"),
+            "classification", "Scene classification", False, False, ("accuracy",),
+            ("knn", "centroid", "linear", "finetune"),
             ("knn", "linear"),
         ),
         Task(

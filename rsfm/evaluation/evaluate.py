@@ -21,7 +21,7 @@ from rsfm.errors import RsfmError
 from rsfm.evaluation.batches import IGNORE, LabelledImages
 from rsfm.evaluation.features import FeatureCache, extract, forward
 from rsfm.evaluation.fit import Reports, autocast, fit_network, task_loss
-from rsfm.evaluation.heads import fit_linear, knn_predict
+from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
 from rsfm.evaluation.networks import TaskNetwork, build
 from rsfm.evaluation.plan import Plan, plan
 from rsfm.evaluation.scores import Prediction, save_predictions, score_rows
@@ -212,6 +212,8 @@ class Evaluation:
             for severity, test in tests.items():
                 if probe is not None:
                     predicted, score = probe.predict(test)
+                elif adaptation == "centroid":
+                    predicted, score = centroid_predict(x, y, test, classes=classes, temperature=spec.knn_temperature)
                 else:
                     predicted, score = knn_predict(
                         x, y, test, classes=classes, k=spec.knn_k, temperature=spec.knn_temperature

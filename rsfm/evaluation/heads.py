@@ -1,6 +1,6 @@
-"""What is fitted on frozen features: k nearest neighbours and a linear probe.
+"""What is fitted on frozen features: k nearest neighbours, class means and a linear probe.
 
-Both take features as they come from a model and labels as (N,) class indices, or as (N, K) flags where an image has
+All take features as they come from a model and labels as (N,) class indices, or as (N, K) flags where an image has
 several. For each test image they give the predicted class and a confidence; with flags, the predicted flags and the
 score of each class.
 """
@@ -74,6 +74,27 @@ def knn_predict(
         predicted.append(index)
         share.append(best.clamp(max=1))
     return torch.cat(predicted), torch.cat(share)
+
+
+@torch.no_grad()
+def centroid_predict(
+    train: Tensor, train_labels: Tensor, test: Tensor, *, classes: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The class whose mean of normalised training features is the nearest by cosine.
+
+    Args:
+        train: (N, D); train_labels: (N,) int64; test: (M, D).
+
+    Returns:
+        Predicted class (M,) int64 and its share e^{similarity / temperature} among all classes (M,) float32.
+    """
+    sums = torch.zeros(classes, train.shape[1], device=train.device)
+    sums.index_add_(0, train_labels, normalize(train.float(), dim=1))
+    absent = torch.bincount(train_labels, minlength=classes) == 0
+    similarity = normalize(test.float(), dim=1) @ normalize(sums, dim=1).T
+    similarity = similarity.masked_fill(absent, -torch.inf)
+    best, index = (similarity / temperature).softmax(dim=1).max(dim=1)
+    return index, best
 
 
 @dataclass

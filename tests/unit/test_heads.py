@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from rsfm.errors import RsfmError
-from rsfm.evaluation.heads import L2_GRID, fit_linear, knn_predict, minimise, stratified_draw
+from rsfm.evaluation.heads import L2_GRID, centroid_predict, fit_linear, knn_predict, minimise, stratified_draw
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,45 @@ def test_knn_in_pieces_equals_one_piece(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("rsfm.evaluation.heads._KNN_CHUNK", 7)
     pieces = knn_predict(x, y, x, classes=3, k=5, temperature=0.07)
     assert torch.equal(whole[0], pieces[0])
+
+
+def test_class_means_by_hand() -> None:
+    x, y = clusters(90, 12, 3, 0.3, 0)
+    test, truth = clusters(60, 12, 3, 0.3, 1)
+    unit = x.numpy() / np.linalg.norm(x.numpy(), axis=1, keepdims=True)
+    means = np.stack([unit[y == c].mean(axis=0) for c in range(3)])
+    cosine = test.numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    cosine /= np.linalg.norm(test.numpy(), axis=1, keepdims=True)
+    # One class more than there are training samples of: it is never predicted.
+    predicted, share = centroid_predict(x, y, test, classes=4, temperature=0.07)
+    assert (predicted.numpy() == cosine.argmax(axis=1)).all() and (predicted == truth).float().mean() > 0.5
+    expected = np.exp((cosine - cosine.max(axis=1, keepdims=True)) / 0.07)
+    assert np.allclose(share, 1 / expected.sum(axis=1), rtol=1e-3)
+
+
+def test_several_labels_by_neighbours_are_shares_of_votes() -> None:
+    train = torch.eye(4)
+    flags = torch.tensor([[1, 0], [1, 1], [0, 1], [0, 0]], dtype=torch.bool)
+    test = torch.tensor([[1.0, 1.0, 0, 0]])  # as near to the first as to the second
+    predicted, share = knn_predict(train, flags, test, classes=2, k=2, temperature=0.1)
+    assert predicted.tolist() == [[True, True]] and share[0].tolist() == pytest.approx([1.0, 0.5])
+
+
+def test_several_labels_are_one_logistic_regression_each() -> None:
+    x, _ = clusters(200, 6, 4, 1.0, 0)
+    x = (x - x.mean(0)) / x.std(0)
+    rng = np.random.default_rng(1)
+    flags = torch.from_numpy((x.numpy() @ rng.normal(size=(6, 3)) + rng.normal(size=(200, 3))) > 0)
+    weight, bias = torch.zeros(6, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    minimise(x.double(), flags, weight, bias, l2=0.01)
+    for column in range(3):
+        model = LogisticRegression(C=1 / (0.01 * 200), tol=1e-10, max_iter=2000).fit(
+            x.numpy(), flags[:, column].numpy()
+        )
+        assert np.allclose(weight[:, column], model.coef_[0], atol=1e-3)
+        assert np.allclose(bias[column], model.intercept_, atol=1e-3)
+    predicted, share = fit_linear(x, flags, 0).predict(x)
+    assert predicted.shape == share.shape == (200, 3) and (predicted == (share >= 0.5)).all()
 
 
 def test_knn_refuses_more_neighbours_than_samples() -> None:
