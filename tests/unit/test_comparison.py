@@ -356,6 +356,18 @@ def test_one_number_over_packs(workspace: Workspace) -> None:
     pd.testing.assert_frame_equal(again[again["model_group"] != "unrelated"].reset_index(drop=True), frame)
 
 
+def test_packs_of_one_size_are_resampled_independently(workspace: Workspace) -> None:
+    """The same results on two packs: the mean is known better by √2 than each."""
+    counts, labels = curve(np.random.default_rng(0), N, {1.0: 0.6}), np.arange(N) % 5
+    for group, packs in (("a", ["one"]), ("b", ["one", "two"])):
+        for pack in packs:
+            evaluated(workspace, group, counts, dataset=pack, labels=labels)
+    frame = comparison.normalised(indexed(workspace)).set_index("model_group")
+    width = frame["ci_high"] - frame["ci_low"]
+    assert frame.loc["a", "mean"] == pytest.approx(frame.loc["b", "mean"])
+    assert width["a"] / width["b"] == pytest.approx(2**0.5, rel=0.1)
+
+
 def test_one_number_names_its_parts_and_what_it_cannot_use(workspace: Workspace) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(N) % 5

@@ -110,6 +110,17 @@ def test_a_single_run_gets_the_spread_of_the_others_seeds() -> None:
     assert (mirrored.difference, mirrored.p_value) == pytest.approx((-with_one.difference, with_one.p_value))
 
 
+@pytest.mark.parametrize(("seeds", "freedom"), [(2, 2), (3, 16), (5, 128)])
+def test_seeds_that_agree_by_chance_are_not_trusted_beyond_their_number(seeds: int, freedom: int) -> None:
+    """Equal scores, all errors on other samples: the variance has its floor, and few degrees of freedom."""
+    errors = np.eye(40 * seeds).reshape(seeds, 40, -1).sum(axis=1)  # each seed errs on 40 samples of its own
+    same = table(np.hstack([1 - errors, np.ones((seeds, 5000))]))
+    found = stats.group_difference(same, same)
+    noise = 40 * seeds * (1 - 1 / seeds) / (seeds - 1) / same.values.shape[1] ** 2
+    assert found.standard_error == pytest.approx(math.sqrt(2 * noise / seeds), rel=0.02)
+    assert found.degrees_of_freedom == pytest.approx(freedom, rel=0.05)
+
+
 def test_what_cannot_be_tested() -> None:
     a = table(np.full((2, 5), 0.5))
     same = stats.group_difference(a, a)
