@@ -36,7 +36,6 @@ class Metric:
     Attributes:
         range: smallest and largest value.
         layout: of the counts that `function` takes; None where counts do not suffice (`average_precision`).
-        is_mean: the score is a mean over samples of something that each has by itself.
     """
 
     name: str
@@ -45,7 +44,6 @@ class Metric:
     range: tuple[float, float]
     layout: Layout | None
     function: Function | None
-    is_mean: bool = False
 
     def of(self, counts: Counts, layout: Layout | None = None) -> np.ndarray:
         """The score of pooled counts (..., k).
@@ -174,7 +172,7 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         # Undefined where nothing was counted.
-        Metric("accuracy", "Accuracy", True, (0, 1), "right", _right, is_mean=True),
+        Metric("accuracy", "Accuracy", True, (0, 1), "right", _right),
         # Undefined where no label is true or predicted.
         Metric("micro_f1", "Micro F1", True, (0, 1), "per_class", _micro_f1),
         # A class is left out where it is neither true nor predicted; undefined where all are.

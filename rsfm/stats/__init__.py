@@ -1,4 +1,4 @@
-"""Uncertainty, tests and summaries: what decides whether one model is better than another. numpy and pandas only.
+"""Uncertainty, tests and summaries: what decides whether one model is better than another. Light to import.
 
 Throughout, a *score* is in 0..1, larger is better, and a severity is a coarsening factor f (1 = native).
 
