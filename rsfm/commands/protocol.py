@@ -75,8 +75,8 @@ def run(
 
     Asking again queues only what is missing; stopped and failed runs go on.
     """
+    from jobs.planned import queue_planned
     from rsfm.protocols import packs_of, plan, protocol
-    from rsfm.protocols.runs import queue_planned
 
     place, what = Workspace.resolve(workspace), protocol(name)
     chosen = packs_of(what, place, split(packs))
@@ -104,7 +104,7 @@ def report(
 ) -> None:
     """What was measured by a protocol, beside the authors' numbers."""
     from rsfm.protocols import packs_of, protocol
-    from rsfm.protocols.runs import measured
+    from rsfm.protocols.report import measured
 
     place, what = Workspace.resolve(workspace), protocol(name)
     frame = measured(place, what, packs_of(what, place, split(packs)))

@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +31,15 @@ from rsfm.models.baselines import resolve
 from rsfm.models.export import EncoderModel, FeatureModel
 from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
+from rsfm.store.lint import farthest_band
 from rsfm.tasks import ADAPTATIONS, Adaptation
+from rsfm.train.monitors import rankme, std_l2
 from rsfm.workspace import Workspace
 
 #: Below this many multiplications per pass, a second thread waits more than it works.
 _SMALL = 1e8
+#: How many test images the result lint is told about: features, and inputs.
+_LOOK_AT, _LOOK_AT_INPUTS = 2048, 64
 
 
 def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
@@ -114,6 +119,7 @@ def _remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> list[str]:
     if what.operator.identity not in what.severities:
         name = what.operator.severity_name
         remarks.append(f"Without {name} {what.operator.identity:g} there is no retention.")
+    remarks += model.remarks
     trained: ModelInfo | None = model.info if isinstance(model, EncoderModel) else None
     if trained and trained.gsd_m and layer.gsd_m and not 0.5 <= trained.gsd_m / layer.gsd_m <= 2:
         remarks.append(f"The model was trained at {trained.gsd_m:g} m, the pack is at {layer.gsd_m:g} m.")
@@ -170,6 +176,8 @@ class Evaluation:
         self.images = LabelledImages(what, model)
         self.steps = _Steps(spec, what, context)
         self._features: tuple[Tensor, dict[float, Tensor]] | None = None
+        self._facts: dict[float, dict[str, float]] = {}
+        self.input_facts = _input_facts(what, model, self.images)
 
     def predictions(self) -> list[Prediction]:
         found: list[Prediction] = []
@@ -200,6 +208,16 @@ class Evaluation:
             self._features = train, tests
         return self._features
 
+    def feature_facts(self, severity: float) -> dict[str, float]:
+        """What the result lint looks for collapse in: of at most `_LOOK_AT` test images."""
+        if severity not in self._facts:
+            features = self.features()[1][severity][:_LOOK_AT].cpu()
+            self._facts[severity] = {
+                "feature_dim": features.shape[1], "feature_std_l2": std_l2(features),
+                "feature_rank": rankme(features - features.mean(dim=0)),
+            }  # fmt: skip
+        return self._facts[severity]
+
     def _on_features(self, adaptation: Adaptation, seed: int) -> list[Prediction]:
         train, tests = self.features()
         what, spec = self.what, self.spec
@@ -218,20 +236,26 @@ class Evaluation:
                     predicted, score = knn_predict(
                         x, y, test, classes=classes, k=spec.knn_k, temperature=spec.knn_temperature
                     )
-                result.append(self._labelled(adaptation, seed, severity, predicted, score))
+                # Without a draw of training samples there is nothing in these heads that a seed could change.
+                same = adaptation in ("knn", "centroid") and spec.train_fraction == 1
+                facts = {"deterministic": same, **self.feature_facts(severity), **self.input_facts}
+                result.append(self._labelled(adaptation, seed, severity, predicted, score, facts))
         self.steps.samples(_Steps.HEAD_SAMPLES, ADAPTATIONS[adaptation][0])
         return result
 
-    def _labelled(self, adaptation: str, seed: int, severity: float, predicted: Tensor, score: Tensor) -> Prediction:
+    def _labelled(
+        self, adaptation: str, seed: int, severity: float, predicted: Tensor, score: Tensor, facts: dict[str, Any]
+    ) -> Prediction:
         """A prediction of whole images: one class each, or flags."""
         truth, found, score_ = self.what.test_labels, predicted.cpu().numpy(), score.float().cpu().numpy()
         assert truth is not None
         if truth.ndim == 2:
             counts = metrics.multilabel_counts(truth, found)
             whole = {"mean_ap": float(metrics.average_precision(score_, truth))}
-            return Prediction(adaptation, seed, severity, counts, {}, whole)
+            return Prediction(adaptation, seed, severity, counts, {}, whole, facts)
         columns = {"label_index": truth, "predicted_index": found, "correct": found == truth, "score": score_}
-        return Prediction(adaptation, seed, severity, metrics.classification_counts(truth, found), columns)
+        counts = metrics.classification_counts(truth, found)
+        return Prediction(adaptation, seed, severity, counts, columns, {}, facts)
 
     # -- what is trained -------------------------------------------------------------------------------------------
     def _trained(self, adaptation: Adaptation, seed: int) -> list[Prediction]:
@@ -268,13 +292,15 @@ class Evaluation:
     def _tested(self, network: TaskNetwork, adaptation: Adaptation, seed: int, severity: float) -> Prediction:
         phase = f"testing {adaptation}-{seed} {severity:g}{self.what.operator.severity_unit}"
         parts = list(self._outputs(network, self.what.test_split, severity, phase))
+        facts = {"deterministic": False, **self.input_facts}
         if self.what.task.dense:
-            return Prediction(adaptation, seed, severity, np.concatenate([counts for counts, _ in parts]))
+            counts = np.concatenate([counts for counts, _ in parts])
+            return Prediction(adaptation, seed, severity, counts, facts=facts)
         logits = torch.cat([output for _, output in parts])
         if self.what.task.name == "multilabel":
-            return self._labelled(adaptation, seed, severity, logits >= 0, logits.sigmoid())
+            return self._labelled(adaptation, seed, severity, logits >= 0, logits.sigmoid(), facts)
         score, predicted = logits.softmax(dim=1).max(dim=1)
-        return self._labelled(adaptation, seed, severity, predicted, score)
+        return self._labelled(adaptation, seed, severity, predicted, score, facts)
 
     @torch.no_grad()
     def _outputs(
@@ -316,6 +342,15 @@ class Evaluation:
         else:
             counts = metrics.classification_counts(truth, logits.argmax(dim=1).numpy())
         return float(function(counts.sum(axis=0)))
+
+
+def _input_facts(what: Plan, model: FeatureModel, images: LabelledImages) -> dict[str, Any]:
+    """What the result lint looks for wrong units in: the standardised input of some test images, as they are."""
+    layer = images.layers[0]
+    values = torch.from_numpy(layer.read(what.test_split, slice(0, _LOOK_AT_INPUTS), what.operator.identity))
+    inputs = (values.to(model.mean.device) - model.mean) / model.std  # not `standardise`: it hides what is not finite
+    std, mean = torch.std_mean(inputs.double(), dim=(0, 2, 3), correction=0)
+    return farthest_band(layer.names, mean.tolist(), std.tolist())
 
 
 def _network(spec: EvaluateSpec, what: Plan, model: FeatureModel, adaptation: Adaptation, seed: int) -> TaskNetwork:

@@ -28,6 +28,7 @@ class Prediction:
         counts: (M, k) each sample's part of the counts that the scores come from (see `rsfm.metrics`).
         columns: further columns of the predictions table, (M,) each.
         whole: scores that come from all samples at once and not from counts.
+        facts: further columns of its rows in the scores table, which the result lint reads (see `rsfm.store.lint`).
     """
 
     adaptation: str
@@ -36,6 +37,7 @@ class Prediction:
     counts: np.ndarray
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     whole: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values, to be kept between attempts."""
@@ -77,6 +79,7 @@ def score_rows(
                     "train_degrade": _train_degrade(spec, what.task, p.adaptation), "metric": metric,
                     "value": _number(values[i]), "ci_low": _number(low[i]), "ci_high": _number(high[i]),
                     "n": len(counts), "operator_hash": what.operator.operator_hash,
+                    **p.facts,
                 }
             )  # fmt: skip
     return rows

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jobs.planned import queue_planned
 from rsfm.bands import SENSORS
 from rsfm.errors import RsfmError
 from rsfm.evaluation.plan import plan as check
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
 from rsfm.protocols import packs_of, plan, protocol, protocols, reference_frame, reference_rows
-from rsfm.protocols.runs import measured, queue_planned
+from rsfm.protocols.report import measured
 from rsfm.registry.evaluation import EVALUATION_PRESETS
 from rsfm.specs import EvaluateSpec, evaluate_spec
 from rsfm.stats import curve_summary, scale_auc

@@ -1,45 +1,17 @@
-"""Runs of a protocol: queued once each, and their scores beside the authors' numbers."""
+"""Scores of a protocol beside the authors' numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
-from rsfm.protocols import Planned, Protocol, reference_rows
-from rsfm.specs import spec_hash
-from rsfm.store.files import read_json
-from rsfm.store.runs import RESUMABLE, RunFolder, create_run, list_runs
+from rsfm.protocols import Protocol, reference_rows
 from rsfm.store.view import Store
 from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
 _COLUMNS = ["dataset", "metric", "model", "adaptation", "train_degrade", "severity", "value", "ci_low", "ci_high", "n"]
-
-
-def queue_planned(workspace: Workspace, planned: Sequence[Planned]) -> list[str]:
-    """Queue what is missing; returns the ids of all of the runs, in order.
-
-    A run with the same request is the same measurement: finished ones are kept, stopped or failed ones go on.
-    """
-    from jobs import client
-
-    workspace.runs.mkdir(parents=True, exist_ok=True)
-    known: dict[str, RunFolder] = {}
-    for run in list_runs(workspace):
-        envelope = read_json(run.path / "spec.json") or {}
-        if planned and planned[0].tags[0] in envelope.get("tags", []):
-            known[spec_hash(envelope.get("spec", {}))] = run
-    ids = []
-    for item in planned:
-        run = known.get(spec_hash(item.spec.model_dump(mode="json")))
-        if run is None:
-            run = create_run(workspace, item.spec, tags=item.tags)
-        elif run.state() in RESUMABLE:
-            client.resume(workspace, run.id)
-        ids.append(run.id)
-    client.ensure_supervisor(workspace)
-    return ids
 
 
 def measured(workspace: Workspace, what: Protocol, packs: Mapping[str, str]) -> pd.DataFrame:
