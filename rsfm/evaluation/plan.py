@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,13 +148,21 @@ def _severities(spec: EvaluateSpec, degrade: OperatorEntry, task: Task, pack: Pa
         raise RsfmError(f"{degrade.title} is for pairs of images, and pack {pack.name!r} has single ones.")
     if spec.fit.train_degrade and not degrade.keeps_grid:
         raise RsfmError(f"{degrade.title} changes the size of images: it cannot be mixed into training.")
-    severities = tuple(float(s) for s in spec.severities) or degrade.severities
     info = pack.layer(pack.main)
-    if not spec.severities:  # the operator's own, as far as they fit the images
-        severities = tuple(s for s in severities if not degrade.changes_gsd or s <= min(info.shape[1:]))
-    for severity in severities:
-        degrade.check(severity, info.shape[1], info.shape[2], info.bands)
-    return severities
+    _, height, width = info.shape
+    if spec.severities:
+        for severity in spec.severities:
+            degrade.check(severity, height, width, info.bands)
+        return tuple(map(float, spec.severities))
+    # The operator's own, as far as they suit the images (a tile of 4 pixels has no 8× coarser one).
+    first, second, *worse = map(float, degrade.severities)
+    degrade.check(second, height, width, info.bands)
+    suits = [first, second]
+    for severity in worse:
+        with contextlib.suppress(RsfmError):
+            degrade.check(severity, height, width, info.bands)
+            suits.append(severity)
+    return tuple(suits)
 
 
 def _map_classes(pack: Pack) -> list[str]:

@@ -13,6 +13,7 @@ from rsfm.bands import Band
 from rsfm.errors import RsfmError
 from rsfm.evaluation import fit as fitting
 from rsfm.evaluation.evaluate import dry_run, run_job
+from rsfm.evaluation.plan import plan
 from rsfm.metrics import METRICS
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
@@ -177,6 +178,23 @@ def test_smaller_images_for_the_operator_that_does_not_enlarge(workspace: Worksp
     segmentation_pack(workspace)
     scores, _ = evaluate(workspace, "random:vit-nano", "fields", operator="native", severities=[1, 2])
     assert value(scores, 1, "mean_iou") > 0.7 and 0 <= value(scores, 2, "mean_iou") <= 1
+
+
+def test_the_operators_own_severities_are_those_that_suit(workspace: Workspace) -> None:
+    segmentation_pack(workspace)
+    spec = EvaluateSpec(model="band-stats", dataset="fields")
+    assert plan(spec, workspace).severities == (1, 2, 4, 8)
+    assert plan(spec.model_copy(update={"operator": "band_loss"}), workspace).severities == (0, 1, 2)
+    images = np.random.default_rng(0).normal(size=(4, 2, 4, 4)).astype(np.float32)
+    two = write_arrays(
+        workspace, "radar", {"train": images, "test": images}, [Band("VV", None, 10, "db"), Band("VH", None, 10, "db")],
+        labels={"train": ["a", "b"] * 2, "test": ["a", "b"] * 2},
+    )  # fmt: skip
+    spec = EvaluateSpec(model="band-stats", dataset=two.name, knn_k=1)
+    assert plan(spec, workspace).severities == (1, 2, 4)
+    assert plan(spec.model_copy(update={"operator": "band_loss"}), workspace).severities == (0, 1)
+    with pytest.raises(RsfmError, match="sunlight"):
+        plan(spec.model_copy(update={"operator": "haze"}), workspace)
 
 
 # -- labels of whole images --------------------------------------------------------------------------------------------
