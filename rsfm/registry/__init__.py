@@ -47,12 +47,18 @@ ENCODERS: dict[str, dict[str, int]] = {
     "vit-l": {"width": 1024, "depth": 24, "heads": 16, "patch_size": 16},
 }
 
-#: Baselines without a run. `timm:<name>` and `random:<encoder>` are families; the rest are whole names.
+#: Models without a run. Names with <…> are families; the rest are whole names.
 BASELINES: dict[str, str] = {
     "band-stats": "Mean and standard deviation of each band: the floor that every model must beat.",
     "efficientnet-lite0": "EfficientNet-Lite0 trained on ImageNet: general-purpose, on red, green and blue.",
     "random:<encoder>": f"A ViT at random initialisation: {', '.join(ENCODERS)}, or random:<run id> for its own.",
-    "timm:<name>": "Any timm encoder whose weights can be had on this machine.",
+    "timm:<name>": "Any timm encoder whose weights are on this machine: general-purpose, on red, green and blue.",
+    "torchgeo:<weights>": (
+        "Remote-sensing encoders published with torchgeo, each fed with the bands, units and size that it was trained "
+        "on: SSL4EO-S12, SSL4EO-L, SoftCon, DeCUR, FG-MAE, DOFA, CROMA, Panopticon, Scale-MAE, SatlasPretrain, GASSL, "
+        "SeCo. For example torchgeo:ViTSmall16_Weights.SENTINEL2_ALL_DINO."
+    ),
+    "file:<name>": "Weights of your own for a timm architecture: <name>.safetensors with <name>.json beside it.",
 }
 
 #: Who executes a job of each kind, in the job's own process: (spec, JobContext) -> None.

@@ -57,12 +57,14 @@ ENTRY = MethodEntry(
         "cpu": Preset(
             "CPU (minutes on two cores)",
             {
+                # As in the paper, a patch is 16 pixels and its token comes from the image at half the size.
+                "image_size": 64,
                 "encoder": {
-                    "patch_size": 8, "width": 192, "depth": 4, "heads": 3, "positions": "relative",
+                    "patch_size": 16, "width": 192, "depth": 4, "heads": 3, "positions": "relative",
                     "layer_scale": 0.1,
                 },
                 "optim": {
-                    "samples": 24_000, "batch_size": 64, "warmup_samples": 2_400, "base_lr": 4e-3, "beta2": 0.98,
+                    "samples": 96_000, "batch_size": 64, "warmup_samples": 2_400, "base_lr": 4e-3, "beta2": 0.98,
                     "grad_clip": 3.0,
                 },
                 "runtime": CPU_RUNTIME,
