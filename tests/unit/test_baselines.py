@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from rsfm.bands import SENSORS, Band
 from rsfm.errors import RsfmError
@@ -292,3 +293,25 @@ def test_timm_weights_must_be_here(
     model = resolve(spec("timm:resnet10t.c3_in1k"), pack, workspace)
     assert torch.equal(model.encoder.conv1[0].weight, network.conv1[0].weight)
     assert model.extract(values_of(pack, ["B04", "B03", "B02"])).shape == (12, 512)
+
+
+def test_timm_weights_may_lie_in_a_local_folder(
+    pack: Pack, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Under timm's name of the encoder, in either form; `RSFM_WEIGHTS` comes before the workspace."""
+    mine = tmp_path_factory.mktemp("mine")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(mine / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(mine / "hf"))
+    monkeypatch.setenv("RSFM_WEIGHTS", str(mine))
+    with pytest.raises(RsfmError, match=r"resnet10t\.c3_in1k\.safetensors or .* in .*mine.*weights.*timm's caches"):
+        resolve(spec("timm:resnet10t.c3_in1k"), pack, workspace)
+    network = timm.create_model("resnet10t", pretrained=False)
+    workspace.weights.mkdir()
+    for number, file in enumerate(
+        (workspace.weights / "resnet10t.c3_in1k.pth", mine / "resnet10t.c3_in1k.safetensors")
+    ):
+        network.conv1[0].weight.data.fill_(number)
+        state = network.state_dict()
+        save_file(state, file) if file.suffix == ".safetensors" else torch.save(state, file)
+        model = resolve(spec("timm:resnet10t.c3_in1k"), pack, workspace)
+        assert (model.encoder.conv1[0].weight == number).all()

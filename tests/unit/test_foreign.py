@@ -1,0 +1,411 @@
+"""Encoders of others: features of every architecture, and that every weight is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from foreign_parts import (
+    NORMAL,
+    RGB,
+    S2,
+    S2_ORDER,
+    TINY_CROMA,
+    TINY_DOFA,
+    TINY_MAE,
+    TINY_VIT,
+    described,
+    load,
+    put,
+    randomised,
+    raw_images,
+    raw_of,
+    reaching,
+    s2_pack,
+    small_networks,
+    stay_offline,
+    stored,
+    swin,
+    values_of,
+    vit,
+)
+from safetensors.torch import save_file
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+from torchgeo.models import get_model, get_weight
+from torchgeo.models.croma import CROMA
+from torchgeo.models.dofa import DOFA
+from torchgeo.models.scale_mae import ScaleMAE
+from torchvision.transforms import v2
+
+from rsfm.bands import Band
+from rsfm.errors import RsfmError
+from rsfm.evaluation.evaluate import dry_run
+from rsfm.evaluation.networks import LabelNetwork, MapNetwork
+from rsfm.models.export import misfits, standardise
+from rsfm.models.foreign import inputs, networks, published
+from rsfm.models.foreign.model import ForeignModel
+from rsfm.pack_arrays import write_arrays
+from rsfm.packs import Pack
+from rsfm.specs import EvaluateSpec, FitParams
+from rsfm.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stay_offline(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_networks(monkeypatch)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A published model: its weights' name, a network with random weights, and what that gives for (B, C, H, W)."""
+
+    name: str
+    network: Callable[[], nn.Module]
+    features: Callable[[nn.Module, Tensor], Tensor]
+    bands: str  # which bands it takes
+    maps: list[tuple[int, int]]  # width and side of each map
+    size: int = 224
+
+
+def croma_state(network: nn.Module) -> dict[str, Any]:
+    parts = ("s1_encoder", "s1_GAP_FFN", "s2_encoder", "s2_GAP_FFN", "joint_encoder")
+    return {part: getattr(network, part).state_dict() for part in parts}
+
+
+def s2_waves(pack_order: Sequence[int] = S2_ORDER) -> list[float]:
+    return [float(S2[i].wavelength_nm) for i in pack_order]
+
+
+CASES = {
+    "SSL4EO-S12 ViT": Case(
+        "ViTSmall16_Weights.SENTINEL2_ALL_DINO", lambda: vit(13), lambda n, x: n(x), "all", [(48, 14), (48, 14)],
+    ),
+    "SSL4EO-S12 ResNet": Case(
+        "ResNet50_Weights.SENTINEL2_ALL_MOCO", lambda: timm.create_model("resnet10t", in_chans=13, num_classes=0),
+        lambda n, x: n(x), "all", [(64, 56), (128, 28), (256, 14), (512, 7)],
+    ),
+    "SoftCon": Case(
+        "ViTSmall14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON",
+        lambda: timm.create_model("vit_small_patch14_dinov2", in_chans=13, num_classes=0, img_size=224, **TINY_VIT),
+        lambda n, x: n(x), "all", [(48, 16), (48, 16)],
+    ),
+    "Swin": Case(
+        "Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS", lambda: swin(9), lambda n, x: n(x), "satlas",
+        [(24, 64), (48, 32), (96, 16), (192, 8)], 256,
+    ),
+    "DOFA": Case(
+        "DOFABase16_Weights.DOFA_MAE", lambda: DOFA(num_classes=0, **TINY_DOFA),
+        lambda n, x: n.forward_features(x, [w / 1000 for w in s2_waves()]), "pack", [(48, 14)] * 4,
+    ),
+    "Scale-MAE": Case(
+        "ScaleMAELarge16_Weights.FMOW_RGB",
+        lambda: ScaleMAE(res=10 * 32 / 224, num_classes=0, norm_layer=NORMAL, **TINY_MAE), lambda n, x: n(x), "rgb",
+        [(48, 14), (48, 14)],
+    ),
+    "CROMA": Case(
+        "CROMABase_Weights.CROMA_VIT", lambda: CROMA(**TINY_CROMA),
+        lambda n, x: n(torch.zeros(len(x), 2, 120, 120), x)["optical_GAP"], "no cirrus", [(32, 15)] * 4, 120,
+    ),
+    "Panopticon": Case(
+        "Panopticon_Weights.VIT_BASE14", lambda: networks.PanopticonNetwork([], size=224).net,
+        lambda n, x: n({"imgs": x, "chn_ids": torch.tensor([s2_waves()]).repeat(len(x), 1)}), "pack", [(48, 16)] * 4,
+    ),
+}  # fmt: skip
+BANDS_TAKEN = {
+    "all": [b.name for b in S2],
+    "satlas": ["B04", "B03", "B02", "B05", "B06", "B07", "B08", "B11", "B12"],
+    "pack": [S2[i].name for i in S2_ORDER],
+    "rgb": ["B04", "B03", "B02"],
+    "no cirrus": [b.name for b in S2 if b.name != "B10"],
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_published_model_is_the_librarys_network_on_the_right_bands(
+    case: Case, workspace: Workspace, tiny: None
+) -> None:
+    """Features are those of the library's own module on what the model's description says; maps; fine-tuning."""
+    pack = s2_pack(workspace)
+    torch.manual_seed(0)
+    network = randomised(case.network())
+    state = croma_state(network) if "CROMA" in case.name else dict(network.state_dict())
+    if "DOFA" in case.name:  # ends before the last norm
+        network.fc_norm = NORMAL(48)
+        state = {k: v for k, v in state.items() if not k.startswith("fc_norm")}
+    if "Panopticon" in case.name:
+        state["mask_token"] = torch.zeros(1, 1, 48)
+    put(workspace, case.name, state)
+    model = load(case.name, pack, workspace)
+    assert [b.name for b in model.bands] == BANDS_TAKEN[case.bands]
+    with torch.no_grad():
+        expected = case.features(network, expected_input(case, pack))
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(model.extract(values_of(model, pack)), expected, rtol=1e-3, atol=1e-3)
+    assert model.feature_dim == expected.shape[1]
+    maps = model.maps(standardise(values_of(model, pack), model.mean, model.std))
+    assert [(m.shape[1], m.shape[2]) for m in maps] == case.maps
+    assert all(m.shape[2] == m.shape[3] and torch.isfinite(m).all() and m.std() > 1e-4 for m in maps)
+    learns(model, pack)
+
+
+def expected_input(case: Case, pack: Pack) -> Tensor:
+    """Computed from the stored numbers with torchgeo's own standardisation, at the size of training."""
+    raw = raw_of(pack, BANDS_TAKEN[case.bands])
+    if case.bands in ("pack", "no cirrus"):
+        values = raw.double() / 1e4
+        mean, std = (getattr(values, f)(dim=(0, 2, 3), **a)[:, None, None] for f, a in
+                     (("mean", {}), ("std", {"correction": 0})))  # fmt: skip
+        x = (values - mean) / std if case.bands == "pack" else ((values - mean) / (4 * std) + 0.5).clamp(0, 1)
+        x = x.float()
+    else:
+        if case.name.startswith("ScaleMAE"):  # from reflectance: 255 is 0.3558
+            raw = (raw / 3558 * 255).clamp(0, 255)
+        elif case.name.startswith("Swin"):
+            raw = torch.cat([(raw[:, :3] / 3558 * 255).clamp(0, 255), raw[:, 3:].clamp(0, 8160)], dim=1)
+        x = standardised_by_torchgeo(case.name, raw)
+    return v2.functional.resize(x, [case.size, case.size], antialias=True)
+
+
+def standardised_by_torchgeo(name: str, raw: Tensor) -> Tensor:
+    transforms = get_weight(name).transforms
+    raw = raw.clone()
+    for step in transforms:
+        raw = step(raw) if isinstance(step, v2.Normalize) else raw
+    return raw
+
+
+def learns(model: ForeignModel, pack: Pack) -> None:
+    """A copy is trained, layer by layer; the model itself stays frozen."""
+    network = LabelNetwork(model, 2, frozen=False).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(network((values_of(model, pack),))).all()
+    network((values_of(model, pack),)).sum().backward()
+    names = {n for n, p in network.model.trainable.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert len(names) > 0.8 * len(list(network.model.trainable.parameters()))
+    scales = {g["lr_scale"] for g in param_groups_layer_decay(network.model.trainable, 0.05, (), layer_decay=0.5)}
+    assert len(scales) >= 3  # stem, blocks, the end
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not any(m.training for m in model.modules())
+
+
+def test_whole_images_are_resized_as_torchgeo_resizes(workspace: Workspace, tiny: None) -> None:
+    name = "ResNet50_Weights.FMOW_RGB_GASSL"  # its transforms resize and do not crop
+    put(workspace, name, randomised(timm.create_model("resnet10t", in_chans=3, num_classes=0)).state_dict())
+    bands = [Band(n, None, 1, "uint8") for n in ("blue", "red", "green")]
+    pack = write_arrays(workspace, "air", {"train": raw_images(bands, 40).astype(np.uint8)}, bands)
+    expected = get_weight(name).transforms(raw_of(pack, ["red", "green", "blue"]))
+    torch.testing.assert_close(reaching(load(name, pack, workspace), pack), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_convolutions_keep_larger_images_and_transformers_do_not(workspace: Workspace, tiny: None) -> None:
+    pack = s2_pack(workspace)
+    x = torch.zeros(1, 13, 240, 300)
+    for name, network, size in (
+        ("ResNet50_Weights.SENTINEL2_ALL_MOCO", timm.create_model("resnet10t", in_chans=13, num_classes=0), (240, 300)),
+        ("ViTSmall16_Weights.SENTINEL2_ALL_DINO", vit(13), (224, 224)),
+    ):
+        put(workspace, name, network.state_dict())
+        assert load(name, pack, workspace).as_trained(x).shape[-2:] == size
+
+
+def test_radar(workspace: Workspace, tiny: None) -> None:
+    """CROMA's radar side, DOFA's placeholder and Panopticon's polarisations."""
+    bands = [Band("VH", None, 10, "db"), Band("VV", None, 10, "db")]
+    pack = write_arrays(workspace, "tiles", {"train": raw_images(bands, 16)}, bands, gsd_m=10)
+    torch.manual_seed(0)
+    network = randomised(CROMA(**TINY_CROMA))
+    put(workspace, "CROMABase_Weights.CROMA_VIT", croma_state(network))
+    model = load("CROMABase_Weights.CROMA_VIT", pack, workspace)
+    assert [b.name for b in model.bands] == ["VV", "VH"]
+    with torch.no_grad():
+        expected = network(reaching(model, pack), torch.zeros(2, 12, 120, 120))["sar_GAP"]
+    torch.testing.assert_close(model.extract(values_of(model, pack)), expected, rtol=1e-3, atol=1e-3)
+    assert reaching(model, pack).min() >= 0 and reaching(model, pack).max() <= 1
+    put(workspace, "DOFABase16_Weights.DOFA_MAE", DOFA(num_classes=0, **TINY_DOFA).state_dict())
+    assert load("DOFABase16_Weights.DOFA_MAE", pack, workspace).network.wavelengths_um == [3.75, 3.75]
+    put(workspace, "Panopticon_Weights.VIT_BASE14", networks.PanopticonNetwork([], size=224).net.state_dict())
+    panopticon = load("Panopticon_Weights.VIT_BASE14", pack, workspace)
+    assert panopticon.network.channels.tolist() == [-2, -1]
+    first = panopticon.extract(values_of(panopticon, pack))
+    assert torch.equal(first, panopticon.extract(values_of(panopticon, pack)))
+
+
+def test_scale_mae_is_told_how_large_a_pixel_is(workspace: Workspace, tiny: None) -> None:
+    name = "ScaleMAELarge16_Weights.FMOW_RGB"
+    put(workspace, name, ScaleMAE(num_classes=0, norm_layer=NORMAL, **TINY_MAE).state_dict())
+    images = raw_images(stored(S2), 28)
+    near = write_arrays(workspace, "tiles", {"train": images}, stored(S2), gsd_m=0.8)
+    far = write_arrays(workspace, "tiles2", {"train": images}, stored(S2), gsd_m=8)
+    models = [load(name, pack, workspace) for pack in (near, far)]
+    assert [m.network.encoder.res for m in models] == pytest.approx([0.1, 1.0])
+    assert models[0].key != models[1].key
+    a, b = (m.extract(values_of(m, near)) for m in models)
+    assert not torch.allclose(a, b, atol=1e-3)
+    unknown = write_arrays(workspace, "tiles3", {"train": images}, stored(S2))
+    with pytest.raises(RsfmError, match="has no GSD in metres"):
+        load(name, unknown, workspace)
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+def test_every_key_is_used_or_named(workspace: Workspace, tiny: None) -> None:
+    name, pack = "ViTSmall16_Weights.SENTINEL2_ALL_DINO", s2_pack(workspace)
+    state = dict(randomised(vit(13)).state_dict())
+    put(workspace, name, {**state, "head.weight": torch.ones(3, 48), "head.bias": torch.ones(3)})
+    assert any("no use for it: head.bias, head.weight" in r for r in load(name, pack, workspace).remarks)
+    put(workspace, name, {k: v for k, v in state.items() if not k.startswith("norm.")})
+    assert any("stays as it starts: norm.bias, norm.weight" in r for r in load(name, pack, workspace).remarks)
+    for change, message in (
+        ({"blocks.9.norm1.bias": torch.ones(3)}, r"left over blocks\.9\.norm1\.bias"),
+        ({"cls_token": None}, "missing cls_token"),
+        ({"pos_embed": torch.ones(1, 50, 48)}, r"pos_embed is \(1, 50, 48\) instead of \(1, 197, 48\)"),
+        ({"epoch": 3}, "holds epoch beside tensors"),
+    ):
+        put(workspace, name, {k: v for k, v in {**state, **change}.items() if v is not None})
+        with pytest.raises(RsfmError, match=message):
+            load(name, pack, workspace)
+    put(workspace, "CROMABase_Weights.CROMA_VIT", state)
+    with pytest.raises(RsfmError, match=r"is not CROMA's.*instead of joint_encoder, s1_GAP_FFN"):
+        load("CROMABase_Weights.CROMA_VIT", pack, workspace)
+
+
+def test_damaged_files_are_refused(workspace: Workspace, tiny: None) -> None:
+    name, pack = "ViTSmall16_Weights.SENTINEL2_ALL_DINO", s2_pack(workspace)
+    file = put(workspace, name, {})
+    with pytest.raises(RsfmError, match="holds no weights by name"):
+        load(name, pack, workspace)
+    for content in (b"", b"<html>not found</html>"):
+        file.write_bytes(content)
+        with pytest.raises(RsfmError, match="cannot be read as weights"):
+            load(name, pack, workspace)
+
+
+def test_where_weights_are_looked_for(
+    workspace: Workspace, tiny: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name, pack = "ViTSmall16_Weights.SENTINEL2_ALL_DINO", s2_pack(workspace)
+    file = get_weight(name).url.rpartition("/")[2]
+    monkeypatch.setenv("RSFM_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(RsfmError, match=r"RSFM_WEIGHTS names .*nowhere, which is not a folder"):
+        load(name, pack, workspace)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    monkeypatch.setenv("RSFM_WEIGHTS", str(mine))
+    with pytest.raises(RsfmError, match="jobs do not download") as error:
+        load(name, pack, workspace)
+    for part in (file, mine, workspace.weights, tmp_path / "hub" / "checkpoints", get_weight(name).url, "curl -L"):
+        assert str(part) in str(error.value)
+    states = [randomised(vit(13)).state_dict() for _ in range(3)]
+    for number, state in enumerate(states):
+        state["cls_token"].fill_(number)
+
+    def class_token() -> float:
+        return float(load(name, pack, workspace).network.encoder.cls_token[0, 0, 0])
+
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(states[0], tmp_path / "hub" / "checkpoints" / file)
+    assert class_token() == 0
+    put(workspace, name, states[1])
+    assert class_token() == 1
+    save_file({k: v.contiguous() for k, v in states[2].items()}, mine / f"{name}.safetensors")
+    assert class_token() == 2
+
+
+def test_published_sizes_are_torchgeos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full size, without memory: keys and shapes of torchgeo's own networks are those that are asked for here."""
+    monkeypatch.setattr("torchgeo.models.croma.get_2dalibi", lambda **k: torch.zeros(1, 16, 225, 225))
+    sizes = published.SIZES
+    with torch.device("meta"):
+        pairs = [
+            (get_model("swin_v2_t"), networks.SwinNetwork(3, **sizes["Swin_V2_T_Weights"])),
+            (get_model("swin_v2_b"), networks.SwinNetwork(3, **sizes["Swin_V2_B_Weights"])),
+            (get_model("dofa_base_patch16_224"), networks.DOFANetwork([0.5], size=224, **sizes["DOFABase16_Weights"])),
+            (get_model("dofa_large_patch16_224"),
+             networks.DOFANetwork([0.5], size=224, **sizes["DOFALarge16_Weights"])),
+            (get_model("croma_base", modalities=["optical"]),
+             networks.CROMANetwork("optical", size=120, **sizes["CROMABase_Weights"])),
+            (get_model("croma_large", modalities=["sar"]),
+             networks.CROMANetwork("sar", size=120, **sizes["CROMALarge_Weights"])),
+            (get_model("scalemae_large_patch16", num_classes=0),
+             networks.ScaleMAENetwork(size=224, gsd_m=1, **sizes["ScaleMAELarge16_Weights"]).encoder),
+            (get_model("earthloc", pretrained=False), networks.EarthLocNetwork(3, size=320)),
+        ]  # fmt: skip
+        for kind, (name, options) in published.TIMM.items():
+            theirs = next(w for w in published.published() if w.startswith(f"{kind}."))
+            weight = get_weight(theirs)
+            model = weight.meta["model"] if "ResNet152" not in kind else "resnet152"
+            ours = timm.create_model(name, in_chans=weight.meta["in_chans"], num_classes=0, **options)
+            given = {"img_size": weight.meta["img_size"]} if "img_size" in weight.meta else {}
+            pairs.append((get_model(model, in_chans=weight.meta["in_chans"], **given), ours))
+    for theirs, ours in pairs:
+        state = {k: v for k, v in theirs.state_dict().items() if not k.startswith(networks.CLASSIFIERS)}
+        wanted_ = {k: v for k, v in ours.state_dict().items() if not k.startswith(networks.CLASSIFIERS)}
+        assert misfits(state, wanted_) == ([], [], []), type(theirs)
+
+
+def test_the_key_holds_weights_bands_scaling_and_size(workspace: Workspace) -> None:
+    """Equal inputs, equal key; each part changes it."""
+
+    def model(*, weights: float = 1, mean: float = 0, size: int = 32, high: float = 9, setting: str = "a") -> str:
+        encoder = timm.create_model("resnet10t", in_chans=1, num_classes=0)
+        for p in encoder.state_dict().values():
+            p.fill_(weights)
+        feed = inputs.fed([inputs.Wanted("B04", 665, "reflectance", mean, high=high)], described(S2), None, "x")
+        return ForeignModel(
+            networks.TimmNetwork(encoder, fixed=False), feed, name="n", title="t", group="g", size=size,
+            settings={"s": setting}, remarks=[],
+        ).key  # fmt: skip
+
+    keys = [model(), model(weights=2), model(mean=0.1), model(size=64), model(high=5), model(setting="b")]
+    assert len(set(keys)) == 6
+    assert model() == keys[0]
+
+
+def test_a_model_without_maps_says_so(workspace: Workspace, tiny: None) -> None:
+    name = "EarthLoc_Weights.SENTINEL2_RESNET50"
+    network = networks.EarthLocNetwork(3, size=320, **published.SIZES["EarthLoc_Weights"])
+    put(workspace, name, randomised(network).state_dict())
+    pack = write_arrays(workspace, "air", {"train": np.ones((1, 3, 16, 16), np.uint8)}, RGB)
+    model = load(name, pack, workspace)
+    assert model.extract(values_of(model, pack)).shape == (1, 64)
+    with pytest.raises(RsfmError, match="gives no maps"):
+        model.maps(torch.zeros(1, 3, 16, 16))
+
+
+def test_an_evaluation_says_how_the_model_is_fed(workspace: Workspace, tiny: None) -> None:
+    """A dry run, which encodes and trains a step: nothing about these models is special to it."""
+    bands = stored(S2, S2_ORDER)
+    images = {split: raw_images(bands, 16, 12) for split in ("train", "test")}
+    write_arrays(workspace, "tiles", images, bands, labels=dict.fromkeys(images, ["a", "b"] * 6), gsd_m=10)
+    name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
+    put(workspace, name, vit(13).state_dict())
+    spec = EvaluateSpec(model=f"torchgeo:{name}", dataset="tiles", adaptations=["linear", "finetune"], device="cpu")
+    remarks = "\n".join(dry_run(spec, workspace))
+    assert "Images are resized to 224 × 224 pixels." in remarks
+    assert "epochs over" in remarks
+
+
+def test_a_decoder_is_trained_on_foreign_maps(workspace: Workspace, tiny: None) -> None:
+    """Swin's four stages as a pyramid, DOFA's tokens through a neck; gradients reach the encoder."""
+    pack = s2_pack(workspace)
+    fit = FitParams(decoder_width=16, pool_width=16)
+    for name in ("Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS", "DOFABase16_Weights.DOFA_MAE"):
+        network = swin(9) if name.startswith("Swin") else DOFA(num_classes=0, **TINY_DOFA)
+        put(workspace, name, network.state_dict())
+        model = load(name, pack, workspace)
+        whole = MapNetwork(model, 3, (32, 32), adaptation="finetune", pairs=False, fit=fit).train()
+        logits = whole([values_of(model, pack)], (32, 32))
+        assert logits.shape == (2, 3, 32, 32)
+        logits.square().mean().backward()
+        assert all(p.grad is not None for n, p in whole.model.trainable.named_parameters() if "blocks" in n)
