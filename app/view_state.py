@@ -70,20 +70,23 @@ def choose(label: str, options: Sequence[str], name: str, default: str | None = 
 
 
 def choose_many(
-    label: str, options: Sequence[str], name: str, default: Sequence[str] = (), *, others: bool = False, **widget: Any
-) -> list[str]:
+    label: str, options: Sequence[str], name: str, default: Sequence[str] = (), *, others: bool = False,
+    most: int | None = None, **widget: Any,
+) -> list[str]:  # fmt: skip
     """A multiple choice. A default stands in the URL; no choice does not.
 
     Args:
         others: whether names that are not among the options count too.
+        most: how many can be chosen; of more in the URL the first ones count.
     """
     known = list(options)
 
     def read(texts: list[str]) -> list[str] | None:
-        return [t[:200] for t in dict.fromkeys(texts) if t in known or (others and t.strip())] or None
+        found = [t[:200] for t in dict.fromkeys(texts) if t in known or (others and t.strip())]
+        return found[:most] or None
 
     link = _linked(name, read, [d for d in default if d in known], explicit=bool(default))
-    return st.multiselect(label, known, accept_new_options=others, **link, **widget)
+    return st.multiselect(label, known, accept_new_options=others, max_selections=most, **link, **widget)
 
 
 def choose_one_of(label: str, options: Sequence[str], name: str, default: str | None = None, **widget: Any) -> str:
@@ -110,6 +113,12 @@ def choose_pills(label: str, options: Sequence[str], name: str, **widget: Any) -
 
     link = _linked(name, read, known, explicit=False)
     return st.pills(label, known, selection_mode="multi", **link, **widget) or known
+
+
+def choose_whether(label: str, name: str, **widget: Any) -> bool:
+    """A switch that is off at first; it stands in the URL while it is on."""
+    link = _linked(name, lambda t: t[-1] == str(True) or None, False, explicit=False)
+    return st.toggle(label, **link, **widget)
 
 
 def search_text(label: str, name: str, **widget: Any) -> str:

@@ -10,7 +10,7 @@ import streamlit as st
 from app.components.alarms import alarm_badge
 from app.components.ladder import ladder
 from app.page import DATASETS, LAUNCH, empty_state, guarded, heading, model_titles, standing_alarms, state_badge
-from app.panels.run_tabs import TABS, Shown
+from app.panels.run_tabs import Shown, tabs_of
 from app.state import store, workspace
 from app.text import (
     KIND_ICON,
@@ -232,6 +232,6 @@ resuming = folder.requested("resume")
 pending = resuming or folder.state() not in FINISHED
 st.fragment(header, run_every="1s" if pending else None)(run_id, folder, pending)
 run = record(run_id, folder)
-tabs = TABS.get(str(run.get("kind")), TABS["prepare"])
+tabs = tabs_of(str(run.get("kind")), run_id, pending=pending)
 tab = choose_one_of("View", list(tabs), "tab", label_visibility="collapsed")
 tabs[tab](Shown(run_id, folder, run, "2s" if pending else None))

@@ -1,4 +1,4 @@
-"""Resolution-degradation curves: scores against effective ground sampling distance, models overlaid."""
+"""Degradation curves: scores against effective ground sampling distance or severity, models overlaid."""
 
 from __future__ import annotations
 
@@ -9,34 +9,37 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.components.palette import FLOOR, Look, translucent
+from app.components.measures import (
+    Scale,
+    metric_title,
+    operator_title,
+    scale_of,
+    target_title,
+    task_title,
+    training_text,
+)
+from app.components.palette import FLOOR, Look, other_dash, translucent
 from app.text import missing, plotly_text, visible
 from rsfm.stats import CURVE_KEYS
 
 AXES = {"gsd": "Effective GSD", "factor": "Factor"}
-VALUES = {"absolute": "Score", "retention": "Retention"}
-METRIC_TITLES = {
-    "accuracy": "Accuracy",
-    "micro_f1": "Micro F1",
-    "macro_f1": "Macro F1",
-    "mean_ap": "Mean average precision",
-    "mean_iou": "Mean IoU",
-}
-ADAPTATION_TITLES = {"knn": "kNN", "linear": "Linear probe", "fine-tune": "Fine-tuning"}
+VALUES = {"absolute": "Score", "retention": "Retention", "difference": "Difference"}
 #: What tells two curves of one model apart, where it is not the same for all: key -> how it is named.
 VARIANTS = {
-    "task": "task", "split": "split", "operator": "degradation", "degrade_target": "degraded", "bands": "bands",
-    "train_degrade": "trained with degradation", "pack_hash": "content",
+    "task": "", "split": "split", "operator": "", "degrade_target": "degraded:", "bands": "bands", "train_degrade": "",
+    "pack_hash": "content",
 }  # fmt: skip
+#: Where two curves can be compared point by point.
+PLACE = ("dataset", "pack_hash", "split", "task", "adaptation", "operator", "degrade_target", "metric")
 FALLBACK = Look(FLOOR, "circle", "solid")
+#: Characters of a model's name in a legend.
+_LONGEST = 44
+_MEASURED = ["mean", "std", "ci_low", "ci_high"]
 
 
-def metric_title(name: str) -> str:
-    return METRIC_TITLES.get(name, name.replace("_", " ").capitalize())
-
-
-def adaptation_title(name: str) -> str:
-    return ADAPTATION_TITLES.get(name, name)
+def is_published(group: Any) -> bool:
+    """Whether a model group stands for somebody's published numbers (`rsfm.protocols.reference_frame`)."""
+    return str(group).startswith("reference:")
 
 
 def curve_keys(frame: pd.DataFrame) -> list[str]:
@@ -44,7 +47,7 @@ def curve_keys(frame: pd.DataFrame) -> list[str]:
     return [k for k in CURVE_KEYS if k in frame.columns]
 
 
-def _key(row: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
+def key_of(row: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
     return tuple(None if missing(row[k]) else row[k] for k in keys)
 
 
@@ -54,26 +57,70 @@ def curves_of(frame: pd.DataFrame, along: str = "severity") -> dict[tuple[Any, .
     keys = curve_keys(frame)
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in frame.to_dict("records"):
-        found.setdefault(_key(row, keys), []).append(row)
+        found.setdefault(key_of(row, keys), []).append(row)
     return {key: sorted(points, key=lambda p: p[along]) for key, points in found.items()}
 
 
+def point_at(curve: Sequence[Mapping[str, Any]], severity: float | None) -> float | None:
+    """The score of a curve at one severity, where it has one."""
+    return next((p["mean"] for p in curve if p["severity"] == severity and not missing(p["mean"])), None)
+
+
+# -- what is drawn -------------------------------------------------------------------------------------------------
 def as_retention(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every curve as a share of its own value at factor 1. Curves without that point are dropped.
+    """Every curve as a share of its own score on images as they are. Curves without that point are dropped.
 
     The interval is divided by the same number: it shows the uncertainty of the point, not of the ratio.
     """
-    parts = []
-    for _, curve in frame.groupby(curve_keys(frame), dropna=False, sort=False):
-        native = curve.loc[curve["severity"] == 1, "mean"]
-        if native.empty or not native.iloc[0] > 0:
-            continue
-        scaled = curve.copy()
-        scaled[["mean", "std", "ci_low", "ci_high"]] = curve[["mean", "std", "ci_low", "ci_high"]] / native.iloc[0]
-        parts.append(scaled)
-    return pd.concat(parts, ignore_index=True) if parts else frame.iloc[:0].copy()
+    kept = []
+    for curve in curves_of(frame).values():
+        native = point_at(curve, scale_of(curve[0].get("operator")).identity)
+        if native and native > 0:
+            kept += [{**p, **{name: p[name] / native for name in _MEASURED}} for p in _numbers(curve)]
+    return pd.DataFrame(kept, columns=frame.columns)
 
 
+def baselines(frame: pd.DataFrame) -> dict[str, str]:
+    """What a difference can be taken to: "model group|training-time degradation" -> its name."""
+    rows = frame.drop_duplicates(["model_group", "train_degrade"]).to_dict("records")
+    own = [(training_text(r["train_degrade"], r["operator"]), r) for r in rows if not is_published(r["model_group"])]
+    own.sort(key=lambda pair: bool(pair[0]))  # those that were trained on images as they are first
+    return {baseline_key(row): _joined(row["model_title"], training) for training, row in own}
+
+
+def baseline_key(row: Mapping[str, Any]) -> str:
+    return f"{row['model_group']}|{row['train_degrade']}"
+
+
+def as_difference(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Every curve minus the baseline's on the same pack by the same protocol, at each severity that both have.
+
+    The baseline has one curve there, or one on the same bands; other curves are dropped, and published ones too. The
+    interval is shifted: it shows the uncertainty of the point, not of the difference.
+
+    Args:
+        baseline: a key of `baselines`.
+    """
+    base: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in frame.to_dict("records"):
+        if baseline_key(row) == baseline and not missing(row["mean"]):
+            base.setdefault((*key_of(row, PLACE), row["severity"]), {})[str(row["bands"])] = row["mean"]
+    kept = []
+    for row in frame.to_dict("records"):
+        by_bands = base.get((*key_of(row, PLACE), row["severity"]), {})
+        there = next(iter(by_bands.values())) if len(by_bands) == 1 else by_bands.get(str(row["bands"]))
+        if there is not None and not is_published(row["model_group"]):
+            kept += [{**p, **{name: p[name] - (0 if name == "std" else there) for name in _MEASURED}}
+                     for p in _numbers([row])]  # fmt: skip
+    return pd.DataFrame(kept, columns=frame.columns)
+
+
+def _numbers(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """With NaN where a number is missing."""
+    return [{**p, **{name: np.nan if missing(p[name]) else p[name] for name in _MEASURED}} for p in points]
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
 def variants(frame: pd.DataFrame) -> list[str]:
     """Keys of `VARIANTS` that differ between curves of one model on one pack."""
     known = [k for k in VARIANTS if k in frame.columns]
@@ -83,14 +130,30 @@ def variants(frame: pd.DataFrame) -> list[str]:
     return [k for k in known if counts[k] > 1]
 
 
-def variant_text(key: str, value: Any) -> str:
-    """One property of a curve in a few characters, e.g. "3 bands (B4 B3 B2)"."""
+def variant_text(key: str, row: Mapping[str, Any]) -> str:
+    """One property of a curve in a few characters, e.g. "3 bands (B4 B3 B2)"; "" for what needs no words."""
+    value = row[key]
     text = "none" if missing(value) or value == "" else visible(value)
-    if key == "bands" and text != "none":
-        names = text.split(",")
-        shown = " ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
-        return f"{len(names)} bands ({shown})" if len(names) > 1 else f"band {text}"
-    return f"{VARIANTS[key]} {text[:8] if key == 'pack_hash' else text}"
+    match key:
+        case "train_degrade":
+            return training_text(value, row.get("operator"))
+        case "task":
+            return task_title(text)
+        case "operator":
+            return operator_title(text)
+        case "degrade_target":
+            text = target_title(text).lower()
+        case "pack_hash":
+            text = text[:8]
+        case "bands" if text != "none":
+            names = text.split(",")
+            shown = " ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
+            return f"{len(names)} bands ({shown})" if len(names) > 1 else f"band {text}"
+    return f"{VARIANTS[key]} {text}"
+
+
+def _joined(*parts: Any) -> str:
+    return ", ".join(visible(p) for p in parts if p)
 
 
 def curve_label(first: Mapping[str, Any], *, with_dataset: bool, differing: Sequence[str] = ()) -> str:
@@ -99,10 +162,14 @@ def curve_label(first: Mapping[str, Any], *, with_dataset: bool, differing: Sequ
     Args:
         first: a point of the curve.
     """
-    label = plotly_text(first["model_title"])
+    title = visible(first["model_title"])
+    # The end of a name tells as much as its beginning.
+    parts = [title if len(title) <= _LONGEST else f"{title[: _LONGEST - 16]}…{title[-15:]}"]
     if with_dataset:
-        label += f" · {plotly_text(first['dataset'])}" + (" (synthetic)" if first["synthetic"] else "")
-    return "".join([label, *(f" · {plotly_text(variant_text(k, first[k]))}" for k in differing)])
+        parts.append(f"{first['dataset']}{' (synthetic)' if first['synthetic'] else ''}")
+    # A model that was fitted on degraded images says so, whatever else is drawn.
+    parts += [variant_text(k, first) for k in dict.fromkeys([*differing, "train_degrade"]) if k in first]
+    return " · ".join(plotly_text(p) for p in parts if p)
 
 
 def seeds_text(row: Mapping[str, Any]) -> str:
@@ -119,6 +186,38 @@ def interval(point: Mapping[str, Any]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+# -- the figure ----------------------------------------------------------------------------------------------------
+class _Strokes:
+    """Dash and marker of each curve: the model's own, unless they have more to tell apart."""
+
+    def __init__(self, rows: pd.DataFrame, differing: Sequence[str]) -> None:
+        own = rows[[not is_published(g) for g in rows["model_group"]]]
+        self._keys = ["dataset", *(k for k in differing if k != "train_degrade")]
+        self._trainings = [t for t in dict.fromkeys(rows["train_degrade"]) if training_text(t, None)]
+        self._dashes: dict[tuple[Any, ...], str] = {}
+        if len(own.drop_duplicates(self._keys)) > 1:  # packs, or several curves of one model
+            kinds = [self._kind(r) for r in own.drop_duplicates([*self._keys, "train_degrade"]).to_dict("records")]
+            kinds.sort(key=lambda kind: kind[-1] in self._trainings)
+            dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+            self._dashes = {kind: dashes[i % len(dashes)] for i, kind in enumerate(kinds)}
+
+    def _kind(self, first: Mapping[str, Any]) -> tuple[Any, ...]:
+        return key_of(first, (*self._keys, "train_degrade"))
+
+    def of(self, first: Mapping[str, Any], look: Look) -> tuple[str, str]:
+        trained, published = first["train_degrade"] in self._trainings, is_published(first["model_group"])
+        dash = look.dash
+        if self._dashes and published:
+            dash = next((d for kind, d in self._dashes.items() if kind[0] == first["dataset"]), dash)
+        elif self._dashes:
+            dash = self._dashes[self._kind(first)]
+        if not trained:
+            return dash, look.marker
+        if not self._dashes or published:
+            dash = other_dash(dash, self._trainings.index(first["train_degrade"]))
+        return dash, f"{look.marker}-dot" if published else f"{look.marker.removesuffix('-open')}-open"
+
+
 def degradation_figure(
     frame: pd.DataFrame,
     looks: Mapping[str, Look],
@@ -129,12 +228,15 @@ def degradation_figure(
     chance: float | None = None,
     height: int = 460,
 ) -> go.Figure:
-    """Curves of several models for one adaptation and one metric.
+    """Curves of several models for one adaptation, one metric and one operator.
+
+    A model that was fitted on degraded images has the colour of the same model without, another dash and open markers.
 
     Args:
-        frame: rows of `Store.compare`, one adaptation and metric; as `as_retention` gives them for retention.
-        looks: model group -> look, from `app.components.palette.model_looks`.
-        axis: "gsd" (metres, log2) or "factor" (log2). Rows without a GSD cannot be drawn against it.
+        frame: rows of `Store.compare`, one adaptation, metric and operator; as `as_retention` or `as_difference` give
+            them for those values.
+        looks: model group -> look, from `app.components.palette`.
+        axis: "gsd" (metres, log2) or "factor" (the operator's severity). Rows without a GSD cannot be drawn in metres.
         bands: intervals as translucent bands; otherwise as error bars.
         chance: score of guessing, drawn as a line (absolute only).
     """
@@ -142,23 +244,21 @@ def degradation_figure(
     rows = frame.dropna(subset=[column, "mean"])
     several = rows["dataset"].nunique() > 1
     differing = variants(rows)
+    strokes = _Strokes(rows, differing)
     traces: list[dict[str, Any]] = []
     curves = sorted(curves_of(rows, column).values(), key=lambda c: -sum(p["mean"] for p in c) / len(c))
-    # With several packs, or several curves of one model, the dash tells them apart; otherwise it is the model's own.
-    kinds: dict[tuple[Any, ...], str] = {}
-    for first in rows.drop_duplicates(["dataset", *differing]).to_dict("records"):
-        kind = _key(first, ("dataset", *differing))
-        kinds.setdefault(kind, ("solid", "dash", "dot", "dashdot")[len(kinds) % 4])
-    for number, curve in enumerate(curves):  # the legend reads like the chart: best on top
+    curves.sort(key=lambda c: is_published(c[0]["model_group"]))
+    for number, curve in enumerate(curves):  # the legend reads like the chart: best on top, published ones last
         first = curve[0]
-        group, dataset = first["model_group"], first["dataset"]
-        look = looks.get(str(group), FALLBACK)
+        group = str(first["model_group"])
+        look = looks.get(group, FALLBACK)
         label = curve_label(first, with_dataset=several, differing=differing)
-        dash = kinds[_key(first, ("dataset", *differing))] if len(kinds) > 1 else look.dash
+        dash, marker = strokes.of(first, look)
         x, y = np.array([p[column] for p in curve], float), np.array([p["mean"] for p in curve], float)
         low, high = (np.array(ends) for ends in zip(*map(interval, curve), strict=True))
-        key = f"{group}|{dataset}|{number}" if differing else f"{group}|{dataset}"
-        if bands and len(curve) > 1:
+        key = f"{group}|{first['dataset']}|{number}"
+        sure = bool((high > low).any())
+        if bands and sure and len(curve) > 1:
             traces.append(
                 {"type": "scatter", "x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]),
                  "fill": "toself", "fillcolor": translucent(look.color, 0.2), "line": {"width": 0}, "mode": "lines",
@@ -166,15 +266,13 @@ def degradation_figure(
             )  # fmt: skip
         trace = {
             "type": "scatter", "x": x, "y": y, "name": label, "legendgroup": key, "mode": "lines+markers",
-            "line": {"color": look.color, "width": 2.5, "dash": dash},
-            "marker": {"symbol": look.marker, "size": 9, "color": look.color,
-                       "line": {"width": 1, "color": look.color}},
-            "hovertext": [
-                _hover(label, *point) for point in zip(curve, low, high, strict=True)
-            ],
+            "line": {"color": look.color, "width": look.width, "dash": dash},
+            "marker": {"symbol": marker, "size": 9 if look.width > 2 else 7, "color": look.color,
+                       "line": {"width": 1.5 if marker != look.marker else 1, "color": look.color}},
+            "hovertext": [_hover(label, *point) for point in zip(curve, low, high, strict=True)],
             "hovertemplate": "%{hovertext}<extra></extra>",
         }  # fmt: skip
-        if not bands:
+        if sure and not (bands and len(curve) > 1):
             trace["error_y"] = {"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low,
                                 "thickness": 1.3, "width": 4}  # fmt: skip
         traces.append(trace)
@@ -183,7 +281,7 @@ def degradation_figure(
         "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
         "hovermode": "closest",
-        **_axes(rows, column, axis, value),
+        **_axes(rows, column, value),
     }
     if chance is not None and value == "absolute":
         whole = {"xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance}
@@ -197,87 +295,55 @@ def degradation_figure(
 
 
 def _hover(label: str, row: Mapping[str, Any], low: float, high: float) -> str:
-    gsd = "" if missing(row["gsd_m"]) else f", {row['gsd_m']:.4g} m"
-    std = "" if missing(row["std"]) else f"std {row['std']:.3f} over "
-    return (
-        f"<b>{label}</b><br>{row['mean']:.3f}  [{low:.3f}, {high:.3f}]<br>{row['severity']:g}× coarser{gsd}<br>"
-        f"{std}{seeds_text(row)}, n = {int(row['n']):,}"
+    scale = scale_of(row["operator"])
+    where = (
+        f"{scale.level(row['severity'])} coarser" if scale.coarser else f"{scale.what} {scale.level(row['severity'])}"
     )
+    gsd = f", {row['gsd_m']:.4g} m" if scale.coarser and not missing(row["gsd_m"]) else ""
+    std = "" if missing(row["std"]) else f"std {row['std']:.3f} over "
+    ends = f"  [{low:.3f}, {high:.3f}]" if high > low else ""
+    size = f", n = {int(row['n']):,}" if row["n"] else ""
+    seeds = "published" if is_published(row["model_group"]) else f"{std}{seeds_text(row)}"
+    return f"<b>{label}</b><br>{row['mean']:.3f}{ends}<br>{plotly_text(where)}{gsd}<br>{seeds}{size}"
 
 
-def _axes(rows: pd.DataFrame, column: str, axis: str, value: str) -> dict[str, Any]:
-    ticks = axis_ticks(rows[column].tolist())
-    suffix = " m" if axis == "gsd" else "×"
-    title = "Effective GSD (m, log₂ scale): coarser to the right" if axis == "gsd" else "Times coarser (log₂ scale)"
+def _axes(rows: pd.DataFrame, column: str, value: str) -> dict[str, Any]:
+    scale = scale_of(rows["operator"].iloc[0]) if len(rows) else Scale("", "severity", "", None, False)
+    ticks = axis_ticks(rows[column].tolist(), log=scale.coarser)
+    if not scale.coarser:
+        title = f"{scale.title}: {scale.axis[:1].lower()}{scale.axis[1:]}"
+    elif column == "gsd_m":
+        title = "Effective GSD (m, log₂ scale): coarser to the right"
+    else:
+        title = "Times coarser (log₂ scale)"
+    title = plotly_text(title)
     named = [plotly_text(d) for d in dict.fromkeys(rows.loc[rows["synthetic"].astype(bool), "dataset"])]
     if named:  # in the figure itself: it may be saved and shown without the page around it
         title += f"<br><span style='font-size:11px'>synthetic data: {', '.join(named)}</span>"
-    metric = metric_title(str(rows["metric"].iloc[0])) if len(rows) else "Score"
+    metric = plotly_text(metric_title(str(rows["metric"].iloc[0]))) if len(rows) else "Score"
     if value == "retention":
-        metric += " retained (1 = at native resolution)"
+        metric += " retained (1 = on images as they are)"
+    if value == "difference":
+        metric += ", difference to baseline"
+    texts = [f"{t:.4g} m" if column == "gsd_m" else scale.level(t) for t in ticks]
     return {
-        "xaxis": {"type": "log", "tickmode": "array", "tickvals": ticks, "title": {"text": title},
-                  "ticktext": [f"{t:.4g}{suffix}" for t in ticks]},
+        "xaxis": {"type": "log" if scale.coarser else "linear", "tickmode": "array", "tickvals": ticks,
+                  "title": {"text": title}, "ticktext": texts},
         "yaxis": {"title": {"text": metric}},
     }  # fmt: skip
 
 
-def axis_ticks(values: Sequence[float], most: int = 10) -> list[float]:
-    """Positions for ticks: the measured ones where they are few, else powers of two that cover them."""
-    distinct = sorted({float(f"{v:.6g}") for v in values if v > 0})
+def axis_ticks(values: Sequence[float], most: int = 10, *, log: bool = True) -> list[float]:
+    """Positions for ticks: the measured ones, as far as their labels have room; where they are many on a logarithmic
+    axis, powers of two that cover them."""
+    distinct = sorted({float(f"{v:.6g}") for v in values if v > 0 or not log})
+    if not log:
+        apart = distinct[:1]
+        for v in distinct[1:]:
+            if v - apart[-1] >= (distinct[-1] - distinct[0]) / 14:
+                apart.append(v)
+        return apart
     if len(distinct) <= most:
         return distinct
     low, high = np.floor(np.log2(distinct[0])), np.ceil(np.log2(distinct[-1]))
     return [float(2**e) for e in np.arange(low, high + 1)]
-
-
-def comparison_table(summary: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """The table below the chart: one row per curve, a column per severity, best first.
-
-    Args:
-        summary: from `rsfm.stats.curve_summary`.
-        frame: the same rows of `Store.compare`.
-
-    Returns:
-        The curve's keys, a column like "4×" per severity, `over` (which seeds), `n`, and what the summary says.
-    """
-    keys = curve_keys(frame)
-    levels = [f"{s:g}×" for s in sorted(frame["severity"].unique())]
-    curves = curves_of(frame)
-    rows = []
-    for row in summary.to_dict("records"):
-        curve = curves[_key(row, keys)]
-        points = {f"{p['severity']:g}×": p["mean"] for p in curve}
-        rows.append({**row, **points, "over": seeds_text(curve[0]), "n": curve[0]["n"]})
-    table = pd.DataFrame(rows, columns=[*keys, *levels, *(c for c in summary.columns if c not in keys), "over", "n"])
-    table = table.sort_values(["adaptation", "auc_norm"], ascending=[True, False], kind="stable")
-    return table.reset_index(drop=True)
-
-
-def findings_about(found: pd.DataFrame, frame: pd.DataFrame, group_of_run: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Which findings of the store are about the rows that are shown.
-
-    Args:
-        found: `Store.lint`: a finding's subject is a model group, a run or a pack.
-        frame: rows of `Store.compare`.
-        group_of_run: run id -> group of the model that it evaluated.
-
-    Returns:
-        {"severity", "message", "model_group" (None: of the pack), "dataset", "adaptation" (None: of all)}.
-    """
-    groups = set(frame["model_group"].astype(str))
-    places = frame[["dataset", "adaptation"]].drop_duplicates().itertuples(index=False)
-    # As the store words it: "… on <pack> (<adaptation>, …".
-    marks = [(f" on {place.dataset} ({place.adaptation}, ", place) for place in places]
-    about: list[dict[str, Any]] = []
-    for row in found.to_dict("records"):
-        subject, message = str(row["subject"]), str(row["message"])
-        shared = {"severity": row["severity"], "message": message}
-        if subject in set(frame["dataset"]):
-            about.append({**shared, "model_group": None, "dataset": subject, "adaptation": None})
-            continue
-        group = subject if subject in groups else group_of_run.get(subject)
-        place = next((place for mark, place in marks if mark in message), None)
-        if group in groups and place is not None:
-            about.append({**shared, "model_group": group, "dataset": place.dataset, "adaptation": place.adaptation})
-    return about

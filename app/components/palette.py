@@ -13,6 +13,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 #: Baselines keep the look that readers expect of them: neutral, and never a solid line.
 FLOOR = "#7F8C93"
 FLOORS = (("#66747C", "x", "dot"), ("#8A959B", "cross", "dash"), ("#7A868D", "asterisk-open", "longdash"))
+#: Published numbers: thin lines of one grey, told apart by their open markers.
+PUBLISHED = "#7F8C93"
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Look:
     color: str
     marker: str
     dash: str
+    width: float = 2.5
 
 
 def model_looks(trained: Iterable[str], others: Iterable[str]) -> dict[str, Look]:
@@ -46,6 +49,22 @@ def model_looks(trained: Iterable[str], others: Iterable[str]) -> dict[str, Look
         # From the far end of the palette: encoders with given weights rarely meet the first trained models' colours.
         looks[group] = Look(COLORS[-1 - i % len(COLORS)], MARKERS[-1 - i % len(MARKERS)], "dashdot")
     return looks
+
+
+def published_looks(groups: Iterable[str]) -> dict[str, Look]:
+    """One look per published model, by name."""
+    known = sorted(set(groups))
+    return {g: Look(PUBLISHED, f"{MARKERS[i % len(MARKERS)]}-open", "dot", 1.2) for i, g in enumerate(known)}
+
+
+def other_dash(dash: str, number: int = 0) -> str:
+    """A dash that is not this one: of the same model under another condition; `number` counts conditions."""
+    others = [
+        d
+        for d in ("dash", "dot", "longdash", "dashdot", "solid")
+        if d.removeprefix("long") != dash.removeprefix("long")
+    ]
+    return others[number % len(others)]
 
 
 def _is_floor(group: str) -> bool:

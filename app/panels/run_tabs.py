@@ -11,9 +11,8 @@ import streamlit as st
 
 from app.components.alarms import health
 from app.components.curves import X_AXES, curve_figure, metric_title, ordered_metrics
-from app.components.degradation import adaptation_title, degradation_figure, seeds_text
-from app.components.degradation import metric_title as score_title
-from app.page import CHART, DEGRADATION, guarded, looks_of_models
+from app.page import CHART, guarded
+from app.panels.score_tab import has_curves, scores, training_curves
 from app.routes.artifacts import artifact_url
 from app.state import store, workspace
 from app.text import as_time, missing, number, plain, size, visible
@@ -226,60 +225,25 @@ def score_tab(shown: Shown) -> None:
     st.fragment(scores, run_every=shown.every)(shown.run_id)
 
 
-@guarded
-def scores(run_id: str) -> None:
-    rows = store().scores(run_id=run_id)
-    if rows.empty:
-        st.caption("No score has been measured yet.")
-        return
-    dataset, looks = str(rows["dataset"].iloc[0]), looks_of_models()
-    folded = store().compare(run_id=run_id)
-    with st.grid(2, min_column_width=380):
-        for (adaptation, metric), part in rows.groupby(["adaptation", "metric"], sort=True):
-            with st.container(border=True):
-                with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(
-                        f"**{plain(adaptation_title(adaptation))}** · {plain(score_title(metric))}", width="content"
-                    )
-                    if part["synthetic"].astype(bool).any():
-                        st.badge("synthetic data", icon=":material/science:", color="violet")
-                curve = folded[(folded["adaptation"] == adaptation) & (folded["metric"] == metric)]
-                axis = "factor" if curve["gsd_m"].isna().all() else "gsd"
-                figure = degradation_figure(curve, looks, axis=axis, height=260)
-                figure.update_layout(showlegend=False, margin={"t": 8})
-                st.plotly_chart(
-                    figure, config=CHART, key=f"run.score.{adaptation}.{metric}",
-                    alt=f"{adaptation_title(adaptation)}: {score_title(metric)} against resolution",
-                )  # fmt: skip
-                st.caption(f"This run alone: {seeds_text(curve.iloc[0])}, n = {int(curve['n'].max()):,} test images.")
-                values = score_table(part)
-                digits = {c: st.column_config.NumberColumn(c, format="%.4f") for c in values.columns[1:]}
-                st.dataframe(
-                    values, hide_index=True, alt=f"Scores by evaluation seed and severity, {adaptation}",
-                    column_config={"Evaluation seed": st.column_config.TextColumn(width=130), **digits},
-                )  # fmt: skip
-    st.page_link(
-        DEGRADATION, label=f"Compare with other models on {plain(dataset)}", icon=":material/blur_on:",
-        query_params={"packs": dataset},
-    )  # fmt: skip
-
-
-def score_table(part: pd.DataFrame) -> pd.DataFrame:
-    """Seeds in rows, severities in columns."""
-    wide = part.pivot_table(index="eval_seed", columns="severity", values="value", aggfunc="last")
-    wide.columns = [f"{c:g}×" for c in wide.columns]
-    wide.index = [str(int(i)) for i in wide.index]
-    if len(wide) > 1:
-        wide.loc["mean"] = wide.mean()
-    return wide.rename_axis("Evaluation seed").reset_index()
+def training_tab(shown: Shown) -> None:
+    st.fragment(training_curves, run_every=shown.every)(shown.run_id)
 
 
 _ALWAYS: dict[str, Callable[[Shown], None]] = {
     "Log": log_tab, "Events": event_tab, "Settings": settings_tab, "Files": file_tab,
 }  # fmt: skip
-#: Kind of run -> its tabs, the most telling one first.
-TABS: dict[str, dict[str, Callable[[Shown], None]]] = {
-    "pretrain": {"Curves": curve_tab, "Previews": preview_tab, **_ALWAYS},
-    "evaluate": {"Scores": score_tab, **_ALWAYS},
-    "prepare": _ALWAYS,
-}
+
+
+def tabs_of(kind: str, run_id: str, *, pending: bool) -> dict[str, Callable[[Shown], None]]:
+    """The tabs of a run, the most telling one first.
+
+    Args:
+        pending: whether the run may still log something.
+    """
+    match kind:
+        case "pretrain":
+            return {"Curves": curve_tab, "Previews": preview_tab, **_ALWAYS}
+        case "evaluate":
+            trains = {"Curves": training_tab} if pending or has_curves(run_id) else {}
+            return {"Scores": score_tab, **trains, **_ALWAYS}
+    return _ALWAYS

@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from rsfm.bands import SENSORS
+from rsfm.degrade import OPERATORS
+from rsfm.metrics import METRICS
 from rsfm.model_info import ModelBand, ModelInfo
 from rsfm.pack_writer import PackWriter
 from rsfm.packs import BandInfo, LayerInfo, PackInfo
 from rsfm.specs import EvaluateSpec, PrepareSpec, pretrain_spec
 from rsfm.store.files import append_jsonl, write_json
 from rsfm.store.runs import RunFolder, create_run
+from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "app" / "streamlit_app.py"
@@ -77,8 +81,10 @@ def make_pack(
         )  # fmt: skip
 
 
-def make_pairs(workspace: Workspace, name: str = "pairs", count: int = 6, side: int = 16) -> PackInfo:
-    """A tiny pack of two dates and a mask of what has changed."""
+def make_pairs(
+    workspace: Workspace, name: str = "pairs", count: int = 6, side: int = 16, *, dataset: str = "synthetic-rgb-change"
+) -> PackInfo:
+    """A tiny pack of two dates and a mask of what has changed. `dataset`: the catalog entry it is said to be of."""
     rng = np.random.default_rng(3)
     bands = [BandInfo(name=b.name, wavelength_nm=b.wavelength_nm, gsd_m=2, unit="uint8") for b in SENSORS["rgb"].bands]
     layers = [
@@ -98,7 +104,7 @@ def make_pairs(workspace: Workspace, name: str = "pairs", count: int = 6, side: 
                 transform=(step, 0, 10 + i * side * step, 0, -step, 47),
             )  # fmt: skip
         return writer.finish(
-            dataset="synthetic-rgb-change", title="Pairs", synthetic=True, task="change",
+            dataset=dataset, title="Pairs", synthetic=dataset.startswith("synthetic"), task="change",
             classes=["unchanged", "changed"], source="a test",
         )  # fmt: skip
 
@@ -238,12 +244,106 @@ def score(
     append_jsonl(run.path / "scores.jsonl", *rows)
 
 
+def score_change(
+    workspace: Workspace, pack: PackInfo, model: str, title: str, found: dict[float, float], *,
+    adaptation: str = "finetune (dstnsp-change)", operator: str = "bilinear", train_degrade: str = "none",
+    target: str = "post", seeds: int = 3, n: int = 40, predictions: bool = True,
+) -> RunFolder:  # fmt: skip
+    """One evaluation of change detection, finished: scores of all four metrics, training curves, predictions.
+
+    Args:
+        found: severity -> share of the changed pixels that is found.
+    """
+    rng = np.random.default_rng(len(title) + 7 * len(train_degrade) + seeds)
+    spec = EvaluateSpec(model=model, dataset=pack.name, operator=operator, eval_seeds=list(range(seeds)))
+    run = create_run(workspace, spec)
+    history(run, "succeeded", 20, 2, "Done.")
+    change = np.random.default_rng(1).integers(200, 900, n)  # of the samples: the same for all models
+    scores, tables, logged = [], [], []
+    for seed in range(seeds):
+        for epoch in range(1, 6):
+            values = {"loss": 0.7 * 0.8**epoch + 0.02 * seed, "lr": 1e-4 * (1 - epoch / 6), "val_score": 0.15 * epoch}
+            logged.append(
+                {"attempt": 1, "step": 5 * seed + epoch, "samples": 40 * (5 * seed + epoch), "time": stamp(10),
+                 "values": {f"{adaptation.partition(' ')[0]}-{seed}/{k}": v for k, v in values.items()}}
+            )  # fmt: skip
+        for severity, share in found.items():
+            tp, fp = rng.binomial(change, share), rng.poisson(60, n)
+            counts = np.stack([tp, fp, change - tp, 65_536 - change - fp], axis=1).astype(float)
+            setting = {
+                "adaptation": adaptation, "operator": operator, "severity": float(severity), "degrade_target": target,
+                "train_degrade": train_degrade, "eval_seed": seed,
+            }  # fmt: skip
+            for metric in TASKS["change"].metrics:
+                value = float(METRICS[metric].of(counts.sum(axis=0)))
+                gsd = OPERATORS[operator].effective_gsd_m(2.0, severity) if operator in OPERATORS else 2.0
+                scores.append(
+                    {"attempt": 1, "time": stamp(0), "model": model, "model_title": title, "model_group": model,
+                     "model_seed": 0, "dataset": pack.name, "pack_hash": pack.content_hash, "gsd_m": gsd,
+                     "synthetic": pack.synthetic, "split": "test", "task": "change", "bands": "red,green,blue",
+                     "metric": metric, "value": value, "ci_low": value - 0.02, "ci_high": value + 0.02, "n": n,
+                     "operator_hash": "abc", **setting}
+                )  # fmt: skip
+            tables.append(
+                pd.DataFrame({"sample_id": [f"pair-{i}" for i in range(n)], "metric": "f1", **setting}).assign(
+                    counts=list(counts)
+                )
+            )
+    append_jsonl(run.path / "scores.jsonl", *scores)
+    append_jsonl(run.path / "metrics.jsonl", *logged)
+    if predictions:
+        (run.path / "artifacts").mkdir(exist_ok=True)
+        pd.concat(tables).to_parquet(run.path / "artifacts" / "predictions.parquet", index=False)
+        append_jsonl(
+            run.path / "artifacts.jsonl",
+            {"attempt": 1, "time": stamp(0), "path": "artifacts/predictions.parquet", "kind": "predictions",
+             "title": "Predictions"},
+        )  # fmt: skip
+    return run
+
+
+def make_benchmark(root: Path) -> Workspace:
+    """Change detection on a pack for which there are published numbers: two models, one of them also trained on
+    degraded images, tested on coarser and on blurred images."""
+    workspace = Workspace(root)
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True, exist_ok=True)
+    pack = make_pairs(workspace, "levir", dataset="levir-cd")
+    encoder = ("efficientnet-lite0", TITLES["efficientnet-lite0"])
+    score_change(workspace, pack, *encoder, {1: 0.93, 2: 0.86, 4: 0.55, 8: 0.2})
+    score_change(workspace, pack, *encoder, {1: 0.9, 2: 0.89, 4: 0.86, 8: 0.8}, train_degrade="bilinear")
+    score_change(workspace, pack, *encoder, {0: 0.93, 0.5: 0.9, 1: 0.7, 2: 0.4}, operator="blur")
+    score_change(workspace, pack, "random:vit-nano", TITLES["random:vit-nano"], {1: 0.6, 2: 0.55, 4: 0.35, 8: 0.1})
+    return workspace
+
+
 CURVES = {
     "mae": {"knn": [0.86, 0.81, 0.68, 0.49], "linear": [0.91, 0.87, 0.74, 0.52]},
     "random:vit-nano": {"knn": [0.61, 0.58, 0.47, 0.36], "linear": [0.72, 0.67, 0.53, 0.38]},
     "band-stats": {"knn": [0.55, 0.54, 0.52, 0.45], "linear": [0.58, 0.57, 0.55, 0.47]},
     "efficientnet-lite0": {"knn": [0.79, 0.74, 0.61, 0.42], "linear": [0.85, 0.79, 0.66, 0.45]},
 }
+#: Scores at 1x, 2x, 4x and 8x.
+ROWS = {"a": [0.9, 0.8, 0.6, 0.3], "b": [0.5, 0.5, 0.5, 0.5]}
+
+
+def compare_rows(groups: dict[str, list[float]], dataset: str = "eurosat", **fixed: Any) -> pd.DataFrame:
+    """Rows as `Store.compare` gives them: group -> scores at 1x, 2x, 4x, 8x, or at `severities`."""
+    rows = []
+    severities = fixed.pop("severities", (1.0, 2.0, 4.0, 8.0))
+    for group, values in groups.items():
+        for severity, mean in zip(severities, values, strict=True):
+            rows.append(
+                {"model": group, "model_title": f"Model {group}", "model_group": group, "dataset": dataset,
+                 "synthetic": False, "task": "classification", "adaptation": "knn", "operator": "bilinear",
+                 "severity": severity, "gsd_m": 10 * severity, "metric": "accuracy", "mean": mean, "std": 0.01,
+                 "ci_low": mean - 0.02, "ci_high": mean + 0.03, "n": 500, "seeds": 3, "seed_kind": "evaluation seeds",
+                 "pack_hash": "h", "split": "test", "bands": "B4,B3,B2", "degrade_target": "single",
+                 "train_degrade": "none", **fixed}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 TITLES = {
     "random:vit-nano": "Random ViT-nano", "band-stats": "Band statistics",
     "efficientnet-lite0": "EfficientNet-Lite0 (ImageNet)",

@@ -8,23 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
+from lab import ROWS, compare_rows
 from pydantic import Field, model_validator
 
 from app.components.alarms import alarms_by_run
 from app.components.bars import class_counts_figure
 from app.components.commands import command_line
 from app.components.curves import curve_figure, metric_title, ordered_metrics
-from app.components.degradation import (
-    VARIANTS,
-    as_retention,
-    axis_ticks,
-    comparison_table,
-    degradation_figure,
-    findings_about,
-    interval,
-    variant_text,
-    variants,
-)
 from app.components.ladder import ladder
 from app.components.method_form import groups_of, start_of
 from app.components.naming import distinct_titles, telling_settings
@@ -32,7 +22,6 @@ from app.components.palette import COLORS, FLOOR, FLOORS, model_looks
 from app.components.spec_form import check, field_views, number_format, numbers
 from app.theme import DARK, LIGHT
 from rsfm.specs import EvaluateSpec, Params, PrepareSpec, PretrainSpec, parse_spec, pretrain_spec
-from rsfm.stats import CURVE_KEYS, curve_summary
 
 
 # -- palette ------------------------------------------------------------------------------------------------------
@@ -125,120 +114,6 @@ def test_alarms_by_run_leaves_out_what_is_unknown_or_over() -> None:
     assert alarms_by_run(rows.iloc[:0]) == {}
 
 
-# -- degradation --------------------------------------------------------------------------------------------------
-def compare_rows(groups: dict[str, list[float]], dataset: str = "eurosat", **fixed: Any) -> pd.DataFrame:
-    rows = []
-    for group, values in groups.items():
-        for severity, mean in zip((1.0, 2.0, 4.0, 8.0), values, strict=True):
-            rows.append(
-                {"model": group, "model_title": f"Model {group}", "model_group": group, "dataset": dataset,
-                 "synthetic": False, "task": "classification", "adaptation": "knn", "operator": "bilinear",
-                 "severity": severity, "gsd_m": 10 * severity, "metric": "accuracy", "mean": mean, "std": 0.01,
-                 "ci_low": mean - 0.02, "ci_high": mean + 0.03, "n": 500, "seeds": 3, "seed_kind": "evaluation seeds",
-                 "pack_hash": "h", **fixed}
-            )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-ROWS = {"a": [0.9, 0.8, 0.6, 0.3], "b": [0.5, 0.5, 0.5, 0.5]}
-
-
-def test_degradation_curves_with_bands() -> None:
-    figure = degradation_figure(compare_rows(ROWS), model_looks(["a"], ["b"]), chance=0.1)
-    lines = [t for t in figure.data if t.mode == "lines+markers"]
-    bands = [t for t in figure.data if t.fill == "toself"]
-    assert [t.name for t in lines] == ["Model a", "Model b"] and len(bands) == 2
-    assert list(lines[0].x) == [10, 20, 40, 80] and list(lines[0].y) == ROWS["a"]
-    assert figure.layout.xaxis.type == "log" and list(figure.layout.xaxis.ticktext) == ["10 m", "20 m", "40 m", "80 m"]
-    assert max(bands[0].y) == pytest.approx(0.93) and min(bands[0].y) == pytest.approx(0.28)
-    assert figure.layout.shapes[0].y0 == 0.1
-
-
-def test_degradation_with_error_bars_against_factors() -> None:
-    figure = degradation_figure(compare_rows(ROWS), {}, axis="factor", bands=False)
-    assert len(figure.data) == 2 and list(figure.data[0].x) == [1, 2, 4, 8]
-    assert figure.data[0].error_y.array[0] == pytest.approx(0.03)
-    assert figure.data[0].error_y.arrayminus[0] == pytest.approx(0.02)
-
-
-def test_several_packs_are_told_apart_and_synthetic_ones_named() -> None:
-    rows = pd.concat([compare_rows({"a": ROWS["a"]}), compare_rows({"a": ROWS["b"]}, "world", synthetic=True)])
-    lines = [t for t in degradation_figure(rows, model_looks(["a"], [])).data if t.mode == "lines+markers"]
-    assert [t.name for t in lines] == ["Model a · eurosat", "Model a · world (synthetic)"]
-    assert lines[0].line.color == lines[1].line.color and lines[0].line.dash != lines[1].line.dash
-
-
-def test_hostile_titles_are_text_in_charts() -> None:
-    rows = compare_rows({"a": ROWS["a"]}, model_title="<a href='javascript:alert(1)'>x</a>\u202e")
-    figure = degradation_figure(rows, {})
-    assert all("<a" not in (t.name or "") and "<a" not in "".join(t.hovertext or ()) for t in figure.data)
-
-
-def test_retention_is_relative_to_native_and_drops_curves_without_it() -> None:
-    rows = compare_rows(ROWS)
-    rows = rows[~((rows["model_group"] == "b") & (rows["severity"] == 1))]
-    kept = as_retention(rows)
-    assert set(kept["model_group"]) == {"a"}
-    assert kept.sort_values("severity")["mean"].tolist() == pytest.approx([1, 8 / 9, 6 / 9, 3 / 9])
-    assert kept.sort_values("severity")["ci_high"].iloc[0] == pytest.approx(0.93 / 0.9)
-    assert as_retention(rows.iloc[:0]).empty
-
-
-def test_curves_of_one_model_with_other_bands_or_another_split_stay_apart() -> None:
-    """Each key that makes a curve: two values of it are two lines, two retentions and two rows."""
-    for key, values in {
-        "bands": ("B2,B3,B4", "B2,B3,B4,B8,B11"), "pack_hash": ("aaaa1111bb", "cccc2222dd"), "split": ("test", "val"),
-        "degrade_target": ("single", "pair"), "train_degrade": ("none", "x4"), "task": ("classification", "other"),
-        "operator": ("bilinear", "blur"),
-    }.items():  # fmt: skip
-        rows = pd.concat(
-            [compare_rows({"a": ROWS["a"]}, **{key: values[0]}), compare_rows({"a": ROWS["b"]}, **{key: values[1]})]
-        )
-        assert key in CURVE_KEYS and variants(rows) == [key]
-        lines = [t for t in degradation_figure(rows, model_looks(["a"], [])).data if t.mode == "lines+markers"]
-        assert [list(t.y) for t in lines] == [ROWS["a"], ROWS["b"]], key
-        assert len({t.name for t in lines}) == 2 and len({t.line.dash for t in lines}) == 2
-        assert variant_text(key, values[0]) in lines[0].name
-        native = as_retention(rows).query("severity == 1")["mean"]
-        assert native.tolist() == [1, 1], "each curve has its own native score"
-        table = comparison_table(curve_summary(rows), rows)
-        assert table[["1×", "8×"]].to_numpy().tolist() == [[0.9, 0.3], [0.5, 0.5]], key
-        assert table["retention"].tolist() == pytest.approx([1 / 3, 1])
-    assert variants(compare_rows(ROWS)) == []
-    assert variant_text("bands", "B1,B2,B3,B4,B5") == "5 bands (B1 … B5)"
-
-
-def test_every_key_of_a_curve_is_named_or_the_models_own() -> None:
-    own = {"model", "model_title", "model_group", "dataset", "synthetic", "adaptation", "metric"}
-    assert set(VARIANTS) | own == set(CURVE_KEYS)
-
-
-def test_the_interval_falls_back_to_the_spread() -> None:
-    rows = compare_rows(ROWS, ci_low=float("nan"), ci_high=float("nan"))
-    assert [high - low for low, high in map(interval, rows.to_dict("records"))] == pytest.approx([0.02] * 8)
-
-
-LINT = pd.DataFrame(
-    [
-        {"subject": "a", "rule": "below-floor", "severity": "warning", "message": "A … on eurosat (knn, 2x): …"},
-        {"subject": "a", "rule": "below-floor", "severity": "warning", "message": "A … on eurosat-ms (knn, 2x): …"},
-        {"subject": "run-1", "rule": "identical-scores", "severity": "warning", "message": "… on eurosat (linear, 1 …"},
-        {"subject": "run-2", "rule": "duplicate-key", "severity": "warning", "message": "… on eurosat (knn, 1x, …"},
-        {"subject": "eurosat", "rule": "older-pack", "severity": "info", "message": "3 scores …"},
-        {"subject": "elsewhere", "rule": "older-pack", "severity": "info", "message": "3 scores …"},
-    ]
-)  # fmt: skip
-
-
-def test_findings_stand_beside_the_rows_that_they_are_about() -> None:
-    rows = pd.concat([compare_rows(ROWS), compare_rows(ROWS, adaptation="linear")])
-    about = findings_about(LINT, rows, {"run-1": "b", "run-2": "gone"})
-    assert [(f["model_group"], f["dataset"], f["adaptation"]) for f in about] == [
-        ("a", "eurosat", "knn"), ("b", "eurosat", "linear"), (None, "eurosat", None),
-    ]  # fmt: skip
-    assert findings_about(LINT, compare_rows(ROWS, "eurosat-ms"), {})[0]["message"] == LINT["message"][1]
-
-
 # -- names --------------------------------------------------------------------------------------------------------
 def test_models_of_one_title_are_told_apart_by_what_was_asked_for() -> None:
     rows = compare_rows({"a": ROWS["a"], "b": ROWS["b"], "c": ROWS["a"]})
@@ -254,29 +129,6 @@ def test_models_of_one_title_are_told_apart_by_what_was_asked_for() -> None:
     assert unknown.groupby("model_group")["model_title"].first()["a"] == "MAE (group a)"
     many = {g: {"optim": {str(i): i * k for i in range(1, 6)}} for k, g in enumerate("ab", 1)}
     assert telling_settings(many) == {"a": "1=1, 2=2, 3=3 …", "b": "1=2, 2=4, 3=6 …"}
-
-
-def test_rows_without_gsd_are_left_out_of_the_metre_axis() -> None:
-    rows = compare_rows(ROWS, gsd_m=float("nan"))
-    assert not degradation_figure(rows, {}, axis="gsd").data
-    assert degradation_figure(rows, {}, axis="factor").data
-
-
-def test_ticks_are_the_measured_ones_while_they_are_few() -> None:
-    assert axis_ticks([30, 60, 30, 120]) == [30, 60, 120]
-    many = axis_ticks(list(np.linspace(10, 320, 40)))
-    assert many[0] <= 10 and many[-1] >= 320 and all(np.log2(t).is_integer() for t in many)
-
-
-def test_table_has_a_column_per_severity_and_the_summary() -> None:
-    rows = compare_rows(ROWS)
-    table = comparison_table(curve_summary(rows), rows)
-    first = table.set_index("model").loc["a"]
-    assert [first[c] for c in ("1×", "2×", "4×", "8×")] == ROWS["a"]
-    assert first["mean"] == pytest.approx(0.65) and first["retention"] == pytest.approx(1 / 3)
-    # Trapezoids of the score over 1/factor, with y(0) = 0.
-    assert first["auc"] == pytest.approx(100 * (0.85 * 0.5 + 0.7 * 0.25 + 0.45 * 0.125 + 0.15 * 0.125))
-    assert first["over"] == "3 evaluation seeds" and len(table) == 2
 
 
 def test_class_counts_per_split() -> None:

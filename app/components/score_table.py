@@ -1,0 +1,119 @@
+"""The table below the curves, and which findings are about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.components.degradation import curve_keys, curves_of, is_published, point_at, seeds_text
+from app.components.measures import ordered_adaptations, ordered_tasks, scale_of
+from app.text import missing
+from rsfm.stats import auc_normalised, scale_auc
+
+#: What tells the rows of one cell of `rsfm.comparison.tiers_of` apart, beside the severity.
+TIER_KEYS = (
+    "dataset", "pack_hash", "split", "task", "adaptation", "operator", "degrade_target", "train_degrade", "metric",
+    "model_group", "bands",
+)  # fmt: skip
+
+
+def levels_of(frame: pd.DataFrame) -> dict[str, float]:
+    """Column title, e.g. "4×" -> severity, mildest first."""
+    scale = scale_of(frame["operator"].iloc[0]) if len(frame) else None
+    return {scale.level(s): float(s) for s in sorted(frame["severity"].unique())} if scale else {}
+
+
+def _summary(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Numbers of one curve; NaN where one of its scores is missing or they are not defined for the operator."""
+    scale = scale_of(curve[0]["operator"])
+    severities = [float(p["severity"]) for p in curve]
+    scores = [math.nan if missing(p["mean"]) else float(p["mean"]) for p in curve]
+    whole = not any(map(math.isnan, scores))
+    area = whole and scale.coarser and min(severities) > 0
+    native, worst = point_at(curve, scale.identity), point_at(curve, severities[-1])
+    return {
+        "auc": scale_auc(severities, scores) if area else math.nan,
+        "auc_norm": auc_normalised(severities, scores) if area else math.nan,
+        "mean": float(np.mean(scores)) if whole else math.nan,
+        "retention": math.nan if not native or worst is None else worst / native,
+        "ladder": ", ".join(scale.level(s) for s in severities),
+    }
+
+
+def comparison_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per curve: the scores at each severity and what they amount to.
+
+    Args:
+        frame: rows of `Store.compare`, of one operator.
+
+    Returns:
+        The curve's keys, a column like "4×" per severity (`levels_of`), `auc` (area under the score over 1/factor,
+        0..100, and its share `auc_norm` of a perfect model's; resolution operators only), `mean` over the severities,
+        `retention` (score at the strongest severity over that on images as they are), `ladder` (its severities),
+        `over` (which seeds), `n`, `published`. By task and adaptation; best first, published numbers last.
+    """
+    keys, levels = curve_keys(frame), levels_of(frame)
+    title = {severity: name for name, severity in levels.items()}
+    rows = []
+    for key, curve in curves_of(frame).items():
+        points = {title[p["severity"]]: p["mean"] for p in curve}
+        published = is_published(curve[0]["model_group"])
+        rows.append(
+            {**dict(zip(keys, key, strict=True)), **points, **_summary(curve), "n": curve[0]["n"] or None,
+             "over": "" if published else seeds_text(curve[0]), "published": published}
+        )  # fmt: skip
+    columns = [*keys, *levels, "auc", "auc_norm", "mean", "retention", "ladder", "over", "n", "published"]
+    table = pd.DataFrame(rows, columns=columns)
+    tasks, adaptations = ordered_tasks(table["task"]), ordered_adaptations(table["adaptation"])
+    best = table["auc_norm"].fillna(table["mean"]).fillna(-1).astype(float)
+    order = pd.DataFrame(
+        {"task": table["task"].map(tasks.index), "adaptation": table["adaptation"].map(adaptations.index),
+         "published": table["published"], "best": -best}
+    )  # fmt: skip
+    return table.loc[order.sort_values(list(order.columns), kind="stable").index].reset_index(drop=True)
+
+
+def tier_letters(table: pd.DataFrame, tiers: pd.DataFrame) -> list[str]:
+    """The tier of each row as a letter, A the best; "" where none was found.
+
+    Args:
+        table: from `comparison_table`.
+        tiers: from `rsfm.comparison.tiers_of`, at one severity.
+    """
+    keys = [k for k in TIER_KEYS if k in table.columns]
+    found = {tuple(map(str, row)): int(t) for *row, t in tiers[[*keys, "tier"]].itertuples(index=False)}
+    numbers = [found.get(tuple(map(str, row))) for row in table[keys].itertuples(index=False)]
+    return ["" if n is None else chr(64 + n) if n <= 26 else str(n) for n in numbers]
+
+
+def findings_about(found: pd.DataFrame, frame: pd.DataFrame, group_of_run: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Which findings of the store are about the rows that are shown.
+
+    Args:
+        found: `Store.lint`: a finding's subject is a model group, a run or a pack.
+        frame: rows of `Store.compare`.
+        group_of_run: run id -> group of the model that it evaluated.
+
+    Returns:
+        {"severity", "message", "model_group" (None: of the pack), "dataset", "adaptation" (None: of all)}.
+    """
+    groups = set(frame["model_group"].astype(str))
+    places = frame[["dataset", "adaptation"]].drop_duplicates().itertuples(index=False)
+    # As the store words it: "… on <pack> (<adaptation>, …".
+    marks = [(f" on {place.dataset} ({place.adaptation}, ", place) for place in places]
+    about: list[dict[str, Any]] = []
+    for row in found.to_dict("records"):
+        subject, message = str(row["subject"]), str(row["message"])
+        shared = {"severity": row["severity"], "message": message}
+        if subject in set(frame["dataset"]):
+            about.append({**shared, "model_group": None, "dataset": subject, "adaptation": None})
+            continue
+        group = subject if subject in groups else group_of_run.get(subject)
+        place = next((place for mark, place in marks if mark in message), None)
+        if group in groups and place is not None:
+            about.append({**shared, "model_group": group, "dataset": place.dataset, "adaptation": place.adaptation})
+    return about
