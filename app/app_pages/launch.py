@@ -277,7 +277,7 @@ def model_choice(labels: dict[str, str]) -> list[str]:
     chosen = choose_many(
         "Models", list(labels), "model", newest, others=True, format_func=lambda m: labels.get(m, m),
         placeholder="Choose models and baselines", wrap=True,
-        help="One run per model. Type timm:<name> or random:<run id> for others.",
+        help="One run per model. Type timm:<name>, torchgeo:<weights> or random:<run id> for others.",
     )  # fmt: skip
     baselines = [m for m in labels if m in BASELINES] + [f"random:{next(iter(ENCODERS))}"]
     absent = [m for m in baselines if m not in chosen]

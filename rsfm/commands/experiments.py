@@ -93,7 +93,7 @@ def pretrain(
 
 def evaluate(
     model: Annotated[
-        str, typer.Option(help="RUN_ID, random:<encoder>, band-stats, efficientnet-lite0 or timm:<name>.")
+        str, typer.Option(help="RUN_ID, random:<encoder>, band-stats, timm:<name>, torchgeo:<weights> or file:<name>.")
     ],
     dataset: Annotated[str, typer.Option(help="A labelled pack.")],
     preset: Annotated[str, typer.Option(help="Named settings to start from, e.g. dstnsp-change.")] = "",

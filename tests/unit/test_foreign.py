@@ -20,7 +20,6 @@ from foreign_parts import (
     TINY_DOFA,
     TINY_MAE,
     TINY_VIT,
-    described,
     load,
     put,
     randomised,
@@ -35,10 +34,9 @@ from foreign_parts import (
     values_of,
     vit,
 )
-from safetensors.torch import save_file
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
-from torchgeo.models import get_model, get_weight
+from torchgeo.models import get_weight
 from torchgeo.models.croma import CROMA
 from torchgeo.models.dofa import DOFA
 from torchgeo.models.scale_mae import ScaleMAE
@@ -48,8 +46,8 @@ from rsfm.bands import Band
 from rsfm.errors import RsfmError
 from rsfm.evaluation.evaluate import dry_run
 from rsfm.evaluation.networks import LabelNetwork, MapNetwork
-from rsfm.models.export import misfits, standardise
-from rsfm.models.foreign import inputs, networks, published
+from rsfm.models.export import standardise
+from rsfm.models.foreign import networks, published
 from rsfm.models.foreign.model import ForeignModel
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
@@ -77,6 +75,7 @@ class Case:
     bands: str  # which bands it takes
     maps: list[tuple[int, int]]  # width and side of each map
     size: int = 224
+    head: Callable[[nn.Module, Tensor], Tensor] | None = None  # from the mean of the last map to the features
 
 
 def croma_state(network: nn.Module) -> dict[str, Any]:
@@ -94,7 +93,7 @@ CASES = {
     ),
     "SSL4EO-S12 ResNet": Case(
         "ResNet50_Weights.SENTINEL2_ALL_MOCO", lambda: timm.create_model("resnet10t", in_chans=13, num_classes=0),
-        lambda n, x: n(x), "all", [(64, 56), (128, 28), (256, 14), (512, 7)],
+        lambda n, x: n(x), "all", [(64, 56), (128, 28), (256, 14), (512, 7)], head=lambda n, x: x,
     ),
     "SoftCon": Case(
         "ViTSmall14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON",
@@ -103,11 +102,12 @@ CASES = {
     ),
     "Swin": Case(
         "Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS", lambda: swin(9), lambda n, x: n(x), "satlas",
-        [(24, 64), (48, 32), (96, 16), (192, 8)], 256,
+        [(24, 64), (48, 32), (96, 16), (192, 8)], 256, lambda n, x: x,
     ),
     "DOFA": Case(
         "DOFABase16_Weights.DOFA_MAE", lambda: DOFA(num_classes=0, **TINY_DOFA),
         lambda n, x: n.forward_features(x, [w / 1000 for w in s2_waves()]), "pack", [(48, 14)] * 4,
+        head=lambda n, x: n.fc_norm(x),
     ),
     "Scale-MAE": Case(
         "ScaleMAELarge16_Weights.FMOW_RGB",
@@ -117,6 +117,7 @@ CASES = {
     "CROMA": Case(
         "CROMABase_Weights.CROMA_VIT", lambda: CROMA(**TINY_CROMA),
         lambda n, x: n(torch.zeros(len(x), 2, 120, 120), x)["optical_GAP"], "no cirrus", [(32, 15)] * 4, 120,
+        lambda n, x: n.s2_GAP_FFN(x),
     ),
     "Panopticon": Case(
         "Panopticon_Weights.VIT_BASE14", lambda: networks.PanopticonNetwork([], size=224).net,
@@ -157,6 +158,10 @@ def test_published_model_is_the_librarys_network_on_the_right_bands(
     maps = model.maps(standardise(values_of(model, pack), model.mean, model.std))
     assert [(m.shape[1], m.shape[2]) for m in maps] == case.maps
     assert all(m.shape[2] == m.shape[3] and torch.isfinite(m).all() and m.std() > 1e-4 for m in maps)
+    pooled = maps[-1].mean(dim=(2, 3))  # what the features of most are made of
+    with torch.no_grad():
+        if case.head is not None:
+            torch.testing.assert_close(case.head(network, pooled), expected, rtol=1e-3, atol=1e-3)
     learns(model, pack)
 
 
@@ -258,118 +263,9 @@ def test_scale_mae_is_told_how_large_a_pixel_is(workspace: Workspace, tiny: None
         load(name, unknown, workspace)
 
 
-# -- weights -----------------------------------------------------------------------------------------------------------
-def test_every_key_is_used_or_named(workspace: Workspace, tiny: None) -> None:
-    name, pack = "ViTSmall16_Weights.SENTINEL2_ALL_DINO", s2_pack(workspace)
-    state = dict(randomised(vit(13)).state_dict())
-    put(workspace, name, {**state, "head.weight": torch.ones(3, 48), "head.bias": torch.ones(3)})
-    assert any("no use for it: head.bias, head.weight" in r for r in load(name, pack, workspace).remarks)
-    put(workspace, name, {k: v for k, v in state.items() if not k.startswith("norm.")})
-    assert any("stays as it starts: norm.bias, norm.weight" in r for r in load(name, pack, workspace).remarks)
-    for change, message in (
-        ({"blocks.9.norm1.bias": torch.ones(3)}, r"left over blocks\.9\.norm1\.bias"),
-        ({"cls_token": None}, "missing cls_token"),
-        ({"pos_embed": torch.ones(1, 50, 48)}, r"pos_embed is \(1, 50, 48\) instead of \(1, 197, 48\)"),
-        ({"epoch": 3}, "holds epoch beside tensors"),
-    ):
-        put(workspace, name, {k: v for k, v in {**state, **change}.items() if v is not None})
-        with pytest.raises(RsfmError, match=message):
-            load(name, pack, workspace)
-    put(workspace, "CROMABase_Weights.CROMA_VIT", state)
-    with pytest.raises(RsfmError, match=r"is not CROMA's.*instead of joint_encoder, s1_GAP_FFN"):
-        load("CROMABase_Weights.CROMA_VIT", pack, workspace)
-
-
-def test_damaged_files_are_refused(workspace: Workspace, tiny: None) -> None:
-    name, pack = "ViTSmall16_Weights.SENTINEL2_ALL_DINO", s2_pack(workspace)
-    file = put(workspace, name, {})
-    with pytest.raises(RsfmError, match="holds no weights by name"):
-        load(name, pack, workspace)
-    for content in (b"", b"<html>not found</html>"):
-        file.write_bytes(content)
-        with pytest.raises(RsfmError, match="cannot be read as weights"):
-            load(name, pack, workspace)
-
-
-def test_where_weights_are_looked_for(
-    workspace: Workspace, tiny: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    name, pack = "ViTSmall16_Weights.SENTINEL2_ALL_DINO", s2_pack(workspace)
-    file = get_weight(name).url.rpartition("/")[2]
-    monkeypatch.setenv("RSFM_WEIGHTS", str(tmp_path / "nowhere"))
-    with pytest.raises(RsfmError, match=r"RSFM_WEIGHTS names .*nowhere, which is not a folder"):
-        load(name, pack, workspace)
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    monkeypatch.setenv("RSFM_WEIGHTS", str(mine))
-    with pytest.raises(RsfmError, match="jobs do not download") as error:
-        load(name, pack, workspace)
-    for part in (file, mine, workspace.weights, tmp_path / "hub" / "checkpoints", get_weight(name).url, "curl -L"):
-        assert str(part) in str(error.value)
-    states = [randomised(vit(13)).state_dict() for _ in range(3)]
-    for number, state in enumerate(states):
-        state["cls_token"].fill_(number)
-
-    def class_token() -> float:
-        return float(load(name, pack, workspace).network.encoder.cls_token[0, 0, 0])
-
-    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save(states[0], tmp_path / "hub" / "checkpoints" / file)
-    assert class_token() == 0
-    put(workspace, name, states[1])
-    assert class_token() == 1
-    save_file({k: v.contiguous() for k, v in states[2].items()}, mine / f"{name}.safetensors")
-    assert class_token() == 2
-
-
-def test_published_sizes_are_torchgeos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full size, without memory: keys and shapes of torchgeo's own networks are those that are asked for here."""
-    monkeypatch.setattr("torchgeo.models.croma.get_2dalibi", lambda **k: torch.zeros(1, 16, 225, 225))
-    sizes = published.SIZES
-    with torch.device("meta"):
-        pairs = [
-            (get_model("swin_v2_t"), networks.SwinNetwork(3, **sizes["Swin_V2_T_Weights"])),
-            (get_model("swin_v2_b"), networks.SwinNetwork(3, **sizes["Swin_V2_B_Weights"])),
-            (get_model("dofa_base_patch16_224"), networks.DOFANetwork([0.5], size=224, **sizes["DOFABase16_Weights"])),
-            (get_model("dofa_large_patch16_224"),
-             networks.DOFANetwork([0.5], size=224, **sizes["DOFALarge16_Weights"])),
-            (get_model("croma_base", modalities=["optical"]),
-             networks.CROMANetwork("optical", size=120, **sizes["CROMABase_Weights"])),
-            (get_model("croma_large", modalities=["sar"]),
-             networks.CROMANetwork("sar", size=120, **sizes["CROMALarge_Weights"])),
-            (get_model("scalemae_large_patch16", num_classes=0),
-             networks.ScaleMAENetwork(size=224, gsd_m=1, **sizes["ScaleMAELarge16_Weights"]).encoder),
-            (get_model("earthloc", pretrained=False), networks.EarthLocNetwork(3, size=320)),
-        ]  # fmt: skip
-        for kind, (name, options) in published.TIMM.items():
-            theirs = next(w for w in published.published() if w.startswith(f"{kind}."))
-            weight = get_weight(theirs)
-            model = weight.meta["model"] if "ResNet152" not in kind else "resnet152"
-            ours = timm.create_model(name, in_chans=weight.meta["in_chans"], num_classes=0, **options)
-            given = {"img_size": weight.meta["img_size"]} if "img_size" in weight.meta else {}
-            pairs.append((get_model(model, in_chans=weight.meta["in_chans"], **given), ours))
-    for theirs, ours in pairs:
-        state = {k: v for k, v in theirs.state_dict().items() if not k.startswith(networks.CLASSIFIERS)}
-        wanted_ = {k: v for k, v in ours.state_dict().items() if not k.startswith(networks.CLASSIFIERS)}
-        assert misfits(state, wanted_) == ([], [], []), type(theirs)
-
-
-def test_the_key_holds_weights_bands_scaling_and_size(workspace: Workspace) -> None:
-    """Equal inputs, equal key; each part changes it."""
-
-    def model(*, weights: float = 1, mean: float = 0, size: int = 32, high: float = 9, setting: str = "a") -> str:
-        encoder = timm.create_model("resnet10t", in_chans=1, num_classes=0)
-        for p in encoder.state_dict().values():
-            p.fill_(weights)
-        feed = inputs.fed([inputs.Wanted("B04", 665, "reflectance", mean, high=high)], described(S2), None, "x")
-        return ForeignModel(
-            networks.TimmNetwork(encoder, fixed=False), feed, name="n", title="t", group="g", size=size,
-            settings={"s": setting}, remarks=[],
-        ).key  # fmt: skip
-
-    keys = [model(), model(weights=2), model(mean=0.1), model(size=64), model(high=5), model(setting="b")]
-    assert len(set(keys)) == 6
-    assert model() == keys[0]
+def test_tokens_become_a_map_row_by_row() -> None:
+    tokens = torch.arange(9.0).view(1, 9, 1).repeat(1, 1, 2)
+    assert networks.as_map(tokens)[0, 1].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
 
 def test_a_model_without_maps_says_so(workspace: Workspace, tiny: None) -> None:

@@ -93,7 +93,7 @@ def takes(name: str, weight: Any) -> Takes:
         raise RsfmError(f"torchgeo does not say which bands torchgeo:{name} takes: it cannot be fed by band name.")
     steps, size = _steps(name, weight.transforms)
     return Takes(
-        tuple(_wanted(name, weight.meta["dataset"], member, band, i, steps) for i, band in enumerate(bands)), "own",
+        tuple(_wanted(name, weight.meta.get("dataset", ""), member, band, i, steps) for i, band in enumerate(bands)), "own",
         weight.meta.get("img_size") or weight.meta.get("image_size") or size,
     )  # fmt: skip
 
