@@ -32,13 +32,12 @@ def _summary(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     scale = scale_of(curve[0]["operator"])
     severities = [float(p["severity"]) for p in curve]
     scores = [math.nan if missing(p["mean"]) else float(p["mean"]) for p in curve]
-    whole = not any(map(math.isnan, scores))
-    area = whole and scale.coarser and min(severities) > 0
+    area = scale.coarser and min(severities) > 0
     native, worst = point_at(curve, scale.identity), point_at(curve, severities[-1])
     return {
         "auc": scale_auc(severities, scores) if area else math.nan,
         "auc_norm": auc_normalised(severities, scores) if area else math.nan,
-        "mean": float(np.mean(scores)) if whole else math.nan,
+        "mean": float(np.mean(scores)),
         "retention": math.nan if not native or worst is None else worst / native,
         "ladder": ", ".join(scale.level(s) for s in severities),
     }

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.components.degradation import is_published
 from app.components.measures import (
     adaptation_title,
     metric_title,
@@ -65,13 +64,12 @@ def tiers_asked(frame: pd.DataFrame, metric: str | None) -> tuple[pd.DataFrame, 
     """The tiers that a reader asks for, and the title of their severity.
 
     Args:
-        frame: the rows on the page.
+        frame: the rows on the page, without published ones.
         metric: the score that counts; None for the primary one of each task.
     """
-    own = frame[[not is_published(g) for g in frame["model_group"]]]
-    if own["model_group"].nunique() < 2:
+    if frame["model_group"].nunique() < 2:
         return None
-    levels = levels_of(own)
+    levels = levels_of(frame)
     names = {f"{severity:g}": name for name, severity in levels.items()}
     chosen = choose_pill(
         "Tiers at", list(names), "tiers", format_func=lambda s: names.get(s, s),
@@ -82,7 +80,7 @@ def tiers_asked(frame: pd.DataFrame, metric: str | None) -> tuple[pd.DataFrame, 
     level = names[chosen]
     try:
         with st.spinner("Reading predictions …"):
-            found = _tiers(str(workspace().root), _newest(), _where(own), metric, levels[level])
+            found = _tiers(str(workspace().root), _newest(), _where(frame), metric, levels[level])
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return None
@@ -115,11 +113,10 @@ def pair_panel(frame: pd.DataFrame, metric: str | None) -> None:
     """Choose two models, see in which cells one is better.
 
     Args:
-        frame: the rows on the page.
+        frame: the rows on the page, without published ones.
         metric: the score that counts; None for the primary one of each task.
     """
-    own = frame[[not is_published(g) for g in frame["model_group"]]]
-    titles = {str(g): visible(t) for g, t in zip(own["model_group"], own["model_title"], strict=True)}
+    titles = {str(g): visible(t) for g, t in zip(frame["model_group"], frame["model_title"], strict=True)}
     if len(titles) < 2:
         return
     st.subheader("Is one model better than another?", anchor=False)
@@ -133,7 +130,7 @@ def pair_panel(frame: pd.DataFrame, metric: str | None) -> None:
         return
     try:
         with st.spinner("Reading predictions …"):
-            found = _paired(str(workspace().root), _newest(), *pair, _where(own), metric)
+            found = _paired(str(workspace().root), _newest(), *pair, _where(frame), metric)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return

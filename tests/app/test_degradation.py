@@ -323,6 +323,11 @@ def test_a_missing_score_leaves_no_mean_over_the_rest() -> None:
     assert shorter["ladder"].to_dict() == {"a": "1×, 2×, 4×", "b": "1×, 2×, 4×, 8×"}
 
 
+def test_strong_blur_alone_has_no_area() -> None:
+    table = comparison_table(compare_rows({"a": [0.9, 0.8]}, operator="blur", severities=(1.0, 2.0)))
+    assert np.isnan(table["auc"][0]) and np.isnan(table["retention"][0]) and table["mean"][0] == pytest.approx(0.85)
+
+
 def test_tiers_stand_beside_the_rows_that_they_are_about() -> None:
     table = comparison_table(both_ways())
     found = table.assign(tier=[1, 2, 27])
@@ -523,16 +528,29 @@ def test_two_models_are_tested_when_asked(open_page: Open, benchmark_lab: Worksp
     assert (table["difference"] > 0).all() and set(table["p"]) == {"< 0.001"}
     test.run()
     assert asked == ["paired"], "kept until there are new results"
-    # Only what is on the page is compared: blur has results of one of them.
     blurred = open_page(benchmark_lab, "degradation", operator="blur", pair=PAIR)
-    assert not blurred.exception and len(blurred.dataframe) == 1
+    assert not blurred.exception and len(blurred.dataframe) == 1, "blur has results of one of them only"
+
+
+def test_only_what_is_on_the_page_is_tested(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_benchmark(tmp_path / "w")
+    pack = make_pairs(Workspace(tmp_path / "other"), "levir", dataset="levir-cd")
+    for model, share in zip((*PAIR, "band-stats"), (0.3, 0.9, 0.5), strict=True):
+        score_change(workspace, pack, model, model, {1: share}, adaptation="linear")
+    query = {"pair": [*PAIR, "band-stats"], "adaptation": "linear"}  # of three in a link the first two count
+    test = open_page(workspace, "degradation", **query)
+    assert not test.exception and "is worse than" in texts(test)
+    assert test.dataframe[1].value["level"].tolist() == ["1×"]
+    everything = open_page(workspace, "degradation", pair=PAIR)
+    assert "Mixed" in texts(everything) and len(everything.dataframe[1].value) == 5
+    assert "adaptation" in columns(everything, 1)
 
 
 def test_a_link_with_a_test_restores_it(open_page: Open, benchmark_lab: Workspace) -> None:
     turned = open_page(benchmark_lab, "degradation", pair=PAIR[::-1], metric="iou")
     assert "Consistently worse: Random ViT-nano is worse than EfficientNet-Lite0 (ImageNet)" in texts(turned)
-    many = open_page(benchmark_lab, "degradation", pair=[*PAIR, "efficientnet-lite0", "gone"])
-    assert not many.exception and "Consistent improvement" in texts(many)
+    odd = open_page(benchmark_lab, "degradation", pair=["gone", *PAIR, PAIR[0]])
+    assert not odd.exception and "Consistent improvement" in texts(odd)
 
 
 def test_what_cannot_be_tested_is_one_sentence(open_page: Open, tmp_path: Path) -> None:
