@@ -100,19 +100,18 @@ def findings_about(found: pd.DataFrame, frame: pd.DataFrame, group_of_run: Mappi
     Returns:
         {"severity", "message", "model_group" (None: of the pack), "dataset", "adaptation" (None: of all)}.
     """
-    groups = set(frame["model_group"].astype(str))
+    groups, datasets = set(frame["model_group"].astype(str)), set(frame["dataset"])
     places = frame[["dataset", "adaptation"]].drop_duplicates().itertuples(index=False)
     # As the store words it: "… on <pack> (<adaptation>, …".
     marks = [(f" on {place.dataset} ({place.adaptation}, ", place) for place in places]
     about: list[dict[str, Any]] = []
-    for row in found.to_dict("records"):
-        subject, message = str(row["subject"]), str(row["message"])
-        shared = {"severity": row["severity"], "message": message}
-        if subject in set(frame["dataset"]):
+    for subject, severity, message in zip(found["subject"], found["severity"], found["message"], strict=True):
+        shared = {"severity": severity, "message": str(message)}
+        if subject in datasets:
             about.append({**shared, "model_group": None, "dataset": subject, "adaptation": None})
             continue
-        group = subject if subject in groups else group_of_run.get(subject)
-        place = next((place for mark, place in marks if mark in message), None)
-        if group in groups and place is not None:
+        group = subject if subject in groups else group_of_run.get(str(subject))
+        place = next((p for mark, p in marks if mark in shared["message"]), None) if group in groups else None
+        if place is not None:
             about.append({**shared, "model_group": group, "dataset": place.dataset, "adaptation": place.adaptation})
     return about
