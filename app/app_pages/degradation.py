@@ -36,7 +36,7 @@ from app.components.score_table import comparison_table, findings_about, levels_
 from app.imaging import main_layer
 from app.page import CHART, LAUNCH, empty_state, heading, looks_of_models
 from app.panels.degradation_view import View, controls
-from app.panels.model_tests import pair_panel, tier_note, tiers_asked
+from app.panels.model_tests import pair_panel, tier_level, tier_note, tiers_at
 from app.state import open_pack, store, workspace
 from app.text import metres, plain, visible
 from rsfm.errors import RsfmError
@@ -222,10 +222,11 @@ def table(view: View, found: list[dict[str, Any]]) -> None:
     rows = comparison_table(frame)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.subheader("Figures", anchor=False, width="content")
-        asked = tiers_asked(view.rows, view.metric)
-    if asked:
-        rows["tier"] = tier_letters(rows, asked[0])
-        st.caption(tier_note(asked[1]))
+        severity = tier_level(view.rows)
+    tiers = None if severity is None else tiers_at(view.rows, view.metric, severity)
+    if severity is not None and tiers is not None:
+        rows["tier"] = tier_letters(rows, tiers)
+        st.caption(tier_note(scale.level(severity)))
     about = [(f["model_group"], f["dataset"], f["adaptation"]) for f in found]
     rows["findings"] = [
         about.count(place) or None for place in rows[["model_group", "dataset", "adaptation"]].itertuples(index=False)
@@ -243,7 +244,7 @@ def table(view: View, found: list[dict[str, Any]]) -> None:
     shown = {
         "model_title": True, "source": rows["published"].any(), "variant": bool(differing),
         "dataset": "dataset" in several, "adaptation": "adaptation" in several, "training": "training" in several,
-        "metric": "metric" in several, "tier": bool(asked), **dict.fromkeys(levels, True), "auc": scale.coarser,
+        "metric": "metric" in several, "tier": "tier" in rows, **dict.fromkeys(levels, True), "auc": scale.coarser,
         "mean": True, "retention": scale.identity is not None, "findings": True, "ladder": "ladder" in several,
         "over": True, "n": True,
     }  # fmt: skip

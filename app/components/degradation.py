@@ -276,7 +276,7 @@ def degradation_figure(
                                 "thickness": 1.3, "width": 4}  # fmt: skip
         traces.append(trace)
     layout = {
-        "height": height,
+        "height": height + 14 * max(0, len(curves) - 6),  # the legend takes its room from the chart
         "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
         "hovermode": "closest",

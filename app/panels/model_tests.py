@@ -60,31 +60,35 @@ def _tiers(root: str, newest: tuple[int, str], where: Where, metric: str | None,
 
 
 # -- tiers ---------------------------------------------------------------------------------------------------------
-def tiers_asked(frame: pd.DataFrame, metric: str | None) -> tuple[pd.DataFrame, str] | None:
-    """The tiers that a reader asks for, and the title of their severity.
+def tier_level(frame: pd.DataFrame) -> float | None:
+    """The severity at which a reader asks for tiers of the models on the page.
 
     Args:
         frame: the rows on the page, without published ones.
-        metric: the score that counts; None for the primary one of each task.
     """
     if frame["model_group"].nunique() < 2:
         return None
-    levels = levels_of(frame)
-    names = {f"{severity:g}": name for name, severity in levels.items()}
+    levels = {f"{severity:g}": (name, severity) for name, severity in levels_of(frame).items()}
     chosen = choose_pill(
-        "Tiers at", list(names), "tiers", format_func=lambda s: names.get(s, s),
+        "Tiers at", list(levels), "tiers", format_func=lambda s: levels[s][0] if s in levels else s,
         help="Which models cannot be told apart at this severity. Reads predictions; takes a moment.",
     )  # fmt: skip
-    if chosen is None:
-        return None
-    level = names[chosen]
+    return levels[chosen][1] if chosen else None
+
+
+def tiers_at(frame: pd.DataFrame, metric: str | None, severity: float) -> pd.DataFrame | None:
+    """Tiers of the models on the page; None where there are none, after saying why.
+
+    Args:
+        metric: the score that counts; None for the primary one of each task.
+    """
     try:
         with st.spinner("Reading predictions …"):
-            found = _tiers(str(workspace().root), _newest(), _where(frame), metric, levels[level])
+            found = _tiers(str(workspace().root), _newest(), _where(frame), metric, severity)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return None
-    return (found, level) if _said(found, "No tier could be found") else None
+    return found if _said(found, "No tier could be found") else None
 
 
 def tier_note(level: str) -> str:
