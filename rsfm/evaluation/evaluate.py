@@ -156,7 +156,8 @@ def run_job(spec: EvaluateSpec, context: JobContext) -> None:
     predictions = Evaluation(spec, what, model, context, device).predictions()
     scores = score_rows(spec, what, model, predictions)
     save_predictions(spec, what, predictions, context)
-    context.scores(scores)
+    # A score that is not defined (the precision of a model that predicts no change) is no row: its curve has a gap.
+    context.scores([row for row in scores if row["value"] is not None])
     for row in scores:
         interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
         value = "undefined" if row["value"] is None else f"{row['value']:.4f}"

@@ -197,6 +197,20 @@ def test_the_operators_own_severities_are_those_that_suit(workspace: Workspace) 
         plan(spec.model_copy(update={"operator": "haze"}), workspace)
 
 
+def test_an_undefined_score_is_a_gap_and_no_damage(workspace: Workspace) -> None:
+    images, _ = blobs(8, 0)
+    masks = np.zeros((8, 1, SIZE, SIZE), np.uint8)  # nothing ever changes, and so it is learnt
+    write_arrays(
+        workspace, "still", {"train": images, "test": images}, RGB8, later={"train": images, "test": images},
+        masks={"train": masks, "test": masks}, classes=["no change", "change"],
+    )  # fmt: skip
+    spec = EvaluateSpec(model="band-stats", dataset="still", **{**QUICK, "adaptations": ["linear"], "severities": [1]})
+    run = create_run(workspace, spec)
+    run_job(spec, JobContext(workspace, run, 1))
+    assert read_jsonl(run.path / "scores.jsonl")[0] == []
+    assert len(pd.read_parquet(run.path / "artifacts" / "predictions.parquet")) == 8
+
+
 # -- labels of whole images --------------------------------------------------------------------------------------------
 def test_several_labels(workspace: Workspace) -> None:
     multilabel_pack(workspace)
