@@ -68,8 +68,10 @@ def stored(bands: Sequence[Band], order: Sequence[int] | None = None) -> list[Ba
 
 def raw_images(bands: Sequence[Band], side: int, count: int = 2) -> np.ndarray:
     random = np.random.default_rng(3)
-    high = {"reflectance": 3000, "uint8": 250, "db": 20, "dn": 12000}[bands[0].unit]
+    high = {"reflectance": 95, "uint8": 250, "db": 20, "dn": 12000}[bands[0].unit]
     images = random.integers(1, high, (count, len(bands), side, side))
+    if bands[0].unit == "reflectance":  # some very bright, as clouds are
+        images = images**2
     images += np.arange(len(bands))[None, :, None, None] % 3
     return -images.astype(np.float32) if bands[0].unit == "db" else images.astype(np.uint16)
 

@@ -37,6 +37,7 @@ from foreign_parts import (
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torchgeo.models import get_weight
+from torchgeo.models.copernicusfm import resize_abs_pos_embed
 from torchgeo.models.croma import CROMA
 from torchgeo.models.dofa import DOFA
 from torchgeo.models.scale_mae import ScaleMAE
@@ -205,12 +206,19 @@ def learns(model: ForeignModel, pack: Pack) -> None:
     assert not any(m.training for m in model.modules())
 
 
-def test_whole_images_are_resized_as_torchgeo_resizes(workspace: Workspace, tiny: None) -> None:
-    name = "ResNet50_Weights.FMOW_RGB_GASSL"  # its transforms resize and do not crop
+@pytest.mark.parametrize("side", [40, 300])
+def test_whole_images_are_resized_as_torchgeo_resizes(side: int, workspace: Workspace, tiny: None) -> None:
+    """These weights' transforms resize and do not crop."""
+    name = "ResNet50_Weights.FMOW_RGB_GASSL"
     put(workspace, name, randomised(timm.create_model("resnet10t", in_chans=3, num_classes=0)).state_dict())
     bands = [Band(n, None, 1, "uint8") for n in ("blue", "red", "green")]
     pack = write_arrays(workspace, "air", {"train": raw_images(bands, 40).astype(np.uint8)}, bands)
     expected = get_weight(name).transforms(raw_of(pack, ["red", "green", "blue"]))
+    torch.testing.assert_close(reaching(load(name, pack, workspace), pack), expected, rtol=1e-3, atol=1e-3)
+    name = "ViTSmall16_Weights.SENTINEL2_ALL_CLOSP"
+    put(workspace, name, vit(13).state_dict())
+    pack = s2_pack(workspace, side=side)
+    expected = get_weight(name).transforms(raw_of(pack, [b.name for b in S2]))
     torch.testing.assert_close(reaching(load(name, pack, workspace), pack), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -223,6 +231,15 @@ def test_convolutions_keep_larger_images_and_transformers_do_not(workspace: Work
     ):
         put(workspace, name, network.state_dict())
         assert load(name, pack, workspace).as_trained(x).shape[-2:] == size
+
+
+def test_panopticons_positions_come_from_larger_images(workspace: Workspace, tiny: None) -> None:
+    """The published file holds them for 518 × 518 pixels; torchgeo resamples them for 224."""
+    state = dict(networks.PanopticonNetwork([], size=224).net.state_dict())
+    state["pos_embed"] = torch.randn(1, 1 + 37 * 37, 48, generator=torch.Generator().manual_seed(1))
+    put(workspace, "Panopticon_Weights.VIT_BASE14", state)
+    ours = load("Panopticon_Weights.VIT_BASE14", s2_pack(workspace), workspace).network.net.pos_embed
+    torch.testing.assert_close(ours.data, resize_abs_pos_embed(state["pos_embed"], 224 // 14, 518 // 14))
 
 
 def test_radar(workspace: Workspace, tiny: None) -> None:

@@ -171,6 +171,32 @@ def test_a_band_serves_once() -> None:
         inputs.match(wanted(ETM), described([b for b in without if b.name != "B8A"]), None, "x")
 
 
+def test_a_band_wanted_twice_is_missing_once() -> None:
+    twice = [inputs.Wanted("B04", None, "reflectance"), inputs.Wanted("B4", None, "reflectance")]
+    with pytest.raises(RsfmError, match="no band for B4 "):
+        inputs.match(twice, described(S2), None, "x")
+
+
+def test_values_beyond_what_training_saw_are_cut_off() -> None:
+    """SatlasPretrain: all bands end up in 0 to 1."""
+    full = [
+        *SENSORS["landsat-8"].bands,
+        *(Band(n, w, 30, "dn") for n, w in (("B8", 590), ("B10", 10895), ("B11", 12005))),
+    ]
+    raw = [Band(b.name, b.wavelength_nm, b.gsd_m, "dn") for b in full]
+    radar = [Band("VV", None, 10, "dn"), Band("VH", None, 10, "dn")]
+    for name, pack in (
+        ("Swin_V2_B_Weights.SENTINEL2_SI_MS_SATLAS", described(S2)),
+        ("Swin_V2_B_Weights.LANDSAT_SI_SATLAS", described(raw, sensor="landsat-8")),
+        ("Swin_V2_B_Weights.SENTINEL1_SI_SATLAS", described(radar, sensor="sentinel-1")),
+    ):
+        feed = inputs.fed(wanted(name), pack, None, "x")
+        assert feed.low == pytest.approx([0] * len(feed.bands))
+        assert feed.high == pytest.approx([1] * len(feed.bands))
+    with pytest.raises(RsfmError, match=r"is in raw numbers \(dn\).*raw numbers \(dn\) of Sentinel-1.*calibration"):
+        inputs.fed(wanted("Swin_V2_B_Weights.SENTINEL1_SI_SATLAS"), described(radar, sensor="other"), None, "x")
+
+
 def test_panchromatic_bands_are_found_by_name_only() -> None:
     names = [w.name for w in wanted("Swin_V2_B_Weights.LANDSAT_SI_SATLAS")]
     bands = [*SENSORS["landsat-8"].bands, Band("B10", 10895, 100, "dn"), Band("B11", 12005, 100, "dn")]
