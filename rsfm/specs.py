@@ -297,6 +297,7 @@ class EvaluateSpec(Params):
     adaptations: list[Adaptation] = Field(
         [], title="Adaptations",
         description="Empty: kNN and linear probe for labels of whole images, frozen encoder + decoder for maps.",
+        json_schema_extra={"blank": "What is usual for the task"},
     )  # fmt: skip
     operator: Operator = Field(
         "bilinear",
@@ -304,8 +305,9 @@ class EvaluateSpec(Params):
         description="bilinear: anti-aliased down and up again, as published (arXiv 2510.17014).",
     )
     severities: list[Annotated[float, Field(ge=0, le=1000)]] = Field(
-        [], title="Severities", description="Empty: the operator's own; 1, 2, 4 and 8 times coarser for resolution."
-    )
+        [], title="Severities", description="Empty: the operator's own; 1, 2, 4 and 8 times coarser for resolution.",
+        json_schema_extra={"blank": "The operator's own"},
+    )  # fmt: skip
     degrade_target: Literal["auto", "single", "pre", "post", "both"] = Field(
         "auto", title="Degraded image", description="Of a pair: auto is the later one (post), as published."
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import pandas as pd
 import streamlit as st
 
 import data_catalog
 from app.components.commands import command_line
+from app.components.measures import adaptation_title, operator_title
 from app.components.method_form import groups_of, start_of
 from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, merged, show_errors, spec_form
 from app.page import DATASETS, RUN, empty_state, heading, model_titles
@@ -21,7 +23,7 @@ from rsfm.errors import RsfmError
 from rsfm.packs import PackInfo
 from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
 from rsfm.registry.evaluation import EVALUATION_PRESETS, evaluation_values
-from rsfm.specs import EncoderParams, EvaluateSpec, PrepareSpec, PretrainSpec, Spec, spec_hash
+from rsfm.specs import EncoderParams, EvaluateSpec, Operator, PrepareSpec, PretrainSpec, Spec, spec_hash
 from rsfm.store.runs import is_run_id
 from rsfm.tasks import ADAPTATIONS, TASKS
 
@@ -306,7 +308,10 @@ def evaluate_form() -> None:
             )  # fmt: skip
             preset = chosen if chosen in presets else ""
         start = merged(defaults_of(EvaluateSpec), evaluation_values(preset))
+        task = TASKS[pack.task]
         choices = {
+            ("adaptations",): Choices(task.adaptations, {name: adaptation_title(name) for name in ADAPTATIONS}),
+            ("operator",): Choices([], {name: operator_title(name) for name in get_args(Operator)}),
             ("train_split",): Choices(list(pack.splits)),
             ("test_split",): Choices(list(pack.splits)),
             ("bands",): Choices([b.name for b in pack.layers[0].bands]),
@@ -344,9 +349,9 @@ def evaluate_form() -> None:
             "What is fitted on the training images is tested on images that are made worse step by step, so the curve "
             "shows what is kept when detail is lost."
         )
-        for name in TASKS[pack.task].adaptations:
+        for name in task.adaptations:
             title, what = ADAPTATIONS[name]
-            st.markdown(f"**{title}**" + (" · default" if name in TASKS[pack.task].usual else ""))
+            st.markdown(f"**{title}**" + (" · usual" if name in task.usual else ""))
             st.caption(f"{what[0].upper()}{what[1:]}.")
         if len(models) > 1:
             st.caption(f"{len(models)} runs, one per model.")

@@ -37,6 +37,7 @@ class FieldView:
     low: float | None = None
     high: float | None = None
     local: bool = False  # does not change what is learned
+    blank: str | None = None  # what an empty list means
     model: type[BaseModel] | None = None  # of a group; None where another field decides it
 
 
@@ -123,7 +124,8 @@ def field_views(model: type[BaseModel], prefix: Path = ()) -> list[FieldView]:
             FieldView(
                 path=(*prefix, name), title=info.title or name.replace("_", " ").capitalize(), help=info.description,
                 kind=kind, optional=optional, choices=choices, low=low, high=high,  # type: ignore[arg-type]
-                local=extra.get("group") is False, model=inner if _is_model(inner) else None,
+                local=extra.get("group") is False, blank=extra.get("blank"),  # type: ignore[arg-type]
+                model=inner if _is_model(inner) else None,
             )
         )  # fmt: skip
     return found
@@ -200,7 +202,7 @@ def _chosen(view: FieldView, value: Any, choices: Choices, keep: dict[str, Any])
         return chosen or (None if view.optional else "")
     chosen = st.multiselect(
         view.title, known, default=[v for v in (value or []) if v in known], format_func=choices.label,
-        placeholder="All" if view.optional else "Choose at least one", **keep,
+        placeholder=view.blank or ("All" if view.optional else "Choose at least one"), **keep,
     )  # fmt: skip
     return chosen or (None if view.optional else [])
 
@@ -213,7 +215,7 @@ def widget(view: FieldView, value: Any, key: str, choices: Choices | None = None
         choices: names to choose from, where the page knows them.
     """
     label, keep = view.title, {"key": key, "help": view.help, "persist_state": "session"}
-    if choices is not None and view.kind in ("names", "numbers", "text"):
+    if choices is not None and view.kind in ("names", "numbers", "text", "choices"):
         return _chosen(view, value, choices, keep)
     match view.kind:
         case "bool":
@@ -237,11 +239,12 @@ def widget(view: FieldView, value: Any, key: str, choices: Choices | None = None
         case "choice":
             known = list(view.choices)
             start = known.index(value) if value in known else None if view.optional else 0
-            return st.selectbox(label, known, index=start, format_func=str, placeholder="Default", **keep)
+            titled = choices.label if choices else str
+            return st.selectbox(label, known, index=start, format_func=titled, placeholder="Default", **keep)
         case "choices":
             return st.multiselect(label, list(view.choices), default=list(value or []), format_func=str, **keep)
         case "numbers":
-            text = st.text_input(label, value=", ".join(str(v) for v in value or []), **keep)
+            text = st.text_input(label, value=", ".join(f"{v:g}" for v in value or []), placeholder=view.blank, **keep)
             return numbers(text)
         case "names":
             blank = "All" if view.optional else None
