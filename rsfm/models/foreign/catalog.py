@@ -92,10 +92,9 @@ def takes(name: str, weight: Any) -> Takes:
     if not bands or len(bands) != weight.meta.get("in_chans"):
         raise RsfmError(f"torchgeo does not say which bands torchgeo:{name} takes: it cannot be fed by band name.")
     steps, size = _steps(name, weight.transforms)
-    return Takes(
-        tuple(_wanted(name, weight.meta.get("dataset", ""), member, band, i, steps) for i, band in enumerate(bands)), "own",
-        weight.meta.get("img_size") or weight.meta.get("image_size") or size,
-    )  # fmt: skip
+    dataset = weight.meta.get("dataset", "")
+    wanted = tuple(_wanted(name, dataset, member, band, i, steps) for i, band in enumerate(bands))
+    return Takes(wanted, "own", weight.meta.get("img_size") or weight.meta.get("image_size") or size)
 
 
 def _steps(name: str, transforms: nn.Module) -> tuple[list[v2.Normalize], int]:
