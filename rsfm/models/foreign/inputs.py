@@ -140,11 +140,11 @@ def match(wanted: Sequence[Wanted], pack: Pack, names: Sequence[str] | None, tit
                 f"{', '.join(names)}: leave the bands empty."
             )
         if colours:
-            _same_kind(wanted, [stored[p] for p in chosen], title, where)
+            _same_kind(wanted, [stored[p] for p in chosen], title, pack)
             return chosen
     else:
         chosen = list(range(len(stored)))
-    _same_kind(wanted, [stored[p] for p in chosen], title, where)
+    _same_kind(wanted, [stored[p] for p in chosen], title, pack)
     found: dict[int, int] = {}
     if colours:
         by_colour = dict(zip(RGB_NM, rgb_bands([b for b in stored if not is_radar(b)], where=where), strict=True))
@@ -166,7 +166,7 @@ def match(wanted: Sequence[Wanted], pack: Pack, names: Sequence[str] | None, tit
     missing = [str(band) for number, band in enumerate(wanted) if number not in found]
     if missing:
         raise RsfmError(
-            f"{title} was trained on {', '.join(w.name for w in wanted)}, and {where.lower()} has no band for "
+            f"{title} was trained on {', '.join(w.name for w in wanted)}, and pack {pack.name!r} has no band for "
             f"{', '.join(missing)} (by name, or within {tolerance_nm(500):g} nm; from 1 µm on {tolerance_nm(1500):g} "
             "nm). Nothing is filled in: choose a pack with these bands, or a model that takes any, such as "
             "torchgeo:DOFABase16_Weights.DOFA_MAE."
@@ -183,12 +183,12 @@ def _may_be(wanted: Wanted, band: Band) -> bool:
     return abs(wanted.wavelength_nm - band.wavelength_nm) <= tolerance_nm(wanted.wavelength_nm)
 
 
-def _same_kind(wanted: Sequence[Wanted], bands: Sequence[Band], title: str, where: str) -> None:
+def _same_kind(wanted: Sequence[Wanted], bands: Sequence[Band], title: str, pack: Pack) -> None:
     radar = any(w.radar for w in wanted)
     if bands and all(is_radar(b) != radar for b in bands):
         kinds = ("radar", "optical") if radar else ("optical", "radar")
         raise RsfmError(
-            f"{title} was trained on {kinds[0]} bands ({', '.join(w.name for w in wanted)}), and {where.lower()} has "
+            f"{title} was trained on {kinds[0]} bands ({', '.join(w.name for w in wanted)}), and pack {pack.name!r} has "
             f"{kinds[1]} ones only ({', '.join(b.name for b in bands)}): one cannot be made of the other. Choose a "
             f"pack with {kinds[0]} images of the same places, or another model."
         )
