@@ -188,8 +188,8 @@ def _same_kind(wanted: Sequence[Wanted], bands: Sequence[Band], title: str, pack
     if bands and all(is_radar(b) != radar for b in bands):
         kinds = ("radar", "optical") if radar else ("optical", "radar")
         raise RsfmError(
-            f"{title} was trained on {kinds[0]} bands ({', '.join(w.name for w in wanted)}), and pack {pack.name!r} has "
-            f"{kinds[1]} ones only ({', '.join(b.name for b in bands)}): one cannot be made of the other. Choose a "
+            f"{title} was trained on {kinds[0]} bands ({', '.join(w.name for w in wanted)}), and pack {pack.name!r} "
+            f"has {kinds[1]} ones only ({', '.join(b.name for b in bands)}): one cannot be made of the other. Choose a "
             f"pack with {kinds[0]} images of the same places, or another model."
         )
 
