@@ -49,6 +49,8 @@ from rsfm.workspace import Workspace
 
 log = logging.getLogger("rsfm.supervisor")
 
+#: How long a process may take from fork to exec.
+FORK_S = 0.5
 #: (run folder, attempt, threads, device) -> the job's command line.
 CommandFactory = Callable[[RunFolder, int, int, str], list[str]]
 
@@ -183,9 +185,15 @@ class Supervisor:
 
     def _adopt_one(self, run: Run) -> None:
         handle = self.backend.adopt(run.current)
+        began = run.handle or run.current.heartbeat() or run.current.exit()
+        if handle is None and run.state == "starting" and not began:
+            # Between fork and exec a runner cannot be told from its supervisor yet: look again before another starts.
+            time.sleep(FORK_S)
+            handle = self.backend.adopt(run.current)
+            began = run.current.heartbeat() or run.current.exit()
         if handle is not None:
             run.note(handle=handle, message=f"Found alive by supervisor {os.getpid()}, which watches it from now on.")
-        elif run.state == "starting" and not run.handle and not run.current.heartbeat() and not run.current.exit():
+        elif run.state == "starting" and not began:
             run.note(state="queued", message="The supervisor ended before this attempt began.")
         # Anything else ended meanwhile: the first turn finalises it.
 
