@@ -27,7 +27,7 @@ def queue_planned(workspace: Workspace, planned: Sequence[Planned]) -> list[str]
     for item in planned:
         run = known.get(spec_hash(item.spec.model_dump(mode="json")))
         if run is None:
-            run = create_run(workspace, item.spec, tags=item.tags)
+            run = known[spec_hash(item.spec.model_dump(mode="json"))] = create_run(workspace, item.spec, tags=item.tags)
         elif run.state() in RESUMABLE:
             client.resume(workspace, run.id)
         ids.append(run.id)

@@ -62,9 +62,7 @@ class LabelledImages:
             mask = what.pack.array(split, "mask")[rows][:, 0].astype(np.int64)
             ignored = what.mask.ignore_value
             return torch.from_numpy(mask if ignored is None else np.where(mask == ignored, IGNORE, mask))
-        labels = what.train_labels if split == what.train_split else what.test_labels
-        if split not in (what.train_split, what.test_split):  # validation
-            labels = what.pack.label_indices(split)
+        labels = what.labels[split]
         assert labels is not None
         return torch.tensor(labels[rows])
 
@@ -83,7 +81,7 @@ def ahead(images: LabelledImages, split: str, parts: list[tuple[np.ndarray, floa
 def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[tuple[np.ndarray, float | np.ndarray]]:
     """Rows and severities of each batch of one epoch: a function of the seed and the epoch.
 
-    A last batch of a single sample is left out, because batch normalisation has nothing to normalise there.
+    A remainder of a single sample is left out, because batch normalisation has nothing to normalise there.
     """
     rng = np.random.default_rng(derive_seed("order", seed, epoch))
     rows = rng.permutation(what.draws[seed])
@@ -93,7 +91,7 @@ def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[tuple
     parts = []
     for start in range(0, len(rows), fit.batch_size):
         some = slice(start, start + fit.batch_size)
-        if len(rows[some]) > 1 or len(rows) == 1:
+        if len(rows[some]) > 1 or start == 0 or fit.batch_size == 1:
             parts.append((rows[some], levels[some] if fit.train_degrade else float(what.operator.identity)))
     return parts
 

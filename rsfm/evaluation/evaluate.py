@@ -100,6 +100,9 @@ def _try_step(
         taken = min(taken, (time.perf_counter() - start) / count)
     if not torch.isfinite(loss):
         raise RsfmError(f"Model {model.name} gives a loss that is not finite on pack {what.pack.name!r}.")
+    worst = images.read(what.test_split, slice(0, 1), what.severities[-1]).to(device)
+    with torch.no_grad():
+        network.eval()(worst.images, worst.target.shape[-2:])
     trained = spec.fit.epochs * len(what.draws[spec.eval_seeds[0]])
     return taken * len(spec.eval_seeds) * (trained + len(what.severities) * what.n_test / 3)
 

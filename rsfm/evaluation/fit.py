@@ -77,9 +77,9 @@ def fit_network(
     views = TrainingViews(fit, network.model.bands, device)
     per_epoch = len(epoch_parts(what, fit, seed, 0))
     steps, peak = fit.epochs * per_epoch, fit.peak_lr(network.frozen)
-    at = _load(checkpoint, network, optimizer, device)
+    at = _load(checkpoint, network, optimizer)
     reports.samples(round(at.step / per_epoch * len(what.draws[seed])))
-    saved = time.monotonic()
+    saved, pause = time.monotonic(), _SAVE_S
     while at.step < steps:
         epoch, begin = divmod(at.step, per_epoch)
         parts = epoch_parts(what, fit, seed, epoch)[begin:]
@@ -106,9 +106,8 @@ def fit_network(
             reports.samples(len(part[0]))
             if at.step % per_epoch:
                 stop = reports.stop()
-                if stop or time.monotonic() - saved > _SAVE_S:
-                    _save(checkpoint, network, optimizer, at)
-                    saved = time.monotonic()
+                if stop or time.monotonic() - saved > pause:
+                    pause, saved = _save(checkpoint, network, optimizer, at), time.monotonic()
                 if stop:
                     raise Stopped
         network.eval()
@@ -120,10 +119,17 @@ def fit_network(
                 at.best = {n: t.detach().clone() for n, t in network.trained_state().items()}
         at.total = 0.0
         reports.epoch(epoch + 1, values)
-        if reports.stop():
-            _save(checkpoint, network, optimizer, at)
+        stop = reports.stop()
+        if stop or at.step == steps or time.monotonic() - saved > pause:
+            pause, saved = _save(checkpoint, network, optimizer, at), time.monotonic()
+        if stop:
             raise Stopped
-    if at.best is not None:
+    if fit.select == "best":
+        if at.best is None:
+            raise RsfmError(
+                f"The score of {name} is not defined on the validation split in any epoch (no positive sample there, "
+                "or none predicted): set fit.select to last."
+            )
         network.load_trained(at.best)
     return network.eval()
 
@@ -134,18 +140,22 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
 
 
-def _save(checkpoint: Path, network: TaskNetwork, optimizer: torch.optim.Optimizer, at: _Progress) -> None:
+def _save(checkpoint: Path, network: TaskNetwork, optimizer: torch.optim.Optimizer, at: _Progress) -> float:
+    """Keep what is needed to go on; returns the seconds until the next time, so that saving takes 5 % at the most."""
+    start = time.monotonic()
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     temporary = checkpoint.with_name(f".{checkpoint.name}")
     state = {"network": network.trained_state(), "optimizer": optimizer.state_dict(), "progress": vars(at)}
     torch.save(state, temporary)
     temporary.replace(checkpoint)
+    return max(_SAVE_S, 20 * (time.monotonic() - start))
 
 
-def _load(checkpoint: Path, network: TaskNetwork, optimizer: torch.optim.Optimizer, device: torch.device) -> _Progress:
+def _load(checkpoint: Path, network: TaskNetwork, optimizer: torch.optim.Optimizer) -> _Progress:
     if not checkpoint.is_file():
         return _Progress()
-    state = torch.load(checkpoint, map_location=device, weights_only=True)
+    # To the CPU: loading moves what belongs on the device, and the optimiser's step counts do not.
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network.load_trained(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return _Progress(**state["progress"])

@@ -18,7 +18,7 @@ from rsfm.specs import FitParams
 from rsfm.tasks import Adaptation, Task
 
 #: Without weight decay though they are no vectors: tokens and positions.
-_NO_DECAY = ("class_token", "positions", "cls_token", "reg_token", "pos_embed", "relative_position_bias_table")
+_NO_DECAY = ("class_token", "positions", "cls_token", "reg_token", "pos_embed", "*relative_position_bias_table")
 
 
 class TaskNetwork(nn.Module):

@@ -23,7 +23,7 @@ class Plan:
     Attributes:
         target: which image is degraded: single, pre, post or both.
         classes: names of what is told apart.
-        train_labels, test_labels: (N,) int64 class indices; (N, K) bool for several labels; None for maps.
+        labels: split -> (N,) int64 class indices; (N, K) bool for several labels; None for maps.
         draws: evaluation seed -> sorted positions in the training split.
     """
 
@@ -37,9 +37,16 @@ class Plan:
     train_split: str
     test_split: str
     val_split: str | None
-    train_labels: np.ndarray | None
-    test_labels: np.ndarray | None
+    labels: dict[str, np.ndarray | None]
     draws: dict[int, np.ndarray]
+
+    @property
+    def train_labels(self) -> np.ndarray | None:
+        return self.labels[self.train_split]
+
+    @property
+    def test_labels(self) -> np.ndarray | None:
+        return self.labels[self.test_split]
 
     @property
     def n_train(self) -> int:
@@ -90,18 +97,25 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
         pack.require_split(split)
         if not splits[split]:
             raise RsfmError(f"Split {split!r} of pack {pack.name!r} is empty.")
-    val_split = _validation_split(spec, pack, test_split) if spec.fit.select == "best" else None
+    chooses = spec.fit.select == "best" and any(task.trains(a) for a in adaptations)
+    val_split = _validation_split(spec, pack, test_split) if chooses else None
     target = _target(spec, task, pack)
     degrade = operator(spec.operator)
     severities = _severities(spec, degrade, task, pack)
-    if task.dense:
-        train, test = None, None
-        classes = _map_classes(pack)
-    else:
-        train, test = _labels(pack, spec.train_split), _labels(pack, test_split)
-        classes = pack.info.classes
-        if task.name == "classification" and (len(np.unique(train)) < 2 or len(np.unique(test)) < 2):
+    used = [spec.train_split, test_split, *([val_split] if val_split else [])]
+    labels: dict[str, np.ndarray | None] = dict.fromkeys(used)
+    classes = _map_classes(pack) if task.dense else pack.info.classes
+    if not task.dense:
+        labels = {split: _labels(pack, split) for split in used}
+        if task.name == "classification" and any(len(np.unique(labels[s])) < 2 for s in used[:2]):
             raise RsfmError(f"{name} has fewer than two classes in {spec.train_split!r} or {test_split!r}.")
+    train = labels[spec.train_split]
+    if spec.fit.train_degrade and not all(task.trains(a) for a in adaptations):
+        solved = ", ".join(a for a in adaptations if not task.trains(a))
+        raise RsfmError(
+            f"fit.train_degrade is for what is trained on images, and {solved} are solved on stored features: set "
+            "adaptations to finetune."
+        )
     draws = {seed: _draw(train, splits[spec.train_split], spec.train_fraction, seed) for seed in spec.eval_seeds}
     fewest = min(len(d) for d in draws.values())
     if "knn" in adaptations and fewest < spec.knn_k:
@@ -111,7 +125,7 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
         )
     return Plan(
         pack, task, adaptations, degrade, severities, target, classes, spec.train_split, test_split, val_split,
-        train, test, draws,
+        labels, draws,
     )  # fmt: skip
 
 
@@ -146,6 +160,11 @@ def _target(spec: EvaluateSpec, task: Task, pack: Pack) -> str:
 def _severities(spec: EvaluateSpec, degrade: OperatorEntry, task: Task, pack: Pack) -> tuple[float, ...]:
     if degrade.pairs_only and not task.pairs:
         raise RsfmError(f"{degrade.title} is for pairs of images, and pack {pack.name!r} has single ones.")
+    if task.pairs and not degrade.keeps_grid and spec.degrade_target != "both":
+        raise RsfmError(
+            f"{degrade.title} changes the size of one image of a pair only, and the two could not be compared: set "
+            "degrade_target=both, or take an operator that keeps the grid (bilinear)."
+        )
     if spec.fit.train_degrade and not degrade.keeps_grid:
         raise RsfmError(f"{degrade.title} changes the size of images: it cannot be mixed into training.")
     info = pack.layer(pack.main)
@@ -169,6 +188,11 @@ def _map_classes(pack: Pack) -> list[str]:
     classes = pack.layer("mask").classes or pack.info.classes
     if len(classes) < 2:
         raise RsfmError(f"Pack {pack.name!r} has maps of fewer than two classes.")
+    if pack.info.task == "change" and len(classes) != 2:
+        raise RsfmError(
+            f"Pack {pack.name!r} tells {len(classes)} kinds of change apart ({', '.join(classes[:6])}); change "
+            "detection here is of two classes, no change and change. Prepare it with masks of 0 and 1."
+        )
     return classes
 
 

@@ -17,7 +17,6 @@ from rsfm.metrics import METRICS
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
-from rsfm.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def score_rows(
                     "bands": ",".join(band.name for band in model.bands), "operator": what.operator.name,
                     "severity": p.severity, "gsd_m": what.operator.effective_gsd_m(layer.gsd_m, p.severity),
                     "degrade_target": what.target,
-                    "train_degrade": _train_degrade(spec, what.task, p.adaptation), "metric": metric,
+                    "train_degrade": _train_degrade(spec, what, p.adaptation), "metric": metric,
                     "value": _number(values[i]), "ci_low": _number(low[i]), "ci_high": _number(high[i]),
                     "n": len(counts), "operator_hash": what.operator.operator_hash,
                     **p.facts,
@@ -85,8 +84,13 @@ def score_rows(
     return rows
 
 
-def _train_degrade(spec: EvaluateSpec, task: Task, adaptation: str) -> str:
-    return spec.operator if spec.fit.train_degrade and task.trains(adaptation) else "none"
+def _train_degrade(spec: EvaluateSpec, what: Plan, adaptation: str) -> str:
+    """How training images were degraded: the operator, with its severities where they are not its own."""
+    if not (spec.fit.train_degrade and what.task.trains(adaptation)):
+        return "none"
+    if what.severities == tuple(map(float, what.operator.severities)):
+        return what.operator.name
+    return f"{what.operator.name} ({', '.join(f'{s:g}' for s in what.severities)})"
 
 
 def _number(value: float) -> float | None:
@@ -103,7 +107,7 @@ def save_predictions(spec: EvaluateSpec, what: Plan, predictions: Sequence[Predi
                 {
                     "sample_id": ids, "adaptation": spec.protocol_name(p.adaptation, what.task),
                     "operator": what.operator.name, "severity": p.severity, "degrade_target": what.target,
-                    "train_degrade": _train_degrade(spec, what.task, p.adaptation), "eval_seed": p.eval_seed,
+                    "train_degrade": _train_degrade(spec, what, p.adaptation), "eval_seed": p.eval_seed,
                     "metric": what.task.metrics[0], "counts": list(p.counts.astype(np.float64)), **p.columns,
                 }
             )

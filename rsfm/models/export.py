@@ -130,7 +130,7 @@ class EncoderModel(FeatureModel):
 
     @property
     def trainable(self) -> nn.Module:
-        return self.encoder
+        return self.encoder if self.encoder.trainable else super().trainable
 
 
 def model_key(info: ModelInfo) -> str:

@@ -84,6 +84,10 @@ class VQTokenizer(Encoder):
     def divisor(self) -> int:
         return self.patch_size
 
+    @property
+    def trainable(self) -> bool:
+        return False  # features are entries of the codebook: no gradient passes the choice
+
     @classmethod
     def from_config(cls, config: dict[str, Any], in_chans: int, image_size: int) -> VQTokenizer:
         return cls(TokenizerParams.model_validate(config), in_chans, image_size)

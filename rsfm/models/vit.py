@@ -151,6 +151,11 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     @property
+    def trainable(self) -> bool:
+        """Whether gradients of its features reach its weights."""
+        return True
+
+    @property
     def divisor(self) -> int:
         """What the sides of its images must be multiples of."""
         return 1

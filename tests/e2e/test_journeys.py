@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 #: Address of a page -> something that only this page shows.
 PAGES = {
     "/now": "Recently finished", "/launch": "The same from a terminal", "/runs": "runs in this workspace",
-    "/run": "created", "/degradation": "Heads are fitted at native resolution", "/datasets": "On disk",
+    "/run": "created", "/degradation": "How scores fall as test images get worse", "/datasets": "On disk",
 }  # fmt: skip
 
 

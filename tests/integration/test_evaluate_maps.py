@@ -69,9 +69,9 @@ def change_pack(workspace: Workspace) -> Pack:
     )
 
 
-def multilabel_pack(workspace: Workspace) -> Pack:
+def multilabel_pack(workspace: Workspace, val: int = 0) -> Pack:
     images, labels = {}, {}
-    for number, (split, count) in enumerate((("train", 90), ("test", 60))):
+    for number, (split, count) in enumerate((("train", 90), ("test", 60), *([("val", val)] if val else []))):
         rng = np.random.default_rng(number)
         flags = rng.random((count, 3)) < 0.4
         flags[~flags.any(axis=1), 0] = True
@@ -158,7 +158,8 @@ def test_degradation_while_training_flattens_the_curve(workspace: Workspace) -> 
     plain, _ = evaluate(workspace, "random:vit-nano", "pairs", **settings)
     settings["fit"] = {**settings["fit"], "train_degrade": True}
     robust, _ = evaluate(workspace, "random:vit-nano", "pairs", **settings)
-    assert set(robust["train_degrade"]) == {"bilinear"} and set(robust["adaptation"]) == set(plain["adaptation"])
+    assert set(robust["train_degrade"]) == {"bilinear (1, 16)"}, "not the operator's own severities"
+    assert set(robust["adaptation"]) == set(plain["adaptation"])
     assert value(robust, 16, "f1") > value(plain, 16, "f1") + 0.1
 
 
@@ -267,11 +268,12 @@ def test_a_killed_training_goes_on_from_its_last_save(workspace: Workspace, monk
     monkeypatch.setattr(fitting, "_SAVE_S", 0.0)
     run, seen = create_run(workspace, spec), []
 
-    def dies(network: Any, *rest: Any) -> None:
+    def dies(network: Any, *rest: Any) -> float:
         seen.append(1)
         save(network, *rest)
         if len(seen) == 5:
             raise KeyboardInterrupt
+        return 0.0
 
     save = fitting._save
     monkeypatch.setattr(fitting, "_save", dies)
@@ -279,6 +281,79 @@ def test_a_killed_training_goes_on_from_its_last_save(workspace: Workspace, monk
         run_job(spec, JobContext(workspace, run, 1))
     run_job(spec, JobContext(workspace, run, 2))
     assert [r["value"] for r in read_jsonl(run.path / "scores.jsonl")[0]] == whole["value"].tolist()
+
+
+def test_a_stop_while_testing_keeps_what_was_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmentation_pack(workspace)
+    settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1, 2]}
+    whole, _ = evaluate(workspace, "band-stats", "fields", **settings)
+    spec = EvaluateSpec(model="band-stats", dataset="fields", **{**QUICK, **settings})
+    run = create_run(workspace, spec)
+    context = JobContext(workspace, run, 1)
+    real = context.progress
+
+    def progress(*args: Any, phase: str = "", **more: Any) -> None:
+        if phase.startswith("testing"):
+            monkeypatch.setattr(context, "stop_requested", lambda: True)
+        real(*args, phase=phase, **more)
+
+    monkeypatch.setattr(context, "progress", progress)
+    with pytest.raises(Stopped):
+        run_job(spec, context)
+    steps: list[int] = []
+    monkeypatch.setattr(fitting, "task_loss", lambda *_: steps.append(1))
+    run_job(spec, JobContext(workspace, run, 2))
+    assert not steps, "nothing is trained again"
+    assert [r["value"] for r in read_jsonl(run.path / "scores.jsonl")[0]] == whole["value"].tolist()
+
+
+def test_one_sample_per_step(workspace: Workspace) -> None:
+    segmentation_pack(workspace, counts=(4, 2))
+    fit = {**FIT, "batch_size": 1, "epochs": 1}
+    scores, _ = evaluate(workspace, "random:vit-nano", "fields", severities=[1], fit=fit)
+    assert len(scores) == 2
+
+
+def test_the_best_epoch_of_several_labels(workspace: Workspace) -> None:
+    multilabel_pack(workspace, val=20)
+    fit = {**FIT, "epochs": 2, "select": "best"}
+    scores, _ = evaluate(workspace, "random:vit-nano", "several", adaptations=["finetune"], severities=[1], fit=fit)
+    assert 0 <= value(scores, 1, "micro_f1") <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"operator": "native"}, "degrade_target=both"),
+        ({"adaptations": ["linear"], "fit": {"select": "best"}}, None),
+        ({"adaptations": ["finetune"], "fit": {"train_degrade": True}}, None),
+    ],
+)
+def test_what_pairs_can_be_asked(workspace: Workspace, settings: dict, message: str | None) -> None:
+    change_pack(workspace)
+    spec = EvaluateSpec(model="random:vit-nano", dataset="pairs", **{**QUICK, **settings})
+    if message is None:
+        assert dry_run(spec, workspace)
+        return
+    with pytest.raises(RsfmError, match=message):
+        dry_run(spec, workspace)
+
+
+def test_degrading_while_training_is_not_for_stored_features(workspace: Workspace) -> None:
+    multilabel_pack(workspace)
+    with pytest.raises(RsfmError, match="knn, linear are solved on stored features"):
+        plan(EvaluateSpec(model="band-stats", dataset="several", fit={"train_degrade": True}), workspace)
+
+
+def test_kinds_of_change_are_not_mistaken_for_change(workspace: Workspace) -> None:
+    images, masks = blobs(4, 0)
+    both = {"train": images, "test": images}
+    write_arrays(
+        workspace, "kinds", both, RGB8, later=both, masks={"train": masks, "test": masks},
+        classes=["none", "built", "demolished"],
+    )  # fmt: skip
+    with pytest.raises(RsfmError, match="3 kinds of change"):
+        plan(EvaluateSpec(model="band-stats", dataset="kinds"), workspace)
 
 
 @pytest.mark.parametrize(
