@@ -21,7 +21,7 @@ from typing import Any
 from jobs.backends import make_backend
 from jobs.processes import alive, python_environment, start_detached
 from jobs.protocol import host_name, log_path, seconds_since, state_path
-from jobs.slots import choose
+from jobs.slots import Slot, choose
 from rsfm.errors import RsfmError
 from rsfm.specs import PrepareSpec, Spec, parse_spec
 from rsfm.store.files import read_json
@@ -65,7 +65,7 @@ def submit(
         RsfmError: the spec is invalid, waits for an unknown run, or needs a GPU that is not there.
     """
     spec = parse_spec(spec.model_dump(mode="json"))  # a changed object may have left its bounds
-    _threads(spec)
+    _require_gpu(spec)
     if isinstance(spec, PrepareSpec) and spec.source and "://" not in spec.source:
         # Jobs work in their run's folder: a relative path means the caller's.
         spec = spec.model_copy(update={"source": str(Path(spec.source).expanduser().absolute())})
@@ -103,7 +103,7 @@ def resume(workspace: Workspace, run_id: str) -> None:
     if state not in RESUMABLE:
         reason = "it has succeeded" if state == "succeeded" else f"it is {state}"
         raise RsfmError(f"Run {run_id} cannot be resumed: {reason}.")
-    _threads(folder.spec())
+    _require_gpu(folder.spec())
     folder.request("resume")
     ensure_supervisor(workspace)
 
@@ -202,12 +202,12 @@ def follow(
 def dry_run(spec: Spec, workspace: Workspace, timeout_s: float = 120) -> DryRun:
     """Check a spec in a process of its own, without queueing it: spec, pack, bands and units, disk, one batch."""
     try:
-        threads = _threads(spec)
+        slot, _ = choose(needs_gpu(spec), _require_gpu(spec), busy=())
     except RsfmError as error:
         return DryRun(False, problem=str(error))
     command = [
         sys.executable, "-m", "rsfm.dryrun", "--workspace", str(workspace.root), "--parent", str(os.getpid()),
-        "--threads", str(threads),
+        "--threads", str(slot.threads if slot else 1),
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
@@ -235,17 +235,16 @@ def dry_run(spec: Spec, workspace: Workspace, timeout_s: float = 120) -> DryRun:
         return DryRun(False, problem=f"The dry run broke off: {last[0]}")
 
 
-def _threads(spec: Spec) -> int:
-    """How many threads the run will have here.
+def _require_gpu(spec: Spec) -> list[Slot]:
+    """The slots of this machine.
 
     Raises:
-        RsfmError: it needs a GPU that is not there.
+        RsfmError: the run needs a GPU that is not there.
     """
     slots = make_backend().resources()
     if needs_gpu(spec) and not any(s.kind == "gpu" for s in slots):
         raise RsfmError("This run asks for a GPU (device cuda) and there is none here: use device auto or cpu.")
-    slot, _ = choose(needs_gpu(spec), slots, busy=())
-    return slot.threads if slot else 1
+    return slots
 
 
 def _last_line(path: Path) -> str:

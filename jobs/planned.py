@@ -25,9 +25,10 @@ def queue_planned(workspace: Workspace, planned: Sequence[Planned]) -> list[str]
             known[spec_hash(envelope.get("spec", {}))] = run
     ids = []
     for item in planned:
-        run = known.get(spec_hash(item.spec.model_dump(mode="json")))
+        key = spec_hash(item.spec.model_dump(mode="json"))
+        run = known.get(key)
         if run is None:
-            run = known[spec_hash(item.spec.model_dump(mode="json"))] = create_run(workspace, item.spec, tags=item.tags)
+            run = known[key] = create_run(workspace, item.spec, tags=item.tags)
         elif run.state() in RESUMABLE:
             client.resume(workspace, run.id)
         ids.append(run.id)

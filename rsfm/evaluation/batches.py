@@ -106,8 +106,6 @@ class TrainingViews:
             grayscale_p=0, band_gain=0,
         )  # fmt: skip
         self.augmenter = Augmenter(LayerInput("image", bands, 0, 0), params).to(device)
-        self.mean = torch.tensor([b.mean for b in bands], device=device).view(1, -1, 1, 1)
-        self.std = torch.tensor([b.std for b in bands], device=device).view(1, -1, 1, 1)
 
     @torch.no_grad()
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -126,12 +124,12 @@ class TrainingViews:
         else:
             images = [_flipped(image, flips) for image in images]
         if self.fit.jitter:
-            state = generator.get_state()
+            state, mean, std = generator.get_state(), self.augmenter.mean, self.augmenter.std
             jittered = []
             for image in images:
                 generator.set_state(state)  # both dates alike: a change of light is not a change of the ground
-                view = self.augmenter.radiometry((image - self.mean) / self.std, View(height, scale=(1, 1)), generator)
-                jittered.append(view * self.std + self.mean)
+                view = self.augmenter.radiometry((image - mean) / std, View(height, scale=(1, 1)), generator)
+                jittered.append(view * std + mean)
             images = jittered
         target = batch.target
         if target.ndim == 3:

@@ -279,7 +279,7 @@ class Evaluation:
 
         reports = Reports(
             samples=lambda count: self.steps.samples(count, f"training {name}", may_stop=False), epoch=after_epoch,
-            stop=self.context.stop_requested, score=lambda n: self._validation_score(n),
+            stop=self.context.stop_requested, score=self._validation_score,
         )  # fmt: skip
         fit_network(
             network, self.images, self.what, self.spec.fit, seed=seed, name=name, device=self.device,

@@ -56,8 +56,7 @@ class TaskNetwork(nn.Module):
         """Take in what `trained_state` gave; every key must fit."""
         if set(state) != set(self.trained_state()):
             raise RsfmError("The saved weights are those of another network.")
-        missing = self.load_state_dict(state, strict=False).missing_keys
-        assert all(self.frozen and name.startswith("model.") for name in missing)
+        self.load_state_dict({**self.state_dict(), **state})
 
     def parameter_groups(self, fit: FitParams) -> list[dict[str, Any]]:
         """For AdamW: `lr_scale` is the share of the learning rate, by depth (arXiv 2106.08254)."""

@@ -18,6 +18,7 @@ import pandas as pd
 
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack, list_packs
+from rsfm.registry.evaluation import EVALUATION_PRESETS
 from rsfm.specs import EvaluateSpec, evaluate_spec
 from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
@@ -127,7 +128,8 @@ def plan(
         for model in models:
             floor: list[str] = []  # has no weights to tune: a linear layer on what it gives
             if model == "band-stats":
-                if measurement.train_degrade and measurement.preset == "dstnsp-scenes":
+                tasks = EVALUATION_PRESETS[measurement.preset].tasks
+                if measurement.train_degrade and not any(TASKS[task].trains("linear") for task in tasks):
                     continue
                 floor = ['adaptations=["linear"]', "fit.lr=null"]
             settings = [*measurement.settings, *floor, *overrides]

@@ -12,8 +12,8 @@ PROTOCOL = Protocol(
     paper="Vanyan et al. 2025, arXiv 2510.17014",
     summary=(
         "Scene classification and change detection, trained at native resolution and tested at 1, 2, 4 and 8 times "
-        "coarser; of a pair only the later image gets coarser. Beside every model stands the same with degradation "
-        "while training."
+        "coarser; of a pair only the later image gets coarser. Beside every fine-tuned model stands the same with "
+        "degradation while training."
     ),
     measurements=tuple(
         Measurement(f"{dataset}{'-degraded' if degraded else ''}", dataset, preset, train_degrade=degraded)
