@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,6 @@ from foreign_parts import (
     raw_of,
     reaching,
     s2_pack,
-    small_networks,
-    stay_offline,
     stored,
     swin,
     values_of,
@@ -55,15 +52,7 @@ from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec, FitParams
 from rsfm.workspace import Workspace
 
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stay_offline(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_networks(monkeypatch)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from foreign_parts import (
     randomised,
     raw_of,
     s2_pack,
-    stay_offline,
     values_of,
 )
 from safetensors.torch import save_file
@@ -29,10 +28,7 @@ from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec
 from rsfm.workspace import Workspace
 
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stay_offline(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 DESCRIPTION = {

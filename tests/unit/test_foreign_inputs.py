@@ -16,8 +16,6 @@ from foreign_parts import (
     load,
     put,
     s2_pack,
-    small_networks,
-    stay_offline,
     values_of,
 )
 from hypothesis import given, settings
@@ -30,15 +28,7 @@ from rsfm.errors import RsfmError
 from rsfm.models.foreign import catalog, inputs, published
 from rsfm.workspace import Workspace
 
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stay_offline(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_networks(monkeypatch)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 # -- what reaches the network: every published weight that stands for fixed bands --------------------------------------

@@ -14,8 +14,6 @@ from foreign_parts import (
     put,
     randomised,
     s2_pack,
-    small_networks,
-    stay_offline,
     vit,
 )
 from safetensors.torch import save_file
@@ -27,15 +25,7 @@ from rsfm.models.foreign import inputs, networks, published
 from rsfm.models.foreign.model import ForeignModel
 from rsfm.workspace import Workspace
 
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stay_offline(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_networks(monkeypatch)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def test_every_key_is_used_or_named(workspace: Workspace, tiny: None) -> None:
