@@ -213,6 +213,17 @@ def _require_range(values: np.ndarray, classes: int, what: str) -> None:
         )
 
 
+def _checked(
+    labels: np.ndarray, predicted: np.ndarray, classes: int, ignore: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both as arrays, and where a label counts; refuses what counts and is no class."""
+    labels, predicted = _pair(labels, predicted)
+    counted = _counted(labels, ignore)
+    _require_range(labels[counted], classes, "labels")
+    _require_range(predicted[counted], classes, "predictions")
+    return labels, predicted, counted
+
+
 def classification_counts(labels: np.ndarray, predicted: np.ndarray, *, ignore: int | None = None) -> np.ndarray:
     """[right, counted] of each sample (n, 2), layout "right", from class indices (n,)."""
     labels, predicted = _pair(labels, predicted)
@@ -224,10 +235,7 @@ def multiclass_counts(
     labels: np.ndarray, predicted: np.ndarray, *, classes: int, ignore: int | None = None
 ) -> np.ndarray:
     """[tp, fp, fn] of each class and sample (n, 3 K), layout "per_class", from class indices (n,)."""
-    labels, predicted = _pair(labels, predicted)
-    counted = _counted(labels, ignore)
-    _require_range(labels[counted], classes, "labels")
-    _require_range(predicted[counted], classes, "predictions")
+    labels, predicted, counted = _checked(labels, predicted, classes, ignore)
     true = (labels[..., None] == np.arange(classes)) & counted[..., None]
     said = (predicted[..., None] == np.arange(classes)) & counted[..., None]
     return multilabel_counts(true, said)
@@ -253,10 +261,7 @@ def confusion_counts(
     labels: np.ndarray, predicted: np.ndarray, *, classes: int, ignore: int | None = None
 ) -> np.ndarray:
     """Each sample's confusion matrix (n, K²), layout "confusion", from class maps (n, ...)."""
-    labels, predicted = _pair(labels, predicted)
-    counted = _counted(labels, ignore)
-    _require_range(labels[counted], classes, "labels")
-    _require_range(predicted[counted], classes, "predictions")
+    labels, predicted, counted = _checked(labels, predicted, classes, ignore)
     n, cells = len(labels), classes * classes
     sample = np.broadcast_to(np.arange(n).reshape(-1, *(1,) * (labels.ndim - 1)), labels.shape)[counted]
     cell = labels[counted].astype(np.int64) * classes + predicted[counted].astype(np.int64)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
 from rsfm.commands.common import JsonOption, WorkspaceOption, follow, frame_rows, print_json, split, table
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(help="Published benchmarks as one command.", no_args_is_help=True)
 

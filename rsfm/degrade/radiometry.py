@@ -100,7 +100,7 @@ def _refuse_band_loss(lost: float, height: int, width: int, bands: Sequence[Band
 
 
 NOISE = OperatorEntry(
-    name="noise", title="Gaussian noise (30, 20, 10, 0 dB)", paper="arXiv 1903.12261", severity_name="noise to signal",
+    name="noise", title="Gaussian noise", paper="arXiv 1903.12261", severity_name="noise to signal",
     severity_unit="", identity=0, severities=(0, 0.0316, 0.1, 0.316, 1), random=True,
     refuse=_refuse_noise, alter=noise,
     definition={"noise": "gaussian-additive", "signal": "std-of-image-and-band", "draws": DRAWS_VERSION, "v": 1},

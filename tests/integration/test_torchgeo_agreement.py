@@ -56,7 +56,7 @@ def test_oscd(tmp_path, workspace):
     for split, cities in OSCD_CITIES.items():
         theirs = OSCD(root=str(tmp_path), split=split)
         assert sorted(f["region"] for f in theirs.files) == sorted(cities)
-        for file, sample in zip(theirs.files, theirs, strict=False):
+        for file, sample in zip(theirs.files, theirs, strict=True):
             samples = pack.split_samples(split)
             (i,) = samples.index[samples["scene"] == file["region"]]
             height, width = sample["mask"].shape[1:]
