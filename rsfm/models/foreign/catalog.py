@@ -9,7 +9,8 @@ numbers it is the standardisation, torchgeo does not say; it follows from the da
                     Sentinel-1: raw numbers (Normalization.md of github.com/allenai/satlas)
     SeCo            8 bit: 255 is reflectance 1, then a range for each band (datasets/ of
                     github.com/ServiceNow/seasonal-contrast)
-    fMoW, EarthLoc  8-bit pictures
+    fMoW, EarthLoc  8-bit pictures; from reflectance they are made here as Sentinel-2's true-colour images are, and
+                    so are NAIP's: a choice of this lab
     DOFA            any bands with their wavelengths, standardised over the dataset; Sentinel-1 as 3.75 µm
                     (arXiv 2403.15356, github.com/torchgeo/torchgeo/pull/3942)
     Panopticon      the same, radar by polarisation (arXiv 2503.10845)

@@ -230,7 +230,7 @@ def _conversion(want: Wanted, band: Band, pack: Pack, title: str) -> tuple[float
         case ("uint8", "uint8") if want.pictures or want.dataset == pack.info.dataset:
             return 1.0, byte, ""
         case ("uint8", "reflectance") if want.white is not None:
-            remark = f"Reflectance 0 to {want.white:g} becomes the 8-bit numbers 0 to 255 that it was trained on."
+            remark = f"Reflectance 0 to {want.white:g} becomes the 8-bit numbers 0 to 255."
             return 255.0 / want.white, byte, remark
         case ("dn", "dn") if want.sensor is not None and want.sensor == pack.layer(pack.main).sensor:
             return 1.0, free, ""
