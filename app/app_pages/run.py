@@ -29,7 +29,7 @@ from app.text import (
 from app.view_state import choose_one_of, put
 from jobs.client import resume, stop
 from rsfm.errors import RsfmError
-from rsfm.store.live import live
+from rsfm.store.live import live, may_change
 from rsfm.store.runs import FINISHED, RESUMABLE, RunFolder, is_run_id, open_run
 
 
@@ -194,9 +194,9 @@ def facts(run: dict[str, Any], now: dict[str, Any]) -> None:
 def header(run_id: str, folder: RunFolder, was_pending: bool) -> None:
     now = live(workspace(), run_id)
     state = now["state"]
-    if was_pending != (state not in FINISHED or now["resume_requested"]):
-        st.rerun()  # the timers of the page depend on whether the run has ended
     run = record(run_id, folder)
+    if was_pending != may_change(now, run):
+        st.rerun()  # the timers of the page depend on whether the run has ended
     resuming = now["resume_requested"] and state in RESUMABLE
     with st.container(horizontal=True, vertical_alignment="center"):
         icon = KIND_ICON.get(str(run.get("kind")), ":material/play_circle:")
@@ -227,11 +227,9 @@ if run_id is None:
     empty_state(":material/monitoring:", "No runs yet", "Launch one, then watch it here.", [(LAUNCH, "Launch a run")])
     st.stop()
 folder = open_run(workspace(), run_id)
-# Asked before the state, for the supervisor removes the request once the new state stands.
-resuming = folder.requested("resume")
-pending = resuming or folder.state() not in FINISHED
-st.fragment(header, run_every="1s" if pending else None)(run_id, folder, pending)
 run = record(run_id, folder)
+pending = may_change(live(workspace(), run_id), run)
+st.fragment(header, run_every="1s" if pending else None)(run_id, folder, pending)
 tabs = tabs_of(str(run.get("kind")), run_id, pending=pending)
 tab = choose_one_of("View", list(tabs), "tab", label_visibility="collapsed")
 tabs[tab](Shown(run_id, folder, run, "2s" if pending else None))

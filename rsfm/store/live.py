@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from rsfm.store.parse import moment
-from rsfm.store.runs import open_run
+from rsfm.store.runs import FINISHED, open_run
 from rsfm.store.summary import ACTIVE, heartbeat_due
 from rsfm.workspace import Workspace
 
@@ -59,3 +60,15 @@ def live(workspace: Workspace, run_id: str, *, log_bytes: int = 20_000) -> dict[
         **asked,
         "previews": sorted(previews, key=lambda p: (p["step"], p["what"])),
     }
+
+
+def may_change(now: Mapping[str, Any], indexed: Mapping[str, Any]) -> bool:
+    """Whether what is shown of a run may still change by itself: it goes on, or the index has not read its end yet.
+
+    Args:
+        now: what `live` says of the run.
+        indexed: the index's row of the run, read before or after.
+    """
+    if now["state"] not in FINISHED or now["resume_requested"]:
+        return True
+    return (indexed.get("state"), indexed.get("attempt")) != (now["state"], now["attempt"])

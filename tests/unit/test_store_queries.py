@@ -14,7 +14,7 @@ from store_world import begin, evaluate, finish, indexed, log, pretrain, score, 
 from rsfm.errors import RsfmError
 from rsfm.store import queries
 from rsfm.store.files import write_json
-from rsfm.store.live import live
+from rsfm.store.live import live, may_change
 from rsfm.store.runs import RunFolder
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
@@ -312,6 +312,34 @@ def test_live_reads_the_folder(workspace: Workspace) -> None:
     assert live(workspace, run.id)["message"] == "succeeded."
     with pytest.raises(RsfmError, match="There is no run"):
         live(workspace, "../secret")
+
+
+def test_a_run_may_change_until_the_index_has_read_its_end(workspace: Workspace) -> None:
+    run = pretrain(workspace)
+    begin(run)
+    store = indexed(workspace)
+
+    def row() -> dict:
+        return store.run(run.id).to_dict("records")[0]
+
+    assert may_change(live(workspace, run.id), row()), "it goes on"
+    finish(run)
+    now, before = live(workspace, run.id), row()
+    assert may_change(now, before) and may_change(now, {}), "the index still says running"
+    store.refresh_if_stale(0)
+    assert not may_change(now, row())
+    run.request("resume")
+    assert may_change(live(workspace, run.id), row())
+    run.clear_request("resume")
+    begin(run, attempt=2)
+    finish(run, attempt=2)
+    assert may_change(live(workspace, run.id), row()), "the index knows the end of the first attempt only"
+    store.refresh_if_stale(0)
+    assert not may_change(live(workspace, run.id), row())
+    waiting = pretrain(workspace)
+    waiting.add_event(state="cancelled", message="Before it began.")
+    store.refresh_if_stale(0)
+    assert not may_change(live(workspace, waiting.id), store.run(waiting.id).to_dict("records")[0])
 
 
 def test_refresh_waits_for_max_age(workspace: Workspace) -> None:
