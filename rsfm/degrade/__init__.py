@@ -1,8 +1,8 @@
 """Degradations: an operator × a severity, applied to input images before anything else sees them.
 
 An operator is a pure function of images, severity and sample ids, on arrays (N, C, H, W) of any number of bands.
-Labels stay as they are: only the information content changes. No torch; the same operators on tensors
-are in `rsfm.degrade.device`, which evaluations do not use yet.
+Labels stay as they are: only the information content changes. No torch; `rsfm.degrade.device` does the same on
+tensors, for jobs on a GPU.
 """
 
 from __future__ import annotations

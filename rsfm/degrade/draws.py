@@ -1,8 +1,8 @@
 """Random numbers as a pure function of where they are used: (sample, operator, layer, band), then a counter.
 
 A counter is hashed (splitmix64's finaliser: Steele, Lea and Flood 2014), so any number can be had by itself, for all
-samples at once, and the same integer arithmetic runs on numpy arrays and on tensors of any device: training and
-evaluation draw the same numbers for the same sample. Batching, order, data type and the other bands change nothing.
+samples at once, and the same integer arithmetic runs on numpy arrays and on tensors of any device: jobs on a CPU and
+on a GPU draw the same numbers for the same sample. Batching, order, data type and the other bands change nothing.
 """
 
 from __future__ import annotations

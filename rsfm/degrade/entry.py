@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 Refuse = Callable[[float, int, int, "Sequence[BandInfo]"], None]
 #: (stored values (N, C, H, W), severity) -> stored values (N, C, H', W').
 Resample = Callable[[np.ndarray, float], np.ndarray]
+#: An array, or where it is said a torch tensor on any device: nothing here imports torch.
+Values = Any
 #: (float32 values in the bands' unit (N, C, H, W), severity, bands, draws) -> the same shape; may write to its input.
-Alter = Callable[[np.ndarray, float, "Sequence[BandInfo]", Draws], np.ndarray]
+Alter = Callable[[Values, float, "Sequence[BandInfo]", Draws], Values]
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ def to_unit(stored: np.ndarray, bands: Sequence[BandInfo]) -> np.ndarray:
     for i, band in enumerate(bands):
         values[:, i] = band.band().to_unit(stored[:, i])
     return values
+
+
+def like(numbers: np.ndarray, values: Values) -> Values:
+    """float32 numbers as what `values` are: an array, or a tensor on their device."""
+    return numbers if isinstance(values, np.ndarray) else values.new_tensor(numbers)
 
 
 def statistics(band: BandInfo, title: str) -> BandStatistics:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsfm.degrade.draws import DRAWS_VERSION, Draws
-from rsfm.degrade.entry import OperatorEntry, require_within
+from rsfm.degrade.entry import OperatorEntry, Values, like, require_within
 
 if TYPE_CHECKING:
     from rsfm.packs import BandInfo
 
 
-def misregistration(values: np.ndarray, shift: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
+def misregistration(values: Values, shift: float, bands: Sequence[BandInfo], draws: Draws) -> Values:
     """One image of a pair moved by `shift` pixels in a direction drawn per sample, the same for all its bands.
 
-    Values between pixels are interpolated linearly, and edge pixels are repeated.
+    Values between pixels are interpolated linearly, and edge pixels are repeated. Arrays or tensors.
     """
     angle = 2 * np.float32(math.pi) * draws.uniform("direction", 1)[:, 0]
     for image, a in zip(values, angle, strict=True):
@@ -27,15 +27,15 @@ def misregistration(values: np.ndarray, shift: float, bands: Sequence[BandInfo],
     return values
 
 
-def _moved(image: np.ndarray, axis: int, step: np.float32) -> np.ndarray:
+def _moved(image: Values, axis: int, step: np.float32) -> Values:
     """(C, H, W) with content moved by `step` pixels along one axis."""
     last = image.shape[axis] - 1
     position = np.clip(np.arange(last + 1, dtype=np.float32) - step, 0, last)
     below = np.floor(position).astype(int)
     share = (position - below).astype(np.float32)
-    share = share[:, None] if axis == 1 else share
-    above = np.minimum(below + 1, last)
-    return image.take(below, axis) * (1 - share) + image.take(above, axis) * share
+    share = like(share[:, None] if axis == 1 else share, image)
+    before, after = (image[(*[slice(None)] * axis, at.tolist())] for at in (below, np.minimum(below + 1, last)))
+    return before * (1 - share) + after * share
 
 
 def _refuse(shift: float, height: int, width: int, bands: Sequence[BandInfo]) -> None:

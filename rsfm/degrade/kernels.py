@@ -63,14 +63,18 @@ def filter_planes(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> 
 
 def _filter_rows(planes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(P, H, W) with weights (h, H) to (P, h, W): only the taps that are not zero."""
-    used = weights > 0
-    first = used.argmax(axis=1)
-    taps = int((weights.shape[1] - used[:, ::-1].argmax(axis=1) - first).max())
-    first = np.minimum(first, weights.shape[1] - taps)
-    at = first[:, None] + np.arange(taps)
-    values = np.take_along_axis(weights, at, axis=1).astype(np.float32)
-    planes = np.ascontiguousarray(planes)
+    at, values = taps(weights)
+    values, planes = values.astype(np.float32), np.ascontiguousarray(planes)
     total = planes[:, at[:, 0]] * values[:, 0, None]
-    for t in range(1, taps):
+    for t in range(1, at.shape[1]):
         total += planes[:, at[:, t]] * values[:, t, None]
     return total
+
+
+def taps(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (target, source) without most of their zeros: positions in the source, and weights, both (target, t)."""
+    used = weights > 0
+    first = used.argmax(axis=1)
+    count = int((weights.shape[1] - used[:, ::-1].argmax(axis=1) - first).max())
+    at = np.minimum(first, weights.shape[1] - count)[:, None] + np.arange(count)
+    return at, np.take_along_axis(weights, at, axis=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsfm.degrade.draws import Draws
-from rsfm.degrade.entry import OperatorEntry, require_light, require_within, statistics
+from rsfm.degrade.entry import OperatorEntry, Values, require_light, require_within, statistics
 from rsfm.degrade.kernels import GAUSSIAN_REACH, axis_weights, filter_planes
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def transmission(band: BandInfo, optical_depth: float) -> float:
     return float(np.exp(-optical_depth * (REFERENCE_NM / wavelength) ** ANGSTROM))
 
 
-def haze(values: np.ndarray, optical_depth: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
+def haze(values: Values, optical_depth: float, bands: Sequence[BandInfo], draws: Draws) -> Values:
     """A uniform layer of haze: value · t + airlight · (1 - t), airlight = the band's 98th percentile.
 
-    A mixture of two values of one band, so it is the same haze whatever offset the unit has.
+    A mixture of two values of one band, so it is the same haze whatever offset the unit has. Arrays or tensors.
     """
     for i, band in enumerate(bands):
         t = transmission(band, optical_depth)
-        values[:, i] = values[:, i] * np.float32(t) + np.float32(statistics(band, HAZE.title).p98 * (1 - t))
+        values[:, i] = values[:, i] * t + statistics(band, HAZE.title).p98 * (1 - t)
     return values
 
 

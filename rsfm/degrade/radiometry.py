@@ -1,7 +1,7 @@
-"""Errors of detectors and their calibration: noise, gain and offset, stripes, lost bands. Values in the bands' units.
+"""Errors of detectors and their calibration: noise, gain and offset, stripes, lost bands.
 
-Nothing is clipped: an 8-bit band may leave 0..255. Random numbers belong to a sample and a band and not to a severity:
-a worse severity is more of the same error.
+Values in the bands' units, arrays or tensors (but for noise). Nothing is clipped: an 8-bit band may leave 0..255.
+Random numbers belong to a sample and a band and not to a severity: a worse severity is more of the same error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsfm.degrade.draws import DRAWS_VERSION, Draws
-from rsfm.degrade.entry import OperatorEntry, require_light, require_within, statistics
+from rsfm.degrade.entry import OperatorEntry, Values, like, require_light, require_within, statistics
 from rsfm.errors import RsfmError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def noise(values: np.ndarray, ratio: float, bands: Sequence[BandInfo], draws: Dr
     return planes.reshape(values.shape)
 
 
-def radiometric(values: np.ndarray, error: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
+def radiometric(values: Values, error: float, bands: Sequence[BandInfo], draws: Draws) -> Values:
     """Wrong calibration: gain 1 ± s and an offset of ± s/2 of the band's standard deviation.
 
     Both signs are drawn per sample and band. In decibels a gain of the power is an offset, 10 log10(1 ± s).
@@ -42,24 +42,24 @@ def radiometric(values: np.ndarray, error: float, bands: Sequence[BandInfo], dra
         gain, offset = draws.signs(band.name, 2).T[:, :, None, None] * np.float32(error)
         offset = offset * np.float32(statistics(band, RADIOMETRIC.title).std / 2)
         if band.unit == "db":
-            values[:, i] += 10 * np.log10(1 + gain) + offset
+            values[:, i] += like(10 * np.log10(1 + gain) + offset, values)
         else:
-            values[:, i] = values[:, i] * (1 + gain) + offset
+            values[:, i] = values[:, i] * like(1 + gain, values) + like(offset, values)
     return values
 
 
-def striping(values: np.ndarray, error: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
+def striping(values: Values, error: float, bands: Sequence[BandInfo], draws: Draws) -> Values:
     """Push-broom stripes: each column has a detector of its own with gain 1 + s · z, z standard normal.
 
     The gains belong to a sample and a band.
     """
     for i, band in enumerate(bands):
         gain = 1 + np.float32(error) * draws.normal(band.name, values.shape[3])
-        values[:, i] *= gain[:, None, :]
+        values[:, i] *= like(gain[:, None, :], values)
     return values
 
 
-def band_loss(values: np.ndarray, lost: float, bands: Sequence[BandInfo], draws: Draws) -> np.ndarray:
+def band_loss(values: Values, lost: float, bands: Sequence[BandInfo], draws: Draws) -> Values:
     """As many bands as `lost` become constant, at the band's mean; which ones is drawn per sample.
 
     Every band draws a lot by its name and the lowest ones go, so a sample that loses two bands loses the one it
@@ -68,7 +68,7 @@ def band_loss(values: np.ndarray, lost: float, bands: Sequence[BandInfo], draws:
     lots = np.stack([draws.bits(band.name, 1)[:, 0] for band in bands], axis=1)
     gone = lots.argsort(axis=1).argsort(axis=1) < int(lost)
     for i, band in enumerate(bands):
-        values[gone[:, i], i] = statistics(band, BAND_LOSS.title).mean
+        values[np.flatnonzero(gone[:, i]).tolist(), i] = statistics(band, BAND_LOSS.title).mean
     return values
 
 

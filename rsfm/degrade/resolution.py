@@ -65,11 +65,16 @@ def mtf(images: np.ndarray, factor: float) -> np.ndarray:
 def nearest(images: np.ndarray, factor: float) -> np.ndarray:
     """One pixel of each block (right and below of the centre for even f) stands for all: aliasing on purpose;
     arguments as `bilinear`."""
-    rows, columns = (
-        axis_weights("nearest", size, small).argmax(axis=1)[axis_weights("nearest", small, size).argmax(axis=1)]
-        for size, small in zip(images.shape[2:], coarse_size(*images.shape[2:], factor), strict=True)
-    )
+    rows, columns = nearest_pixels(*images.shape[2:], factor)
     return _real(images)[:, :, rows[:, None], columns]
+
+
+def nearest_pixels(height: int, width: int, factor: float) -> list[np.ndarray]:
+    """Of `nearest`: the row that stands for each row, and the column for each column."""
+    return [
+        axis_weights("nearest", size, small).argmax(axis=1)[axis_weights("nearest", small, size).argmax(axis=1)]
+        for size, small in zip((height, width), coarse_size(height, width, factor), strict=True)
+    ]
 
 
 def native(images: np.ndarray, factor: float) -> np.ndarray:

@@ -27,7 +27,7 @@ IGNORE = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """Images in the bands' units, one tensor per date, and what they are labelled with.
+    """Images in the bands' units, one tensor per date on the model's device, and what they are labelled with.
 
     Attributes:
         target: (B,) int64, (B, K) bool, or (B, H, W) int64 with `IGNORE`.
@@ -51,8 +51,7 @@ class LabelledImages:
         """Those samples, with the image that is the plan's target degraded."""
         native = self.what.operator.identity
         images = [
-            torch.from_numpy(layer.read(split, rows, severity if self.what.degraded(layer.layer) else native))
-            for layer in self.layers
+            layer.read(split, rows, severity if self.what.degraded(layer.layer) else native) for layer in self.layers
         ]
         return Batch(images, self.targets(split, rows))
 

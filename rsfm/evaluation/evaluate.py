@@ -61,9 +61,9 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
     if len(fitted) < len(what.adaptations):
         count = min(spec.images_per_pass, what.n_test, 64)
         batch = images.read(what.test_split, slice(0, count), what.severities[-1])
-        forward(model, batch.images[0][:1].numpy(), device)  # the first pass also sets things up
+        forward(model, batch.images[0][:1], device)  # the first pass also sets things up
         start = time.perf_counter()
-        features = forward(model, batch.images[0].numpy(), device)
+        features = forward(model, batch.images[0], device)
         total = what.n_train + len(what.severities) * what.n_test
         seconds += (time.perf_counter() - start) / count * total
         if not np.isfinite(features).all():
@@ -351,8 +351,8 @@ class Evaluation:
 def _input_facts(what: Plan, model: FeatureModel, images: LabelledImages) -> dict[str, Any]:
     """What the result lint looks for wrong units in: the standardised input of some test images, as they are."""
     layer = images.layers[0]
-    values = torch.from_numpy(layer.read(what.test_split, slice(0, _LOOK_AT_INPUTS), what.operator.identity))
-    inputs = (values.to(model.mean.device) - model.mean) / model.std  # not `standardise`: it hides what is not finite
+    values = layer.read(what.test_split, slice(0, _LOOK_AT_INPUTS), what.operator.identity)
+    inputs = (values - model.mean) / model.std  # not `standardise`: it hides what is not finite
     std, mean = torch.std_mean(inputs.double(), dim=(0, 2, 3), correction=0)
     return farthest_band(layer.names, mean.tolist(), std.tolist())
 

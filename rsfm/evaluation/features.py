@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rsfm.errors import RsfmError
 from rsfm.evaluation.images import PackImages
@@ -106,10 +107,9 @@ def extract(
 
 
 @torch.no_grad()
-def forward(model: FeatureModel, values: np.ndarray, device: str | torch.device) -> np.ndarray:
+def forward(model: FeatureModel, values: Tensor, device: str | torch.device) -> np.ndarray:
     """(B, C, H, W) values in the bands' unit to (B, D) features."""
-    batch = torch.from_numpy(values)
-    pieces = [batch.to(device)] if torch.device(device).type != "cpu" else list(batch.split(_CPU_PIECE))
+    pieces = [values.to(device)] if torch.device(device).type != "cpu" else list(values.split(_CPU_PIECE))
     features = torch.cat([model.extract(piece) for piece in pieces])
     assert not features.requires_grad
     return features.cpu().numpy()

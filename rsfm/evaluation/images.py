@@ -1,13 +1,16 @@
-"""A pack's images as a model wants them: its bands by name, degraded, in the bands' units."""
+"""A pack's images as a model wants them: its bands by name, degraded, in the bands' units, on its device."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rsfm.bands import require_same_unit, select
 from rsfm.degrade import OperatorEntry
+from rsfm.degrade.device import ON_DEVICE, degrade_on_device
 from rsfm.models.export import FeatureModel
 from rsfm.packs import Pack
 
@@ -15,7 +18,10 @@ Rows = slice | np.ndarray
 
 
 class PackImages:
-    """One image layer of a pack.
+    """One image layer of a pack, for a model.
+
+    Images for a model on a GPU are degraded there, if the operator can be: the results are equal (see
+    `rsfm.degrade.device`).
 
     Raises:
         RsfmError: a band is missing or in another unit.
@@ -23,7 +29,8 @@ class PackImages:
 
     def __init__(self, pack: Pack, model: FeatureModel, operator: OperatorEntry, layer: str = "image") -> None:
         info, where = pack.layer(layer), f"Pack {pack.name!r}"
-        self.pack, self.operator, self.layer = pack, operator, layer
+        self.pack, self.operator, self.layer, self.device = pack, operator, layer, model.mean.device
+        self.on_device = self.device.type != "cpu" and operator.name in ON_DEVICE
         self.names = [band.name for band in model.bands]
         stored = pack.bands(layer)
         self.positions = select(stored, self.names, where=where)
@@ -36,8 +43,8 @@ class PackImages:
         self.fill = np.array([(m - b.offset) / b.scale for m, b in zip(means, self.bands, strict=True)])
         self._ids: dict[str, np.ndarray] = {}
 
-    def read(self, split: str, rows: Rows, severity: float | np.ndarray) -> np.ndarray:
-        """Samples of a split: (B, C, H, W) float32 in the bands' units.
+    def read(self, split: str, rows: Rows, severity: float | np.ndarray) -> Tensor:
+        """Samples of a split: (B, C, H, W) float32 in the bands' units, on the model's device.
 
         Values that are not finite become the band's mean first, because a filter would spread them.
 
@@ -52,14 +59,19 @@ class PackImages:
         ids = self.ids(split)[rows]
         if np.ndim(severity) == 0:
             return self._apply(chosen, float(severity), ids)
-        values = np.empty(chosen.shape, np.float32)
+        values = torch.empty(chosen.shape, device=self.device)
         for level in np.unique(severity):
             some = np.flatnonzero(np.asarray(severity) == level)
             values[some] = self._apply(chosen[some], float(level), ids[some])
         return values
 
-    def _apply(self, stored: np.ndarray, severity: float, ids: np.ndarray) -> np.ndarray:
-        return self.operator.apply(stored, severity, self.infos, list(ids), layer=self.layer)
+    def _apply(self, stored: np.ndarray, severity: float, ids: np.ndarray) -> Tensor:
+        if not self.on_device:
+            values = self.operator.apply(stored, severity, self.infos, list(ids), layer=self.layer)
+            return torch.from_numpy(values).to(self.device)
+        # A copy, for a pack may not be written to; 8-bit images travel as they are.
+        images = torch.from_numpy(stored.astype(np.uint8 if stored.dtype == np.uint8 else np.float32)).to(self.device)
+        return degrade_on_device(self.operator, images, severity, self.infos, list(ids), self.layer)
 
     def ids(self, split: str) -> np.ndarray:
         """Sample ids in the order of the rows."""
