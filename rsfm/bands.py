@@ -17,6 +17,9 @@ from rsfm.errors import RsfmError
 
 Unit = Literal["dn", "reflectance", "db", "uint8"]
 UNITS: tuple[Unit, ...] = ("dn", "reflectance", "db", "uint8")
+#: Colour -> wavelength in nm, and how far a band's centre may be from it.
+RGB_NM: dict[str, float] = {"red": 665.0, "green": 560.0, "blue": 490.0}
+RGB_TOLERANCE_NM = 40.0
 
 
 @dataclass(frozen=True)
@@ -158,3 +161,26 @@ def require_same_unit(expected: Band, actual: Band, *, where: str) -> None:
             f"{where}: band {actual.name} is in {actual.unit}, but {expected.unit} is needed, and there is no rule "
             "between the two. Prepare the data in the needed unit."
         )
+
+
+def rgb_bands(bands: Sequence[Band], *, where: str) -> list[str]:
+    """Names of the bands that are red, green and blue, in that order: by name, else by the nearest wavelength.
+
+    Raises:
+        RsfmError: a colour has no band within `RGB_TOLERANCE_NM`.
+    """
+    chosen = []
+    for colour, wavelength in RGB_NM.items():
+        named = [b.name for b in bands if b.name.lower() == colour]
+        near = sorted(
+            (abs(b.wavelength_nm - wavelength), b.name)
+            for b in bands
+            if b.wavelength_nm is not None and abs(b.wavelength_nm - wavelength) <= RGB_TOLERANCE_NM
+        )
+        if not named and not near:
+            raise RsfmError(
+                f"{where} has no {colour} band (within {RGB_TOLERANCE_NM:g} nm of {wavelength:g} nm), which this model "
+                "needs: name three bands for red, green and blue yourself, or choose another model."
+            )
+        chosen.append(named[0] if named else near[0][1])
+    return chosen

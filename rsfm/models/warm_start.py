@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rsfm.bands import RGB_NM, rgb_bands
 from rsfm.data.source import LayerInput
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, model_folder
 from rsfm.models.export import load_encoder, misfits
 from rsfm.models.foreign.files import load_state
-from rsfm.models.imagenet import RGB_NM, rgb_bands, timm_weights
+from rsfm.models.imagenet import timm_weights
 from rsfm.models.resnet import ResNet
 from rsfm.models.vit import Encoder, ViT
 from rsfm.specs import InitParams

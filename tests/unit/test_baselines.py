@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from rsfm.bands import SENSORS, Band
+from rsfm.bands import RGB_TOLERANCE_NM, SENSORS, Band, rgb_bands
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo
 from rsfm.models.baselines import resolve
 from rsfm.models.export import ARCHITECTURES, save_model
-from rsfm.models.imagenet import RGB_TOLERANCE_NM, _wheel_weights, load_by_order, rgb_bands
+from rsfm.models.imagenet import _wheel_weights, load_by_order
 from rsfm.models.vit import build_encoder
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
@@ -291,7 +291,7 @@ def test_timm_weights_must_be_here(
     (hub / "checkpoints").mkdir()
     torch.save(network.state_dict(), hub / "checkpoints" / config.url.rsplit("/", 1)[1])
     model = resolve(spec("timm:resnet10t.c3_in1k"), pack, workspace)
-    assert torch.equal(model.encoder.conv1[0].weight, network.conv1[0].weight)
+    assert torch.equal(model.network.encoder.conv1[0].weight, network.conv1[0].weight)
     assert model.extract(values_of(pack, ["B04", "B03", "B02"])).shape == (12, 512)
 
 
@@ -314,4 +314,4 @@ def test_timm_weights_may_lie_in_a_local_folder(
         state = network.state_dict()
         save_file(state, file) if file.suffix == ".safetensors" else torch.save(state, file)
         model = resolve(spec("timm:resnet10t.c3_in1k"), pack, workspace)
-        assert (model.encoder.conv1[0].weight == number).all()
+        assert (model.network.encoder.conv1[0].weight == number).all()

@@ -22,11 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rsfm.bands import SENSORS, Band, select
+from rsfm.bands import RGB_NM, SENSORS, Band, rgb_bands, select
 from rsfm.data.source import layer_input
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
-from rsfm.models.imagenet import RGB_NM, rgb_bands
 from rsfm.packs import Pack
 
 Numbers = Literal["reflectance", "reflectance_10000", "uint8", "db", "dn"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from rsfm.models.export import FeatureModel, weights_hash
 from rsfm.models.foreign.inputs import Feed
-from rsfm.models.foreign.networks import Network
+from rsfm.models.foreign.network import Network
 from rsfm.specs import spec_hash
 
 
@@ -21,14 +21,16 @@ class ForeignModel(FeatureModel):
         size: pixels per side in training: images are resized to it where the network is fixed; else smaller ones are
             enlarged to it.
         settings: all else that decides the features (wavelengths, ground sampling distance, pooling).
+        resampling: how its training resized images.
     """
 
     def __init__(
         self, network: Network, feed: Feed, *, name: str, title: str, group: str, size: int, settings: dict[str, Any],
-        remarks: Sequence[str],
+        remarks: Sequence[str], resampling: Literal["bilinear", "bicubic"] = "bilinear",
     ) -> None:  # fmt: skip
         fields = {
             "weights": weights_hash(network.state_dict()), "settings": settings, "size": size, "fixed": network.fixed,
+            "resampling": resampling,
             "bands": [b.model_dump(mode="json") for b in feed.bands],
             "limits": [repr(v) for v in (*feed.low, *feed.high)],  # infinity has no JSON
         }  # fmt: skip
@@ -37,7 +39,7 @@ class ForeignModel(FeatureModel):
             feature_dim=network.feature_dim,
         )  # fmt: skip
         self.network = network.eval().requires_grad_(False)
-        self.size = size
+        self.size, self.resampling = size, resampling
         how = "Images are resized to" if network.fixed else "Smaller images are enlarged to"
         self.remarks = (*feed.remarks, *remarks, f"{how} {size} × {size} pixels.")
         self.register_buffer("low", torch.tensor(feed.low).view(1, -1, 1, 1), persistent=False)
@@ -55,11 +57,11 @@ class ForeignModel(FeatureModel):
         return self.network.trainable
 
     def as_trained(self, x: Tensor) -> Tensor:
-        """Standardised values, cut off as in training, at the network's size (bilinear, anti-aliased)."""
+        """Standardised values, cut off as in training, at the network's size (anti-aliased, as Pillow does it)."""
         x = torch.minimum(torch.maximum(x, self.low), self.high)
         height, width = x.shape[-2:]
         enlarge = max(1.0, self.size / min(height, width))
         size = (self.size, self.size) if self.network.fixed else (round(height * enlarge), round(width * enlarge))
         if size != (height, width):
-            x = nn.functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+            x = nn.functional.interpolate(x, size, mode=self.resampling, align_corners=False, antialias=True)
         return x
