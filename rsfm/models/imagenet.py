@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from rsfm.bands import rgb_bands, select
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
+from rsfm.models.foreign import network
 from rsfm.models.foreign.files import hub_cache, in_folders, not_here
 from rsfm.models.foreign.inputs import Feed
 from rsfm.models.foreign.model import ForeignModel
-from rsfm.models.foreign.network import TimmNetwork
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace
 
-#: Smaller images are enlarged: ImageNet encoders reduce by 32, and 2×2 positions see next to nothing.
+#: Smaller images are enlarged: convolutional encoders reduce by 32, and 2×2 positions see next to nothing.
 MIN_SIZE = 128
 
 
@@ -55,12 +55,12 @@ def _stretched(pack: Pack, names: Sequence[str] | None, mean: Sequence[float], s
 
 def _model(
     encoder: nn.Module, pack: Pack, bands: Sequence[str] | None, *, name: str, title: str, mean: Sequence[float],
-    std: Sequence[float], fixed_size: int | None,
+    std: Sequence[float], size: int,
 ) -> ForeignModel:  # fmt: skip
     """A timm encoder without its classifier, as it was trained: 0..1 images, then its own mean and std."""
     return ForeignModel(
-        TimmNetwork(encoder, fixed=fixed_size is not None), _stretched(pack, bands, mean, std), name=name, title=title,
-        group=name, size=fixed_size or MIN_SIZE, settings={"name": name}, remarks=[], resampling="bicubic",
+        network.TimmNetwork(encoder), _stretched(pack, bands, mean, std), name=name, title=title, group=name,
+        size=size, settings={"name": name}, remarks=[], resampling="bicubic",
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def efficientnet_lite0(pack: Pack, bands: Sequence[str] | None = None) -> Foreig
     encoder.reset_classifier(0)
     return _model(
         encoder, pack, bands, name="efficientnet-lite0", title="EfficientNet-Lite0 (ImageNet)",
-        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), fixed_size=None,
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), size=MIN_SIZE,
     )  # fmt: skip
 
 
@@ -108,10 +108,10 @@ def load_by_order(module: nn.Module, state: dict[str, Tensor]) -> None:
 def timm_encoder(name: str, pack: Pack, workspace: Workspace, bands: Sequence[str] | None = None) -> ForeignModel:
     """A timm encoder with pretrained weights that are already on this machine. Raises as `timm_weights`."""
     config, file = timm_weights(name, workspace)
-    encoder = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)})
+    encoder = network.timm_encoder(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
     return _model(
         encoder, pack, bands, name=f"timm:{name}", title=f"{name} (timm)", mean=config.mean, std=config.std,
-        fixed_size=config.input_size[1] if config.fixed_input_size else None,
+        size=min(config.input_size[1:]) if config.fixed_input_size else MIN_SIZE,
     )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ from rsfm.evaluation.networks import LabelNetwork, MapNetwork
 from rsfm.models.export import standardise
 from rsfm.models.foreign import networks, published
 from rsfm.models.foreign.model import ForeignModel
+from rsfm.models.foreign.network import TimmNetwork, timm_encoder
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec, FitParams
@@ -195,8 +196,7 @@ def learns(model: ForeignModel, pack: Pack) -> None:
     assert not any(m.training for m in model.modules())
 
 
-@pytest.mark.parametrize("side", [40, 300])
-def test_whole_images_are_resized_as_torchgeo_resizes(side: int, workspace: Workspace, tiny: None) -> None:
+def test_small_images_are_enlarged_as_torchgeo_does(workspace: Workspace, tiny: None) -> None:
     """These weights' transforms resize and do not crop."""
     name = "ResNet50_Weights.FMOW_RGB_GASSL"
     put(workspace, name, randomised(timm.create_model("resnet10t", in_chans=3, num_classes=0)).state_dict())
@@ -206,20 +206,75 @@ def test_whole_images_are_resized_as_torchgeo_resizes(side: int, workspace: Work
     torch.testing.assert_close(reaching(load(name, pack, workspace), pack), expected, rtol=1e-3, atol=1e-3)
     name = "ViTSmall16_Weights.SENTINEL2_ALL_CLOSP"
     put(workspace, name, vit(13).state_dict())
-    pack = s2_pack(workspace, side=side)
+    pack = s2_pack(workspace)
     expected = get_weight(name).transforms(raw_of(pack, [b.name for b in S2]))
     torch.testing.assert_close(reaching(load(name, pack, workspace), pack), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_convolutions_keep_larger_images_and_transformers_do_not(workspace: Workspace, tiny: None) -> None:
+def test_larger_images_keep_their_size_where_the_network_can(workspace: Workspace, tiny: None) -> None:
+    """Convolutions take any size, timm's ViTs the next multiple of the patch; who has fixed positions says so."""
     pack = s2_pack(workspace)
-    x = torch.zeros(1, 13, 240, 300)
+    x, small = torch.zeros(1, 13, 240, 300), torch.zeros(1, 13, 56, 112)
     for name, network, size in (
         ("ResNet50_Weights.SENTINEL2_ALL_MOCO", timm.create_model("resnet10t", in_chans=13, num_classes=0), (240, 300)),
-        ("ViTSmall16_Weights.SENTINEL2_ALL_DINO", vit(13), (224, 224)),
+        ("ViTSmall16_Weights.SENTINEL2_ALL_DINO", vit(13), (240, 304)),
+        ("DOFABase16_Weights.DOFA_MAE", DOFA(num_classes=0, **TINY_DOFA), (224, 224)),
     ):
         put(workspace, name, network.state_dict())
-        assert load(name, pack, workspace).as_trained(x).shape[-2:] == size
+        model = load(name, pack, workspace)
+        assert model.as_trained(x).shape[-2:] == size
+        assert model.as_trained(small).shape[-2:] == ((224, 224) if name.startswith("DOFA") else (224, 448))
+        assert ("the only size that this network takes" in model.remarks[-1]) == name.startswith("DOFA")
+
+
+def test_a_vit_sees_the_detail_of_a_large_image(workspace: Workspace, tiny: None) -> None:
+    """More patches, with the positions of training in between: as timm gives them for that size, norm and all."""
+    name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
+    torch.manual_seed(0)
+    network = randomised(vit(13))
+    put(workspace, name, network.state_dict())
+    model = load(name, s2_pack(workspace), workspace)
+    x = torch.randn(2, 13, 250, 230, generator=torch.Generator().manual_seed(1))
+    resized = nn.functional.interpolate(model.as_trained(x), (256, 240))
+    assert torch.equal(resized, model.as_trained(x)), "already the next multiple of 16"
+    network.set_input_size((256, 240))  # resamples the positions for good
+    with torch.no_grad():
+        torch.testing.assert_close(model.features(x), network(resized), rtol=1e-3, atol=1e-3)
+        tokens = network.forward_features(resized)
+        maps = model.maps(x)
+    expected = tokens[:, 1:].mT.unflatten(2, (16, 15))
+    torch.testing.assert_close(maps[-1], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", ["SSL4EO-S12 ViT", "SoftCon", "Scale-MAE", "Panopticon"])
+def test_the_last_map_has_the_final_norm(case: str, workspace: Workspace, tiny: None) -> None:
+    """As the class token has from which these networks' features come; the maps before it have none."""
+    what = CASES[case]
+    torch.manual_seed(0)
+    network = randomised(what.network())
+    state = dict(network.state_dict()) | ({"mask_token": torch.zeros(1, 1, 48)} if case == "Panopticon" else {})
+    put(workspace, what.name, state)
+    pack = s2_pack(workspace)
+    model = load(what.name, pack, workspace)
+    assert not torch.equal(network.norm.weight, torch.ones(48))
+    maps = model.maps(standardise(values_of(model, pack), model.mean, model.std))
+    plain = [((m.movedim(1, -1) - network.norm.bias) / network.norm.weight).std(dim=-1, correction=0) for m in maps]
+    assert torch.allclose(plain[-1], torch.ones_like(plain[-1]), atol=1e-2)
+    assert not torch.allclose(plain[0], torch.ones_like(plain[0]), atol=0.1)
+
+
+@pytest.mark.parametrize("architecture", ["swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224"])
+def test_the_last_stage_of_a_hierarchical_network_has_the_final_norm(architecture: str) -> None:
+    """Its features are the mean of the normed last stage; sizes of images are free."""
+    torch.manual_seed(0)
+    tiny = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 3, 6), "in_chans": 2}
+    encoder = TimmNetwork(randomised(timm_encoder(architecture, **tiny)))
+    assert not encoder.fixed and encoder.divisor == 4
+    x = torch.randn(2, 2, 60, 92, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        maps = encoder.pyramid(x)
+        torch.testing.assert_close(maps[-1].mean(dim=(2, 3)), encoder.encode(x), rtol=1e-3, atol=1e-3)
+    assert [tuple(m.shape[1:]) for m in maps] == [(24, 15, 23), (48, 8, 12), (96, 4, 6), (192, 2, 3)]
 
 
 def test_panopticons_positions_come_from_larger_images(workspace: Workspace, tiny: None) -> None:
@@ -294,7 +349,7 @@ def test_an_evaluation_says_how_the_model_is_fed(workspace: Workspace, tiny: Non
     put(workspace, name, vit(13).state_dict())
     spec = EvaluateSpec(model=f"torchgeo:{name}", dataset="tiles", adaptations=["linear", "finetune"], device="cpu")
     remarks = "\n".join(dry_run(spec, workspace))
-    assert "Images are resized to 224 × 224 pixels." in remarks
+    assert "Images with a side below 224 pixels are enlarged to it" in remarks
     assert "epochs over" in remarks
 
 

@@ -132,7 +132,7 @@ def test_the_key_holds_weights_bands_scaling_and_size(workspace: Workspace) -> N
             p.fill_(weights)
         feed = inputs.fed([inputs.Wanted("B04", 665, "reflectance", mean, high=high)], described(S2), None, "x")
         return ForeignModel(
-            networks.TimmNetwork(encoder, fixed=False), feed, name="n", title="t", group="g", size=size,
+            networks.TimmNetwork(encoder), feed, name="n", title="t", group="g", size=size,
             settings={"s": setting}, remarks=[],
         ).key  # fmt: skip
 

@@ -16,8 +16,10 @@ numbers it is the standardisation, torchgeo does not say; it follows from the da
     Panopticon      the same, radar by polarisation (arXiv 2503.10845)
     CROMA           12 bands of Sentinel-2 (no cirrus) or VV and VH; mean ± 2 std to 0..1 (arXiv 2311.00566)
 
-Images are seen whole, resized to the size that the weights were trained at: torchgeo's centre crops would cut off
-what a label or a map is about, and fill small images with zeros.
+Images are seen whole: torchgeo's centre crops would cut off what a label or a map is about, and fill small images with
+zeros. Smaller images than those of training are enlarged to their size. Larger ones keep their own where the network
+can take it (convolutions, Swin, and timm's ViTs, whose positions are resampled); DOFA, CROMA, Panopticon, Scale-MAE and
+EarthLoc see them at the size of training.
 """
 
 from __future__ import annotations

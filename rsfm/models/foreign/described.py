@@ -38,7 +38,8 @@ from rsfm.models.export import weights_hash
 from rsfm.models.foreign import inputs
 from rsfm.models.foreign.files import in_folders, load_state, weight_folders
 from rsfm.models.foreign.model import ForeignModel
-from rsfm.models.foreign.networks import CLASSIFIERS, TimmNetwork, load_all
+from rsfm.models.foreign.network import TimmNetwork, timm_encoder
+from rsfm.models.foreign.networks import CLASSIFIERS, load_all
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace
 
@@ -125,14 +126,12 @@ def file_model(name: str, pack: Pack, workspace: Workspace, names: Sequence[str]
         )
     feed = inputs.fed([band.wanted() for band in told.bands], pack, names, f"file:{file.stem}")
     usual = timm.get_pretrained_cfg(told.architecture)
-    fixed = usual is not None and bool(usual.fixed_input_size)
-    options = {"img_size": told.image_size, **told.options} if fixed else told.options
+    grid = usual is not None and bool(usual.fixed_input_size)  # its weights are those of a grid of patches
+    options = {"img_size": told.image_size, **told.options} if grid else told.options
     if told.pooling is not None:
         options = {**options, "global_pool": told.pooling}
     try:
-        encoder = timm.create_model(
-            told.architecture, pretrained=False, in_chans=len(told.bands), num_classes=0, **options
-        )
+        encoder = timm_encoder(told.architecture, pretrained=False, in_chans=len(told.bands), **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise RsfmError(
             f"{file.with_suffix('.json')}: pooling or options: timm cannot build {told.architecture} so ({error})."
@@ -141,7 +140,7 @@ def file_model(name: str, pack: Pack, workspace: Workspace, names: Sequence[str]
     remarks = load_all(encoder, state, where=str(file), unused=CLASSIFIERS)
     licence = f"Licence: {told.licence}. Source: {told.source}."
     return ForeignModel(
-        TimmNetwork(encoder, fixed=fixed), feed, name=f"file:{file.stem}", title=told.title,
+        TimmNetwork(encoder), feed, name=f"file:{file.stem}", title=told.title,
         group=f"file:{file.stem}:{weights_hash(state)[:8]}", size=told.image_size,
         settings={"architecture": told.architecture, "options": options}, remarks=[licence, *remarks],
     )  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +17,12 @@ class Network(nn.Module):
     Attributes:
         feature_dim: length of the feature vector.
         fixed: whether images must have the size of training; else it is the least.
+        divisor: what the sides of its images must be multiples of, where they are not fixed.
     """
 
     feature_dim: int
     fixed: bool = True
+    divisor: int = 1
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, feature_dim)."""
@@ -36,23 +41,53 @@ class Network(nn.Module):
 class TimmNetwork(Network):
     """A timm encoder without its classifier; also Scale-MAE, which is one with other positions."""
 
-    def __init__(self, encoder: nn.Module, *, fixed: bool) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         # Twice as fast for convolutions on a CPU; the values stay the same.
         self.encoder = encoder.to(memory_format=torch.channels_last)
-        self.fixed, self.feature_dim = fixed, encoder.head_hidden_size
+        self.feature_dim = encoder.head_hidden_size
+        anywhere = getattr(encoder, "dynamic_img_size", False)
+        self.fixed = not anywhere and bool(getattr(encoder, "pretrained_cfg", {}).get("fixed_input_size"))
+        reductions = _reductions(encoder)
+        self._plain = len(set(reductions)) == 1
+        self.divisor = reductions[0] if anywhere or self._plain else 1  # of convolutions the last column may be cut
         self._levels = _levels(encoder)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x.contiguous(memory_format=torch.channels_last))
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
+        """The last map with the network's final norm, where that is a norm of maps and not of pooled features."""
         x = x.contiguous(memory_format=torch.channels_last)
-        return self.encoder.forward_intermediates(x, indices=self._levels, intermediates_only=True, output_fmt="NCHW")
+        options = {"indices": self._levels, "intermediates_only": True, "output_fmt": "NCHW"}
+        if not self._plain:  # timm norms the last stage only
+            return self.encoder.forward_intermediates(x, norm=True, **options)
+        found = self.encoder.forward_intermediates(x, **options)  # timm would norm every one
+        if hasattr(self.encoder, "blocks") and hasattr(self.encoder, "norm"):
+            found[-1] = self.encoder.norm(found[-1].movedim(1, -1)).movedim(-1, 1).contiguous()
+        return found
 
     @property
     def trainable(self) -> nn.Module:
         return self.encoder
+
+
+def timm_encoder(architecture: str, **options: Any) -> nn.Module:
+    """A timm encoder without its classifier, which takes images of any size where timm can: positions are resampled.
+
+    Raises:
+        TypeError, ValueError, AssertionError, RuntimeError: as `timm.create_model`.
+    """
+    try:
+        return timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **options)
+    except TypeError:  # not an option of this architecture
+        return timm.create_model(architecture, num_classes=0, **options)
+
+
+def _reductions(encoder: nn.Module) -> list[int]:
+    """By how much each of a timm encoder's outputs is smaller than the image."""
+    info = encoder.feature_info
+    return info.reduction() if hasattr(info, "reduction") else [level["reduction"] for level in info]
 
 
 def _levels(encoder: nn.Module) -> int | list[int]:

@@ -96,7 +96,8 @@ class ScaleMAENetwork(TimmNetwork):
 
     def __init__(self, *, size: int, gsd_m: float, **config: Any) -> None:
         norm = partial(nn.LayerNorm, eps=1e-6)
-        super().__init__(ScaleMAE(res=gsd_m, img_size=size, num_classes=0, norm_layer=norm, **config), fixed=True)
+        super().__init__(ScaleMAE(res=gsd_m, img_size=size, num_classes=0, norm_layer=norm, **config))
+        self.fixed = True  # its positions are computed for one number of patches
 
 
 class SwinNetwork(Network, SwinTransformer):
@@ -212,7 +213,9 @@ class PanopticonNetwork(Network):
         return self.net({"imgs": x, "chn_ids": self.channels.repeat(len(x), 1)})
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        return [as_map(tokens[:, 1:]) for tokens in block_outputs(self.net.blocks, lambda: self.encode(x))]
+        found = block_outputs(self.net.blocks, lambda: self.encode(x))
+        found[-1] = self.net.norm(found[-1])
+        return [as_map(tokens[:, 1:]) for tokens in found]
 
     def load(self, state: Mapping[str, Any], *, where: str) -> list[str]:
         """Positions of another grid (it was trained from images of 518) are resampled as torchgeo does."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 from torchgeo.models import get_model_weights, get_weight, list_models
 
 from rsfm.errors import RsfmError
@@ -16,16 +15,15 @@ from rsfm.models.foreign import inputs
 from rsfm.models.foreign.catalog import Takes, takes
 from rsfm.models.foreign.files import hub_cache, in_folders, load_state, not_here
 from rsfm.models.foreign.model import ForeignModel
+from rsfm.models.foreign.network import Network, TimmNetwork, timm_encoder
 from rsfm.models.foreign.networks import (
     CLASSIFIERS,
     CROMANetwork,
     DOFANetwork,
     EarthLocNetwork,
-    Network,
     PanopticonNetwork,
     ScaleMAENetwork,
     SwinNetwork,
-    TimmNetwork,
     load_all,
 )
 from rsfm.packs import Pack
@@ -142,10 +140,10 @@ def _network(
     kind, size = name.partition(".")[0], what.size
     if kind in TIMM:
         architecture, options = TIMM[kind]
-        encoder = timm.create_model(architecture, pretrained=False, in_chans=len(bands), num_classes=0, **options)
+        encoder = timm_encoder(architecture, pretrained=False, in_chans=len(bands), **options)
         # Some of torchgeo's weights end before the last norm.
         remarks = load_all(encoder, state, where=where, unused=CLASSIFIERS, optional=("norm.",))
-        return TimmNetwork(encoder, fixed="vit" in architecture), remarks, {}
+        return TimmNetwork(encoder), remarks, {}
     if kind.startswith("Swin"):
         swin = SwinNetwork(len(bands), **SIZES[kind])
         return swin, load_all(swin, state, where=where, unused=CLASSIFIERS), {}
