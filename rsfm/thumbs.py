@@ -87,16 +87,22 @@ def thumbnail(
     return buffer.getvalue()
 
 
-def mask_colours(mask: np.ndarray, ignore: int | None = None) -> np.ndarray:
-    """(H, W) class indices to (H, W, 3) uint8 colours: hues spread by the golden angle, class 0 dark grey.
-
-    Args:
-        ignore: the value of pixels that do not count: light grey.
-    """
+def class_colours() -> np.ndarray:
+    """(256, 3) uint8: the colour of each class index. Hues spread by the golden angle, class 0 dark grey."""
     hue = (np.arange(256) * 0.381966) % 1
     shifted = (hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1
     table = (np.clip(np.abs(shifted * 6 - 3) - 1, 0, 1) * 180 + 60).astype(np.uint8)
     table[0] = 40
+    return table
+
+
+def mask_colours(mask: np.ndarray, ignore: int | None = None) -> np.ndarray:
+    """(H, W) class indices to (H, W, 3) uint8 colours, see `class_colours`.
+
+    Args:
+        ignore: the value of pixels that do not count: light grey.
+    """
+    table = class_colours()
     if ignore is not None:
         table[ignore] = 215
     return table[mask.astype(np.int64) % 256]
