@@ -213,32 +213,11 @@ def _require_range(values: np.ndarray, classes: int, what: str) -> None:
         )
 
 
-def _checked(
-    labels: np.ndarray, predicted: np.ndarray, classes: int, ignore: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both as arrays, and where a label counts; refuses what counts and is no class."""
-    labels, predicted = _pair(labels, predicted)
-    counted = _counted(labels, ignore)
-    _require_range(labels[counted], classes, "labels")
-    _require_range(predicted[counted], classes, "predictions")
-    return labels, predicted, counted
-
-
 def classification_counts(labels: np.ndarray, predicted: np.ndarray, *, ignore: int | None = None) -> np.ndarray:
     """[right, counted] of each sample (n, 2), layout "right", from class indices (n,)."""
     labels, predicted = _pair(labels, predicted)
     counted = _counted(labels, ignore)
     return np.stack([(labels == predicted) & counted, counted], axis=-1).astype(np.float64)
-
-
-def multiclass_counts(
-    labels: np.ndarray, predicted: np.ndarray, *, classes: int, ignore: int | None = None
-) -> np.ndarray:
-    """[tp, fp, fn] of each class and sample (n, 3 K), layout "per_class", from class indices (n,)."""
-    labels, predicted, counted = _checked(labels, predicted, classes, ignore)
-    true = (labels[..., None] == np.arange(classes)) & counted[..., None]
-    said = (predicted[..., None] == np.arange(classes)) & counted[..., None]
-    return multilabel_counts(true, said)
 
 
 def multilabel_counts(labels: np.ndarray, predicted: np.ndarray, *, ignore: int | None = None) -> np.ndarray:
@@ -261,7 +240,10 @@ def confusion_counts(
     labels: np.ndarray, predicted: np.ndarray, *, classes: int, ignore: int | None = None
 ) -> np.ndarray:
     """Each sample's confusion matrix (n, K²), layout "confusion", from class maps (n, ...)."""
-    labels, predicted, counted = _checked(labels, predicted, classes, ignore)
+    labels, predicted = _pair(labels, predicted)
+    counted = _counted(labels, ignore)
+    _require_range(labels[counted], classes, "labels")
+    _require_range(predicted[counted], classes, "predictions")
     n, cells = len(labels), classes * classes
     sample = np.broadcast_to(np.arange(n).reshape(-1, *(1,) * (labels.ndim - 1)), labels.shape)[counted]
     cell = labels[counted].astype(np.int64) * classes + predicted[counted].astype(np.int64)
@@ -297,18 +279,28 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
         raise ValueError(f"average precision takes scores (n, K) without NaN, got shape {scores.shape}")
     _require_range(labels, 2, "labels")
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
-    classes = []
-    for score, label in zip(scores.T, labels.T, strict=True):
-        order = np.argsort(-score, kind="stable")
-        ends = np.flatnonzero(np.append(score[order][1:] != score[order][:-1], True))
-        sorted_weights = weights[..., order]
-        tp = np.cumsum(sorted_weights * label[order], axis=-1)[..., ends]
-        taken = np.cumsum(sorted_weights, axis=-1)[..., ends]
-        # Where nothing is taken yet, nothing is found either: the step is 0, whatever the precision.
-        precision = np.nan_to_num(_ratio(tp, taken))
-        steps = np.diff(tp, axis=-1, prepend=0.0)
-        classes.append(_ratio((steps * precision).sum(axis=-1), tp[..., -1]) if len(score) else np.nan)
-    return _mean_of_defined(np.stack(classes, axis=-1))
+    columns = math.prod(weights.shape[:-1])
+    # A row for each sample: reordering them is quick, and so is adding them up.
+    times = np.ascontiguousarray(weights.reshape(columns, len(scores)).T)
+    classes = [_class_precision(score, label, times) for score, label in zip(scores.T, labels.T, strict=True)]
+    return _mean_of_defined(np.stack(classes, axis=-1)).reshape(weights.shape[:-1])
+
+
+def _class_precision(score: np.ndarray, label: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Average precision (d,) of one class: scores and labels (n,), and how often each sample counts (n, d)."""
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(score[order][1:] != score[order][:-1], True))
+    positives = np.flatnonzero(label[order])
+    if not len(positives):
+        return np.full(times.shape[1], np.nan)
+    # Recall rises only at thresholds that take in a positive sample: what lies between two of them is added up first.
+    ends = np.unique(ends[np.searchsorted(ends, positives)])
+    starts = np.append(0, ends[:-1] + 1)
+    taken = np.cumsum(np.add.reduceat(times[order[: ends[-1] + 1]], starts, axis=0), axis=0)
+    steps = np.add.reduceat(times[order[positives]], np.searchsorted(positives, starts), axis=0)
+    tp = np.cumsum(steps, axis=0)
+    # Where nothing is taken yet, nothing is found either: the step is 0, whatever the precision.
+    return _ratio((steps * np.nan_to_num(_ratio(tp, taken))).sum(axis=0), tp[-1])
 
 
 # -- what needs no model -------------------------------------------------------------------------------------------

@@ -6,6 +6,6 @@ and seeds as sources of chance (`rsfm.stats.groups`), and p-values are corrected
 
 from rsfm.comparison.counts import PROTOCOL
 from rsfm.comparison.paired import COLUMNS, Verdict, paired, verdict
-from rsfm.comparison.ranking import normalised, tiers_at, tiers_of
+from rsfm.comparison.ranking import normalised, tiers_of
 
-__all__ = ["COLUMNS", "PROTOCOL", "Verdict", "normalised", "paired", "tiers_at", "tiers_of", "verdict"]
+__all__ = ["COLUMNS", "PROTOCOL", "Verdict", "normalised", "paired", "tiers_of", "verdict"]

@@ -11,7 +11,6 @@ import pandas as pd
 from rsfm import stats
 from rsfm.comparison.counts import PROTOCOL, Samples, units
 from rsfm.comparison.paired import Measurement, difference, measurements, newest_content
-from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS, constant_floor
 from rsfm.store.view import Store
 
@@ -76,37 +75,6 @@ def tiers_of(
     frame = pd.concat(parts) if parts else pd.DataFrame(columns=list(TIER_COLUMNS))
     frame = frame.sort_values([*PROTOCOL], kind="stable").reset_index(drop=True)
     frame.attrs = {"left_out": left_out, "alpha": alpha}
-    return frame
-
-
-def tiers_at(
-    store: Store,
-    dataset: str,
-    adaptation: str,
-    severity: float,
-    *,
-    metric: str | None = None,
-    alpha: float = 0.05,
-    **protocol: object,
-) -> pd.DataFrame:
-    """`tiers_of` in one cell.
-
-    Args:
-        protocol: as for `tiers_of`; needed where models were measured there in more than one way.
-
-    Raises:
-        RsfmError: nothing was measured there, or in more than one way.
-    """
-    where = f"{dataset} ({adaptation}, {severity:g}x)"
-    frame = tiers_of(
-        store, dataset, adaptation=adaptation, metric=metric, alpha=alpha, severity=float(severity), **protocol
-    )
-    if frame.empty:
-        raise RsfmError(" ".join([f"There are no results on {where} to rank.", *frame.attrs["left_out"][:5]]))
-    several = {name: frame[name].unique() for name in PROTOCOL if frame[name].nunique(dropna=False) > 1}
-    if several:
-        text = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in several.items())
-        raise RsfmError(f"Models were measured on {where} in more than one way. Choose one {text}.")
     return frame
 
 

@@ -2,29 +2,21 @@
 
 Throughout, a *score* is in 0..1, larger is better, and a severity is a coarsening factor f (1 = native).
 
-    bootstrap      intervals of means and of scores of pooled counts; two models on the same samples
-    significance   exact McNemar test; corrections for many tests
+    bootstrap      intervals of scores of pooled counts
+    significance   exact McNemar test; correction for many tests
     groups         two groups of runs: samples and seeds both vary
     ranking        tiers instead of ranks; one number over several datasets
     curves         area under a resolution curve, retention
 """
 
-from rsfm.stats.bootstrap import (
-    PairedDifference,
-    bootstrap_ci,
-    bootstrap_pooled,
-    paired_bootstrap,
-    paired_bootstrap_pooled,
-    pooled_draws,
-)
+from rsfm.stats.bootstrap import bootstrap_pooled, pooled_draws
 from rsfm.stats.curves import CURVE_KEYS, auc_normalised, curve_summary, retention, scale_auc
 from rsfm.stats.groups import GroupDifference, Measured, fold, group_difference, jackknife, measure
 from rsfm.stats.ranking import NormalisedMean, normalised_mean, tiers
-from rsfm.stats.significance import McNemar, benjamini_hochberg, holm, mcnemar_exact
+from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
-    "CURVE_KEYS", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "PairedDifference", "auc_normalised",
-    "benjamini_hochberg", "bootstrap_ci", "bootstrap_pooled", "curve_summary", "fold", "group_difference", "holm",
-    "jackknife", "mcnemar_exact", "measure", "normalised_mean", "paired_bootstrap", "paired_bootstrap_pooled",
+    "CURVE_KEYS", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised", "bootstrap_pooled",
+    "curve_summary", "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "measure", "normalised_mean",
     "pooled_draws", "retention", "scale_auc", "tiers",
 ]  # fmt: skip

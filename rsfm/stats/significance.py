@@ -1,4 +1,4 @@
-"""An exact test of two classifiers, and corrections for many tests at once."""
+"""An exact test of two classifiers, and a correction for many tests at once."""
 
 from __future__ import annotations
 
@@ -35,37 +35,17 @@ def mcnemar_exact(a_correct: np.ndarray, b_correct: np.ndarray) -> McNemar:
     return McNemar(only_a, only_b, min(1.0, 2 * float(np.exp(logs).sum())))
 
 
-def _probabilities(p_values: np.ndarray) -> np.ndarray:
-    p = np.asarray(p_values, np.float64)
-    if p.ndim != 1 or ((p < 0) | (p > 1)).any():
-        raise ValueError(f"p-values are a list of numbers in 0..1, got {p}")
-    return p
-
-
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Adjusted p-values (n,) after Holm (1979): calling those ≤ α keeps the chance of *any* false call ≤ α.
 
     Holds whatever the dependence between the tests. The i-th smallest of m is multiplied by m - i + 1, and none is
     smaller than the one before it. NaN (no test was possible) stays NaN and does not count.
     """
-    p = _probabilities(p_values)
+    p = np.asarray(p_values, np.float64)
+    if p.ndim != 1 or ((p < 0) | (p > 1)).any():
+        raise ValueError(f"p-values are a list of numbers in 0..1, got {p}")
     adjusted = np.full(len(p), np.nan)
     order = np.argsort(p, kind="stable")[: int((~np.isnan(p)).sum())]  # NaN sort last
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
-    return adjusted
-
-
-def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    """Adjusted p-values (n,) after Benjamini and Hochberg (1995): of those ≤ α a share of at most α is false.
-
-    On average, for tests that are independent or positively dependent. The i-th smallest of m is multiplied by
-    m / i, and none is larger than the one after it. NaN stays NaN and does not count.
-    """
-    p = _probabilities(p_values)
-    adjusted = np.full(len(p), np.nan)
-    order = np.argsort(p, kind="stable")[: int((~np.isnan(p)).sum())]
-    factors = len(order) / np.arange(1, len(order) + 1)
-    raised = np.minimum.accumulate((p[order] * factors)[::-1])[::-1]
-    adjusted[order] = np.minimum(1.0, raised)
     return adjusted

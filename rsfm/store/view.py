@@ -346,13 +346,6 @@ class Store:
         relative to the run's folder; `artifact_id` is another one when a path is registered again."""
         return self._ask(queries.ARTIFACTS, run_id=run_id, kind=kind)
 
-    def predictions(self, run_id: str) -> pd.DataFrame:
-        """Rows of a run's good prediction tables; no columns where there is none."""
-        found = self.artifacts(run_id, "predictions")
-        files = [self.workspace.runs / run_id / path for path in found.loc[found["ok"], "path"]]
-        frames = [pd.read_parquet(file) for file in files if file.suffix == ".parquet"]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
     # -- the workspace ---------------------------------------------------------------------------------------------
     def datasets(self) -> pd.DataFrame:
         """Packs, the broken ones with their `problem`; `splits` is JSON, `bands` joined by commas."""

@@ -16,11 +16,12 @@ from rsfm.evaluation.features import FeatureCache, extract
 from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
 from rsfm.evaluation.images import PackImages
 from rsfm.evaluation.plan import plan
+from rsfm.metrics import METRICS, classification_counts
 from rsfm.models.baselines import resolve
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec
-from rsfm.stats import bootstrap_ci
+from rsfm.stats import bootstrap_pooled
 from rsfm.workspace import Workspace
 
 
@@ -79,8 +80,8 @@ def bench(workspace: Workspace, model_name: str) -> dict[str, float]:
         probe = fit_linear(x, y, seed)
         predictions += [probe.predict(features["test", f])[0].numpy() for f in what.severities]
         lap("linear")
-    correct = np.stack([p == what.test_labels for p in predictions], axis=1)
-    bootstrap_ci(correct, draws=spec.bootstrap)
+    counts = np.stack([classification_counts(what.test_labels, p) for p in predictions], axis=1)
+    bootstrap_pooled(counts, METRICS["accuracy"].of, draws=spec.bootstrap)
     lap("bootstrap")
     total, cpu = sum(seconds.values()), time.process_time() - cpu
     seconds["images/s"] = (len(what.train_labels) + len(what.severities) * len(what.test_labels)) / seconds["extract"]

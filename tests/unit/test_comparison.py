@@ -54,7 +54,8 @@ def test_a_comparison_has_a_row_per_cell(workspace: Workspace) -> None:
 def test_one_run_of_each_is_tested_by_mcnemar(workspace: Workspace) -> None:
     store = two_models(workspace, seeds=1)
     frame = comparison.paired(store, "a", "b")
-    tables = [store.predictions(run) for run in store.runs()["run_id"][::-1]]
+    runs = [workspace.runs / run / "artifacts" / "predictions.parquet" for run in store.runs()["run_id"][::-1]]
+    tables = [pd.read_parquet(file) for file in runs]
     for row in frame.itertuples():
         a, b = (np.stack(t.loc[t["severity"] == row.severity, "counts"])[:, 0] for t in tables)
         only_a, only_b = int((a > b).sum()), int((b > a).sum())
@@ -305,15 +306,12 @@ def test_tiers_in_one_cell_and_in_all(workspace: Workspace) -> None:
         evaluated(workspace, group, curve(rng, N, shares, seeds=3, difficulty=hard))
     evaluated(workspace, "best", curve(rng, N, {1.0: 0.5}), operator="area")
     store = indexed(workspace)
-    frame = comparison.tiers_at(store, "pack", "knn", 1, operator="bilinear")
+    frame = comparison.tiers_of(store, "pack", adaptation="knn", severity=1, operator="bilinear")
     assert frame[["model_group", "tier"]].values.tolist() == [["best", 1], ["close", 1], ["far", 2], ["farther", 3]]
     assert frame["mean"].is_monotonic_decreasing and frame.loc[0, "p_best"] == 1 and frame.loc[1, "p_best"] > 0.05
     both = comparison.tiers_of(store, "pack", adaptation="knn")
     assert len(both) == 9 and both.groupby(["operator", "severity"])["tier"].max().tolist() == [1, 3, 3]
-    with pytest.raises(RsfmError, match=r"more than one way. Choose one operator: area, bilinear"):
-        comparison.tiers_at(store, "pack", "knn", 1)
-    with pytest.raises(RsfmError, match=r"no results on pack \(knn, 64x\)"):
-        comparison.tiers_at(store, "pack", "knn", 64)
+    assert comparison.tiers_of(store, "pack", severity=64).empty
 
 
 def test_one_number_over_packs(workspace: Workspace) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from rsfm import stats
+from rsfm.metrics import METRICS
 from rsfm.stats import bootstrap
 
 FACTORS = [1, 2, 4, 8]
@@ -100,10 +101,15 @@ def test_retention() -> None:
     assert math.isnan(stats.retention([1, 4], [0.0, 0.4], 4))
 
 
+def interval(right: np.ndarray, **options: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the accuracy of (n,) or (n, m) values in 0..1: the mean of each column."""
+    counts = np.stack([right, np.ones_like(right)], axis=-1)
+    return stats.bootstrap_pooled(counts, METRICS["accuracy"].of, **options)
+
+
 def test_bootstrap_interval_of_a_share() -> None:
     """Percentiles of the resampled mean of 0/1 values are those of a binomial."""
-    values = np.r_[np.ones(350), np.zeros(150)]
-    low, high = stats.bootstrap_ci(values, draws=20_000, seed=1)
+    low, high = interval(np.r_[np.ones(350), np.zeros(150)], draws=20_000, seed=1)
     spread = 1.96 * math.sqrt(0.7 * 0.3 / 500)
     assert low == pytest.approx(0.7 - spread, abs=0.004)
     assert high == pytest.approx(0.7 + spread, abs=0.004)
@@ -112,65 +118,31 @@ def test_bootstrap_interval_of_a_share() -> None:
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     data = (rng.random((200, 400)) < 0.8).astype(float)  # 400 test sets of 200 samples
-    low, high = stats.bootstrap_ci(data, draws=500, seed=0)
+    low, high = interval(data, draws=500, seed=0)
     assert 0.90 <= ((low <= 0.8) & (high >= 0.8)).mean() <= 0.98
 
 
 def test_bootstrap_columns_are_what_single_calls_give() -> None:
     data = np.random.default_rng(3).random((50, 4))
-    low, high = stats.bootstrap_ci(data, draws=300, seed=7)
-    single = [stats.bootstrap_ci(data[:, i], draws=300, seed=7) for i in range(4)]
+    low, high = interval(data, draws=300, seed=7)
+    single = [interval(data[:, i], draws=300, seed=7) for i in range(4)]
     assert np.allclose(low, [s[0] for s in single])
     assert np.allclose(high, [s[1] for s in single])
-    assert not np.allclose(low, stats.bootstrap_ci(data, draws=300, seed=8)[0])
+    assert not np.allclose(low, interval(data, draws=300, seed=8)[0])
 
 
 def test_bootstrap_in_chunks_equals_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).random(50)
-    whole = stats.bootstrap_ci(values, draws=101)
+    whole = interval(values, draws=101)
     monkeypatch.setattr(bootstrap, "_CHUNK", 500)
-    assert np.allclose(stats.bootstrap_ci(values, draws=101), whole, rtol=1e-12)
+    assert np.allclose(interval(values, draws=101), whole, rtol=1e-12)
 
 
 @settings(deadline=None, max_examples=30)
 @given(values=st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_bootstrap_interval_lies_within_the_values(values: list[float]) -> None:
-    low, high = stats.bootstrap_ci(np.array(values), draws=100)
+    low, high = interval(np.array(values), draws=100)
     assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
-
-
-def test_no_samples_no_interval() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        stats.bootstrap_ci(np.array([]))
-
-
-def test_paired_bootstrap_sees_a_small_difference_on_hard_samples() -> None:
-    """Unpaired intervals of the two models overlap; on the same samples one is right where the other is, and more."""
-    rng = np.random.default_rng(0)
-    b = rng.random(400) < 0.5
-    a = b | (rng.random(400) < 0.06)
-    result = stats.paired_bootstrap(a, b)
-    assert result.mean == pytest.approx(a.mean() - b.mean())
-    assert 0 < result.ci_low < result.mean < result.ci_high
-    assert result.p_value < 0.01
-    assert stats.bootstrap_ci(a)[0] < stats.bootstrap_ci(b)[1]
-
-
-def test_paired_bootstrap_p_value_is_two_sided() -> None:
-    """A mean two standard errors from zero: 0.0455 by the normal distribution."""
-    difference = np.random.default_rng(0).normal(size=1000)
-    difference = (difference - difference.mean()) / difference.std() + 2 / math.sqrt(1000)
-    for sign in (1, -1):
-        result = stats.paired_bootstrap(sign * difference, np.zeros(1000), draws=20_000)
-        assert result.p_value == pytest.approx(0.0455, abs=0.008)
-
-
-def test_paired_bootstrap_of_a_model_with_itself() -> None:
-    a = np.random.default_rng(0).random(50) < 0.5
-    result = stats.paired_bootstrap(a, a)
-    assert (result.mean, result.ci_low, result.ci_high, result.p_value) == (0, 0, 0, 1)
-    with pytest.raises(ValueError, match="paired"):
-        stats.paired_bootstrap(a, a[:-1])
 
 
 @settings(deadline=None, max_examples=50)

@@ -330,7 +330,6 @@ def test_artifacts_are_checked_when_they_are_registered(workspace: Workspace) ->
     assert found.loc["artifacts/empty.json", "problem"] == "is empty"
     assert found.loc["artifacts/absent.json", "problem"] == "does not exist"
     assert found.loc["../../index.duckdb", "problem"] == "lies outside of its run's folder"
-    assert store.predictions(run.id)["sample_id"].tolist() == ["a"]
     # Registered once more: another file under the same path, so another address.
     job.artifact(folder / "predictions.parquet", kind="predictions")
     store.refresh_if_stale(0)
