@@ -27,6 +27,7 @@ STATE_LOOK: dict[str, tuple[str, str]] = {
 KIND_ICON = {
     "pretrain": ":material/model_training:",
     "evaluate": ":material/analytics:",
+    "embed": ":material/scatter_plot:",
     "prepare": ":material/inventory_2:",
 }
 #: Direction marks, embeddings, overrides and isolates, zero-width characters, and controls but tab and newline.
@@ -173,6 +174,8 @@ def run_title(run: Mapping[str, Any], titles: Mapping[str, str] | None = None) -
             return f"{method_label(run.get('method'))} on {dataset}"
         case "evaluate":
             return f"{model_name(run.get('model'), titles)} on {dataset}"
+        case "embed":
+            return f"Map of {dataset} by {model_name(run.get('model'), titles)}"
         case "prepare":
             return f"Prepare {dataset}"
     return visible(run.get("run_id") or "run")

@@ -27,6 +27,7 @@ for verb, function in (
     ("methods", experiments.methods),
     ("pretrain", experiments.pretrain),
     ("evaluate", experiments.evaluate),
+    ("embed", experiments.embed),
     ("compare", compare.compare),
     ("runs", runs.runs),
     ("stop", runs.stop),

@@ -7,7 +7,16 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from rsfm.specs import EvaluateSpec, PrepareSpec, PretrainSpec, Spec, evaluate_spec, pretrain_spec
+from rsfm.specs import (
+    EmbedSpec,
+    EvaluateSpec,
+    PrepareSpec,
+    PretrainSpec,
+    Spec,
+    embed_spec,
+    evaluate_spec,
+    pretrain_spec,
+)
 
 
 def _changes(base: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -64,6 +73,15 @@ def evaluate_command(spec: EvaluateSpec) -> list[str]:
     return [*words, *_settings(_changes(base, wanted))]
 
 
+def embed_command(spec: EmbedSpec) -> list[str]:
+    base = embed_spec(spec.model, spec.dataset).model_dump(mode="json")
+    wanted = spec.model_dump(mode="json")
+    words = ["rsfm", "embed", "--model", spec.model, "--dataset", spec.dataset]
+    if spec.severities:
+        words += ["--severities", ",".join(f"{s:g}" for s in spec.severities)]
+    return [*words, *_settings(_changes({**base, "severities": wanted["severities"]}, wanted))]
+
+
 def prepare_command(spec: PrepareSpec) -> list[str]:
     words = ["rsfm", "data", "prepare", spec.dataset]
     options = {
@@ -83,6 +101,8 @@ def command_line(spec: Spec) -> str:
             words = pretrain_command(spec)
         case EvaluateSpec():
             words = evaluate_command(spec)
+        case EmbedSpec():
+            words = embed_command(spec)
         case _:
             words = prepare_command(spec)
     if spec.kind != "prepare":

@@ -1,4 +1,4 @@
-"""`rsfm methods | pretrain | evaluate`."""
+"""`rsfm methods | pretrain | evaluate | embed`."""
 
 from __future__ import annotations
 
@@ -121,5 +121,27 @@ def evaluate(
     }  # fmt: skip
     options = [f"{key}={json.dumps(value)}" for key, value in named.items() if value]
     spec = evaluate_spec(model, dataset, preset, [*options, *(settings or [])])
+    Pack.named(place, dataset)
+    _submit(spec, place, queue=queue, as_json=as_json)
+
+
+def embed(
+    model: Annotated[
+        str, typer.Option(help="RUN_ID, random:<encoder>, band-stats, timm:<name>, torchgeo:<weights> or file:<name>.")
+    ],
+    dataset: Annotated[str, typer.Option(help="A pack, with or without labels.")],
+    severities: Annotated[str, typer.Option(help="With commas; empty: the images as they are.")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the embedding's spec.")] = None,
+    queue: Annotated[bool, typer.Option("--queue", help="Queue it and return at once.")] = False,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Lay a pack's images out on a map by a model's features (PCA, UMAP); the run's id is the last line."""
+    from rsfm.packs import Pack
+    from rsfm.specs import embed_spec
+
+    place = Workspace.resolve(workspace)
+    options = [f"severities={json.dumps(numbers(severities, '--severities'))}"] if severities else []
+    spec = embed_spec(model, dataset, [*options, *(settings or [])])
     Pack.named(place, dataset)
     _submit(spec, place, queue=queue, as_json=as_json)

@@ -23,13 +23,16 @@ from rsfm.models.export import ARCHITECTURES, EncoderModel, FeatureModel, load_e
 from rsfm.models.vit import Encoder, build_encoder
 from rsfm.packs import Pack
 from rsfm.registry import BASELINES, ENCODERS
-from rsfm.specs import EncoderParams, EvaluateSpec, spec_hash
+from rsfm.specs import EmbedSpec, EncoderParams, EvaluateSpec, spec_hash
 from rsfm.store.files import utc_now
 from rsfm.store.runs import is_run_id
 from rsfm.workspace import Workspace
 
+#: What names a model, its bands and the seed of a random one.
+Asked = EvaluateSpec | EmbedSpec
 
-def resolve(spec: EvaluateSpec, pack: Pack, workspace: Workspace, device: str | torch.device = "cpu") -> FeatureModel:
+
+def resolve(spec: Asked, pack: Pack, workspace: Workspace, device: str | torch.device = "cpu") -> FeatureModel:
     """The model that `spec.model` names, ready for the pack's images.
 
     Raises:
@@ -84,7 +87,7 @@ class PretrainedModel(EncoderModel):
         return super().maps(x)
 
 
-def _require_bands(info: ModelInfo, spec: EvaluateSpec, pack: Pack) -> None:
+def _require_bands(info: ModelInfo, spec: Asked, pack: Pack) -> None:
     names = [band.name for band in info.bands]
     if spec.bands is not None and set(spec.bands) != set(names):
         raise RsfmError(
@@ -115,7 +118,7 @@ class BandStatistics(FeatureModel):
         return [x]
 
 
-def _random_encoder(name: str, spec: EvaluateSpec, pack: Pack) -> PretrainedModel:
+def _random_encoder(name: str, spec: Asked, pack: Pack) -> PretrainedModel:
     if name not in ENCODERS:
         raise RsfmError(f"Unknown encoder {name!r}; known: {', '.join(ENCODERS)}, or a run's id.")
     image, _ = layer_input(pack, pack.main, spec.bands)
@@ -131,7 +134,7 @@ def _random_encoder(name: str, spec: EvaluateSpec, pack: Pack) -> PretrainedMode
     return PretrainedModel(encoder, info)
 
 
-def _random_like_run(run_id: str, spec: EvaluateSpec, pack: Pack, workspace: Workspace) -> PretrainedModel:
+def _random_like_run(run_id: str, spec: Asked, pack: Pack, workspace: Workspace) -> PretrainedModel:
     trained = ModelInfo.read(model_folder(workspace, run_id))
     _require_bands(trained, spec, pack)
     if trained.architecture not in ARCHITECTURES:

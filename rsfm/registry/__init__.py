@@ -64,15 +64,19 @@ BASELINES: dict[str, str] = {
 #: Who executes a job of each kind, in the job's own process: (spec, JobContext) -> None.
 JOB_TARGETS: dict[str, str] = {
     "prepare": "data_catalog.prepare:run_job",
+    "predict": "rsfm.inference.predict:run_job",
     "pretrain": "rsfm.train.pretrain:run_job",
     "evaluate": "rsfm.evaluation.evaluate:run_job",
+    "embed": "rsfm.embed.job:run_job",
 }
 
 #: What a dry run calls before a job is queued: (spec, Workspace) -> list[str] of remarks; raises RsfmError to refuse.
 DRY_RUN_TARGETS: dict[str, str] = {
     "prepare": "data_catalog.prepare:dry_run",
+    "predict": "rsfm.inference.predict:dry_run",
     "pretrain": "rsfm.train.pretrain:dry_run",
     "evaluate": "rsfm.evaluation.evaluate:dry_run",
+    "embed": "rsfm.embed.job:dry_run",
 }
 
 

@@ -11,8 +11,10 @@ for the group.
 from __future__ import annotations
 
 from rsfm.specs.base import Params, apply_settings, one_line, spec_hash
-from rsfm.specs.build import KINDS, Spec, evaluate_spec, group_hash, parse_spec, pretrain_spec
+from rsfm.specs.build import KINDS, Spec, embed_spec, evaluate_spec, group_hash, parse_spec, predict_spec, pretrain_spec
+from rsfm.specs.embed import EmbedSpec
 from rsfm.specs.evaluate import EvaluateSpec, FitParams, Operator
+from rsfm.specs.predict import PredictSpec
 from rsfm.specs.prepare import PrepareSpec
 from rsfm.specs.pretrain import (
     EncoderParams,
@@ -26,6 +28,7 @@ from rsfm.specs.pretrain import (
 
 __all__ = [
     "KINDS",
+    "EmbedSpec",
     "EncoderParams",
     "EvaluateSpec",
     "FitParams",
@@ -33,6 +36,7 @@ __all__ = [
     "Operator",
     "OptimParams",
     "Params",
+    "PredictSpec",
     "PrepareSpec",
     "PretrainSpec",
     "ResNetParams",
@@ -40,10 +44,12 @@ __all__ = [
     "Spec",
     "TokenizerParams",
     "apply_settings",
+    "embed_spec",
     "evaluate_spec",
     "group_hash",
     "one_line",
     "parse_spec",
+    "predict_spec",
     "pretrain_spec",
     "spec_hash",
 ]

@@ -9,12 +9,20 @@ from pydantic import ValidationError
 
 from rsfm.errors import RsfmError
 from rsfm.specs.base import Params, apply_settings, for_group, one_line, spec_hash
+from rsfm.specs.embed import EmbedSpec
 from rsfm.specs.evaluate import EvaluateSpec
+from rsfm.specs.predict import PredictSpec
 from rsfm.specs.prepare import PrepareSpec
 from rsfm.specs.pretrain import PretrainSpec
 
-Spec = PretrainSpec | EvaluateSpec | PrepareSpec
-KINDS: dict[str, type[Params]] = {"pretrain": PretrainSpec, "evaluate": EvaluateSpec, "prepare": PrepareSpec}
+Spec = PretrainSpec | EvaluateSpec | EmbedSpec | PredictSpec | PrepareSpec
+KINDS: dict[str, type[Params]] = {
+    "pretrain": PretrainSpec,
+    "evaluate": EvaluateSpec,
+    "embed": EmbedSpec,
+    "predict": PredictSpec,
+    "prepare": PrepareSpec,
+}
 
 
 def parse_spec(data: dict[str, Any]) -> Spec:
@@ -73,3 +81,24 @@ def evaluate_spec(model: str, dataset: str, preset: str = "", settings: list[str
     if settings:
         data = apply_settings(data, settings, parse_spec(data).model_dump(mode="json"))
     return parse_spec(data)  # type: ignore[return-value]
+
+
+def embed_spec(model: str, dataset: str, settings: list[str] | None = None) -> EmbedSpec:
+    """An `EmbedSpec` from `key=value` settings.
+
+    Raises:
+        RsfmError: an unknown setting, or a value that does not fit.
+    """
+    data = {"kind": "embed", "model": model, "dataset": dataset}
+    return parse_spec(apply_settings(data, settings or [], parse_spec(data).model_dump(mode="json")))  # type: ignore[return-value]
+
+
+def predict_spec(evaluation: str, scene: str, settings: list[str] | None = None) -> PredictSpec:
+    """A `PredictSpec` from `key=value` settings.
+
+    Raises:
+        RsfmError: an unknown setting, or a value that does not fit.
+    """
+    data = {"kind": "predict", "evaluation": evaluation, "scene": scene}
+    known = parse_spec(data).model_dump(mode="json")
+    return parse_spec(apply_settings(data, settings or [], known))  # type: ignore[return-value]

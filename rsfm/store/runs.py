@@ -5,7 +5,7 @@
     metrics.jsonl progress.json scores.jsonl artifacts.jsonl   what the job measured and made  (the job)
     heartbeat.json exit.json log.txt                                                           (runner)
     control/                      requests: stop, resume, checkpoint                           (anyone)
-    checkpoints/ artifacts/                                                                    (the job)
+    checkpoints/ artifacts/ models/                                                            (the job)
 
 Each file has one writer. A run that is resumed gets a new attempt in the same folder.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsfm.errors import RsfmError
-from rsfm.specs import EvaluateSpec, PrepareSpec, Spec, group_hash, parse_spec, spec_hash
+from rsfm.specs import EmbedSpec, EvaluateSpec, PrepareSpec, PretrainSpec, Spec, group_hash, parse_spec, spec_hash
 from rsfm.store.files import append_jsonl, read_json, read_jsonl, utc_now, write_json
 from rsfm.workspace import Workspace
 
@@ -93,8 +93,11 @@ def new_run_id(spec: Spec) -> str:
     match spec.kind:
         case "pretrain":
             words = f"{spec.method}-{spec.dataset}"
-        case "evaluate":
-            words = f"eval-{spec.model if ':' in spec.model or spec.model.count('-') < 3 else 'run'}-{spec.dataset}"
+        case "evaluate" | "embed":
+            model = spec.model if ":" in spec.model or spec.model.count("-") < 3 else "run"
+            words = f"{'eval' if spec.kind == 'evaluate' else spec.kind}-{model}-{spec.dataset}"
+        case "predict":
+            words = f"predict-{Path(spec.scene).stem}"
         case _:
             words = f"prepare-{spec.name or spec.dataset}"
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{_slug(words)}-{secrets.token_hex(2)}"
@@ -102,7 +105,7 @@ def new_run_id(spec: Spec) -> str:
 
 def run_group(workspace: Workspace, spec: Spec) -> str:
     """The group of a run; an evaluated run is named by its own pretraining group (all its seeds fold together)."""
-    if isinstance(spec, EvaluateSpec):
+    if isinstance(spec, EvaluateSpec | EmbedSpec):
         head, sep, tail = spec.model.rpartition(":")
         if is_run_id(tail) and (workspace.runs / tail).is_dir():
             trained = read_json(workspace.runs / tail / "spec.json") or {}
@@ -244,7 +247,7 @@ def needs_gpu(spec: Spec) -> bool | None:
     """True: a GPU slot; False: a CPU slot; None: a GPU slot where the machine has one, else a CPU slot."""
     if isinstance(spec, PrepareSpec):
         return False
-    device = spec.device if isinstance(spec, EvaluateSpec) else spec.runtime.device
+    device = spec.runtime.device if isinstance(spec, PretrainSpec) else spec.device
     return {"cpu": False, "cuda": True, "auto": None}[device]
 
 

@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from rsfm.data.seeding import step_generator
+from rsfm.device import granted_device
 from rsfm.errors import RsfmError
 from rsfm.methods.base import Progress
 from rsfm.model_info import ModelInfo, model_folder
@@ -35,7 +36,6 @@ from rsfm.train.setup import (
     lightning_precision,
     plain_attention,
     require_disk,
-    resolve_device,
     set_up,
 )
 from rsfm.workspace import Workspace
@@ -48,7 +48,7 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
         Stopped: on request; everything is saved.
         RsfmError: the spec cannot be carried out here, or the loss stayed non-finite.
     """
-    device = resolve_device(spec, context.device)
+    device = granted_device(spec.runtime.device, context.device)
     torch.set_num_threads(spec.runtime.threads or context.threads)
     setup = set_up(spec, context.workspace)
     _suit(spec, setup, device)
@@ -176,7 +176,7 @@ def dry_run(spec: PretrainSpec, workspace: Workspace) -> list[str]:
         RsfmError: why it cannot work.
     """
     wants_gpu = spec.runtime.device == "cuda" or (spec.runtime.device == "auto" and torch.cuda.is_available())
-    device = resolve_device(spec, "cuda" if wants_gpu else "cpu")
+    device = granted_device(spec.runtime.device, "cuda" if wants_gpu else "cpu")
     if spec.runtime.threads:
         torch.set_num_threads(spec.runtime.threads)
     setup = set_up(spec, workspace, in_memory=False)

@@ -70,19 +70,6 @@ def encoder_title(spec: PretrainSpec) -> str:
     return f"ViT {spec.encoder.width}×{spec.encoder.depth}/{spec.encoder.patch_size}"
 
 
-def resolve_device(spec: PretrainSpec, granted: str) -> torch.device:
-    """The device that the slot grants, if it suits the spec and exists.
-
-    Raises:
-        RsfmError: a GPU is wanted and there is none.
-    """
-    if spec.runtime.device == "cuda" and granted != "cuda":
-        raise RsfmError("runtime.device is cuda, but the run got a CPU slot. Set runtime.device=auto or cpu.")
-    if granted == "cuda" and not torch.cuda.is_available():
-        raise RsfmError("The run got a GPU slot, but torch finds no CUDA device here.")
-    return torch.device("cuda" if granted == "cuda" and spec.runtime.device != "cpu" else "cpu")
-
-
 def lightning_precision(spec: PretrainSpec, device: torch.device) -> str:
     """Lightning's name of the precision: bf16 where the device has it, unless the spec says otherwise."""
     wanted = spec.runtime.precision

@@ -1,0 +1,26 @@
+"""Where a job runs."""
+
+from __future__ import annotations
+
+import torch
+
+from rsfm.errors import RsfmError
+
+
+def granted_device(wanted: str, granted: str) -> torch.device:
+    """The device that the slot grants, if it suits the request and exists.
+
+    Args:
+        wanted: the spec's `device`: auto, cpu or cuda.
+        granted: the slot's: cpu or cuda.
+
+    Raises:
+        RsfmError: a GPU is wanted or granted and there is none.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if wanted == "cuda" and granted != "cuda":
+        raise RsfmError("The device is set to cuda, but the run got a CPU slot: set it to auto or cpu.")
+    if granted == "cuda" and not torch.cuda.is_available():
+        raise RsfmError("The run got a GPU slot, but PyTorch finds no GPU here: set the device to cpu.")
+    return torch.device(granted)
