@@ -23,6 +23,7 @@ from rsfm.evaluation.batches import IGNORE, LabelledImages
 from rsfm.evaluation.features import FeatureCache, extract, forward
 from rsfm.evaluation.fit import Reports, autocast, fit_network, task_loss
 from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
+from rsfm.evaluation.kept import kept_bytes, save_network
 from rsfm.evaluation.networks import TaskNetwork, build
 from rsfm.evaluation.plan import Plan, plan
 from rsfm.evaluation.scores import Prediction, save_predictions, score_rows
@@ -80,6 +81,10 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
             f"{ADAPTATIONS[adaptation][0]}: {spec.fit.epochs} epochs over {len(what.draws[spec.eval_seeds[0]])} "
             f"samples for each of {len(spec.eval_seeds)} seeds, about {taken / 60:.0f} minutes in all on {device}."
         )
+    if what.task.dense:
+        kept = len(spec.eval_seeds) * sum(kept_bytes(_network(spec, what, model, a, 0)) for a in what.adaptations)
+        if kept > workspace.free_bytes():
+            raise RsfmError(f"The trained networks take {kept / 1e9:.1f} GB, more than is free at {workspace.root}.")
     return remarks
 
 
@@ -286,6 +291,8 @@ class Evaluation:
             checkpoint=checkpoint, reports=reports,
         )  # fmt: skip
         result = [self._tested(network, adaptation, seed, s) for s in self.what.severities]
+        if self.what.task.dense:
+            save_network(self.context.folder, network, self.spec, self.what, adaptation, seed)
         done.parent.mkdir(exist_ok=True)
         temporary = done.with_name(f".{done.name}")
         torch.save([p.state() for p in result], temporary)
