@@ -23,7 +23,7 @@ from jobs.processes import alive, python_environment, start_detached
 from jobs.protocol import host_name, log_path, seconds_since, state_path
 from jobs.slots import Slot, choose
 from rsfm.errors import RsfmError
-from rsfm.specs import PrepareSpec, Spec, parse_spec
+from rsfm.specs import PredictSpec, PrepareSpec, Spec, parse_spec
 from rsfm.store.files import read_json
 from rsfm.store.runs import FINISHED, RESUMABLE, create_run, needs_gpu, open_run
 from rsfm.workspace import Workspace
@@ -66,13 +66,24 @@ def submit(
     """
     spec = parse_spec(spec.model_dump(mode="json"))  # a changed object may have left its bounds
     _require_gpu(spec)
-    if isinstance(spec, PrepareSpec) and spec.source and "://" not in spec.source:
-        # Jobs work in their run's folder: a relative path means the caller's.
-        spec = spec.model_copy(update={"source": str(Path(spec.source).expanduser().absolute())})
+    spec = _located(spec)
     folder = create_run(workspace, spec, after=list(after), priority=priority, tags=list(tags))
     if start_supervisor:
         ensure_supervisor(workspace)
     return folder.id
+
+
+def _located(spec: Spec) -> Spec:
+    """The spec with its paths absolute: jobs work in their run's folder, and a relative path means the caller's."""
+    match spec:
+        case PrepareSpec():
+            names = ["source"] if "://" not in (spec.source or "") else []
+        case PredictSpec():
+            names = ["scene", "scene_before", "truth"]
+        case _:
+            names = []
+    paths = {name: str(Path(path).expanduser().absolute()) for name in names if (path := getattr(spec, name))}
+    return spec.model_copy(update=paths) if paths else spec
 
 
 def stop(workspace: Workspace, run_id: str) -> None:

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from rsfm import __version__
-from rsfm.commands import compare, data, demo, experiments, protocol, runs, server
+from rsfm.commands import compare, data, demo, experiments, predict, protocol, runs, server
 
 app = typer.Typer(
     name="rsfm",
@@ -27,6 +27,7 @@ for verb, function in (
     ("methods", experiments.methods),
     ("pretrain", experiments.pretrain),
     ("evaluate", experiments.evaluate),
+    ("predict", predict.predict),
     ("embed", experiments.embed),
     ("compare", compare.compare),
     ("runs", runs.runs),

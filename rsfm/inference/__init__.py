@@ -1,0 +1,1 @@
+"""Prediction of whole scenes: overlapping tiles, blended without seams, in bounded memory (needs torch)."""

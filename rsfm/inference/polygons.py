@@ -1,0 +1,121 @@
+"""Outlines of change: along the pixels of `changes.tif`, simplified, with their area on the ellipsoid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from affine import Affine
+from pyproj import Geod, Transformer
+from shapely import Polygon
+from shapely.geometry import shape
+from shapely.geometry.polygon import orient
+from shapely.ops import transform as transformed
+
+from rsfm.inference.reader import CACHE_MB
+from rsfm.prediction_info import Polygons
+from rsfm.scenes import SceneInfo
+
+_EARTH = Geod(ellps="WGS84")
+
+
+def outlines(changes: Path) -> Iterator[Polygon]:
+    """Connected pixels of 1 (by their sides), in pixel coordinates (column, row)."""
+    import rasterio
+    from rasterio.features import shapes
+
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(changes) as dataset:
+        band = rasterio.band(dataset, 1)  # read by rows, not as a whole
+        for geometry, value in shapes(band, mask=band, connectivity=4, transform=Affine.identity()):
+            if value == 1:  # 0 is masked; what is not observed is no change either
+                yield shape(geometry)
+
+
+def area_m2(polygon: Polygon) -> float:
+    """Area on the WGS 84 ellipsoid of a polygon in degrees, without its holes."""
+    rings = [abs(_EARTH.polygon_area_perimeter(*ring.xy)[0]) for ring in (polygon.exterior, *polygon.interiors)]
+    return rings[0] - sum(rings[1:])
+
+
+def pixel_area_m2(grid: SceneInfo) -> float:
+    """Of the pixel at the middle of the grid."""
+    x, y = grid.width / 2, grid.height / 2
+    square = Polygon([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)])
+    return area_m2(transformed(_Places(grid).degrees, square))
+
+
+class _Places:
+    """From pixel coordinates of a grid to its CRS and to degrees."""
+
+    def __init__(self, grid: SceneInfo) -> None:
+        self.affine = grid.transform
+        self._degrees = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
+
+    def own(self, x: Any, y: Any) -> tuple[Any, Any]:
+        import numpy as np
+
+        a, b, c, d, e, f = self.affine  # type: ignore[misc]
+        x, y = np.asarray(x), np.asarray(y)
+        return a * x + b * y + c, d * x + e * y + f
+
+    def degrees(self, x: Any, y: Any) -> tuple[Any, Any]:
+        return self._degrees.transform(*self.own(x, y))
+
+
+def write_polygons(
+    changes: Path, grid: SceneInfo, folder: Path, *, min_area_m2: float | None, simplify_px: float
+) -> Polygons:
+    """`changes.geojson` in EPSG:4326 and `changes.gpkg` in the grid's CRS, the largest first.
+
+    Areas are those of the pixels, before outlines are simplified.
+
+    Args:
+        min_area_m2: smaller ones are left out; None: nine pixels.
+    """
+    import geopandas
+
+    places = _Places(grid)
+    least = 9 * pixel_area_m2(grid) if min_area_m2 is None else min_area_m2
+    kept: list[tuple[float, Polygon]] = []
+    small = 0
+    for outline in outlines(changes):
+        area = area_m2(transformed(places.degrees, outline))
+        if area < least * (1 - 1e-9):
+            small += 1
+            continue
+        kept.append((area, outline.simplify(simplify_px) if simplify_px else outline))
+    kept.sort(key=lambda item: -item[0])
+    features = [
+        {
+            "type": "Feature", "id": number, "properties": {"id": number, "area_m2": round(area, 1)},
+            "geometry": _rounded(orient(transformed(places.degrees, outline))),
+        }
+        for number, (area, outline) in enumerate(kept, start=1)
+    ]  # fmt: skip
+    geojson, gpkg = folder / "changes.geojson", folder / "changes.gpkg"
+    staged = geojson.with_name(f".{geojson.name}")
+    staged.write_text(json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")))
+    frame = geopandas.GeoDataFrame(
+        {"id": [f["id"] for f in features], "area_m2": [round(area, 1) for area, _ in kept]},
+        geometry=[transformed(places.own, outline) for _, outline in kept], crs=grid.crs,
+    )  # fmt: skip
+    made = gpkg.with_name(f".{gpkg.name}")
+    made.unlink(missing_ok=True)
+    frame.to_file(made, driver="GPKG", layer="changes", engine="pyogrio", geometry_type="Polygon")
+    staged.replace(geojson)
+    made.replace(gpkg)
+    return Polygons(
+        geojson=f"{folder.name}/{geojson.name}", gpkg=f"{folder.name}/{gpkg.name}", count=len(kept),
+        area_m2=sum(area for area, _ in kept), min_area_m2=least, below_minimum=small,
+    )  # fmt: skip
+
+
+def _rounded(polygon: Polygon) -> dict[str, Any]:
+    """Degrees to the seventh decimal: a centimetre."""
+    rings = (polygon.exterior, *polygon.interiors)
+    return {
+        "type": "Polygon",
+        "coordinates": [[[round(x, 7), round(y, 7)] for x, y in ring.coords] for ring in rings],
+    }
