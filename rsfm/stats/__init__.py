@@ -6,17 +6,17 @@ Throughout, a *score* is in 0..1, larger is better, and a severity is a coarseni
     significance   exact McNemar test; correction for many tests
     groups         two groups of runs: samples and seeds both vary
     ranking        tiers instead of ranks; one number over several datasets
-    curves         area under a resolution curve, retention
+    curves         area under a resolution curve
 """
 
 from rsfm.stats.bootstrap import bootstrap_pooled, pooled_draws
-from rsfm.stats.curves import CURVE_KEYS, auc_normalised, curve_summary, retention, scale_auc
+from rsfm.stats.curves import CURVE_KEYS, auc_normalised, scale_auc
 from rsfm.stats.groups import GroupDifference, Measured, fold, group_difference, jackknife, measure
 from rsfm.stats.ranking import NormalisedMean, normalised_mean, tiers
 from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
     "CURVE_KEYS", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised", "bootstrap_pooled",
-    "curve_summary", "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "measure", "normalised_mean",
-    "pooled_draws", "retention", "scale_auc", "tiers",
+    "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "measure", "normalised_mean",
+    "pooled_draws", "scale_auc", "tiers",
 ]  # fmt: skip

@@ -1,12 +1,10 @@
-"""Summaries of a resolution curve: area, mean, retention."""
+"""The area under a resolution curve, and what makes one curve."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 
 def _curve(factors: Sequence[float], scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -34,38 +32,8 @@ def auc_normalised(factors: Sequence[float], scores: Sequence[float]) -> float:
     return scale_auc(factors, scores) / scale_auc(factors, np.ones(len(factors)))
 
 
-def retention(factors: Sequence[float], scores: Sequence[float], factor: float) -> float:
-    """y(factor) / y(1); NaN where the curve lacks either point or y(1) is 0."""
-    points = dict(zip(map(float, factors), map(float, scores), strict=True))
-    native = points.get(1.0, math.nan)
-    return points.get(float(factor), math.nan) / native if native else math.nan
-
-
 #: What makes one curve in a compare frame, where present.
 CURVE_KEYS = (
     "model", "model_title", "model_group", "dataset", "pack_hash", "synthetic", "split", "task", "adaptation", "bands",
     "operator", "degrade_target", "train_degrade", "metric",
 )  # fmt: skip
-
-
-def curve_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per curve of a compare frame (columns `severity` and `mean`, and those of `CURVE_KEYS`).
-
-    Returns:
-        The curve's keys, `factors` ("1,2,4,8"), `auc` (0..100), `auc_norm` (0..1), `mean` (over the severities,
-        unweighted), `coarsest` (factor) and `retention` (y(coarsest) / y(1)); best `auc_norm` first.
-    """
-    keys = [k for k in CURVE_KEYS if k in frame.columns]
-    columns = [*keys, "factors", "auc", "auc_norm", "mean", "coarsest", "retention"]
-    rows = []
-    for values, curve in frame.groupby(keys, dropna=False, sort=True):
-        curve = curve.sort_values("severity")
-        f, y = curve["severity"].to_numpy(np.float64), curve["mean"].to_numpy(np.float64)
-        rows.append(
-            (
-                *values, ",".join(f"{x:g}" for x in f), scale_auc(f, y), auc_normalised(f, y), float(y.mean()),
-                f[-1], retention(f, y, f[-1]),
-            )
-        )  # fmt: skip
-    summary = pd.DataFrame(rows, columns=columns)
-    return summary.sort_values("auc_norm", ascending=False, kind="stable").reset_index(drop=True)

@@ -1,11 +1,10 @@
-"""Uncertainty and curve summaries against published tables, closed forms and scipy."""
+"""Uncertainty and areas under curves against published tables, closed forms and scipy."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,12 +94,6 @@ def test_impossible_curves_are_refused(factors: list[float], scores: list[float]
         stats.scale_auc(factors, scores)
 
 
-def test_retention() -> None:
-    assert stats.retention(FACTORS, [0.8, 0.6, 0.4, 0.2], 8) == pytest.approx(0.25)
-    assert math.isnan(stats.retention([2, 4], [0.6, 0.4], 4))
-    assert math.isnan(stats.retention([1, 4], [0.0, 0.4], 4))
-
-
 def interval(right: np.ndarray, **options: int) -> tuple[np.ndarray, np.ndarray]:
     """Of the accuracy of (n,) or (n, m) values in 0..1: the mean of each column."""
     counts = np.stack([right, np.ones_like(right)], axis=-1)
@@ -159,45 +152,3 @@ def test_mcnemar_is_the_exact_binomial_test(only_a: int, only_b: int, both: int)
 def test_mcnemar_with_many_disagreements() -> None:
     a = np.arange(30_000) < 15_400
     assert stats.mcnemar_exact(a, ~a).p_value == pytest.approx(binomtest(15_400, 30_000).pvalue, rel=1e-6)
-
-
-def _compare(model: str, scores: list[float], **more: object) -> pd.DataFrame:
-    row = {
-        "model": model, "model_title": model.upper(), "dataset": "d", "adaptation": "knn", "operator": "bilinear",
-        "metric": "accuracy", **more,
-    }  # fmt: skip
-    return pd.DataFrame([{**row, "severity": f, "mean": y} for f, y in zip(FACTORS, scores, strict=True)])
-
-
-def test_curve_summary() -> None:
-    frame = pd.concat(
-        [
-            _compare("b", [0.5, 0.5, 0.25, 0.25]),
-            _compare("a", [0.909, 0.882, 0.546, 0.026]).sample(frac=1, random_state=0),
-            _compare("a", [1, 1, 1, 1], adaptation="linear"),
-        ]
-    )
-    summary = stats.curve_summary(frame)
-    assert list(zip(summary["model"], summary["adaptation"], strict=True)) == [
-        ("a", "linear"), ("a", "knn"), ("b", "knn"),
-    ]  # fmt: skip
-    row = summary.iloc[1]
-    assert row["auc"] == pytest.approx(66.36, abs=0.01)
-    assert row["auc_norm"] == pytest.approx(row["auc"] / 93.75)
-    assert row["mean"] == pytest.approx(np.mean([0.909, 0.882, 0.546, 0.026]))
-    assert (row["factors"], row["coarsest"]) == ("1,2,4,8", 8)
-    assert row["retention"] == pytest.approx(0.026 / 0.909)
-
-
-def test_curve_summary_of_nothing_keeps_its_columns() -> None:
-    summary = stats.curve_summary(_compare("a", [1, 1, 1, 1]).iloc[:0])
-    assert summary.empty
-    assert {"model", "auc", "auc_norm", "mean", "retention"} <= set(summary.columns)
-
-
-@pytest.mark.parametrize("what", ["pack_hash", "bands", "split", "train_degrade", "operator"])
-def test_different_curves_of_one_model_are_not_mixed(what: str) -> None:
-    frame = pd.concat([_compare("a", [1, 1, 1, 1], **{what: value}) for value in ("x", "y")])
-    summary = stats.curve_summary(frame)
-    assert summary[what].tolist() == ["x", "y"]
-    assert (summary["auc"] == 93.75).all()
