@@ -25,12 +25,12 @@ from rsfm import comparison
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
 
-#: Column of the protocol -> its values on the page, as something that a cache can compare.
+#: Column of the scores -> its values on the page, as something that a cache can compare.
 Where = tuple[tuple[str, tuple[Any, ...]], ...]
 
 
-def _where(frame: pd.DataFrame) -> Where:
-    names = ("dataset", "split", "adaptation", "operator", "degrade_target")
+def _where(frame: pd.DataFrame, *more: str) -> Where:
+    names = ("dataset", "split", "adaptation", "operator", "degrade_target", *more)
     return tuple((name, tuple(sorted(frame[name].dropna().unique()))) for name in names)
 
 
@@ -46,17 +46,8 @@ def _paired(root: str, newest: tuple[int, str], a: str, b: str, where: Where, me
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _tiers(root: str, newest: tuple[int, str], where: Where, metric: str | None, severity: float) -> pd.DataFrame:
-    allowed = dict(where)
-    current, parts, left_out = store_of(Workspace.resolve(root)), [], []
-    for dataset in allowed["dataset"]:
-        for operator in allowed["operator"]:
-            found = comparison.tiers_of(current, dataset, metric=metric, operator=operator, severity=severity)
-            parts.append(found)
-            left_out += found.attrs["left_out"]
-    frame = pd.concat(parts, ignore_index=True)
-    frame.attrs = {"left_out": list(dict.fromkeys(left_out))}
-    return frame
+def _tiers(root: str, newest: tuple[int, str], where: Where, metric: str | None) -> pd.DataFrame:
+    return comparison.tiers_of(store_of(Workspace.resolve(root)), metric=metric, where=dict(where))
 
 
 # -- tiers ---------------------------------------------------------------------------------------------------------
@@ -84,7 +75,8 @@ def tiers_at(frame: pd.DataFrame, metric: str | None, severity: float) -> pd.Dat
     """
     try:
         with st.spinner("Reading predictions …"):
-            found = _tiers(str(workspace().root), _newest(), _where(frame), metric, severity)
+            shown = _where(frame[frame["severity"] == severity], "model_group", "severity")
+            found = _tiers(str(workspace().root), _newest(), shown, metric)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return None

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pandas as pd
 
 from rsfm.errors import RsfmError
+
+#: Columns of `Store.scores` -> the values that count.
+Where = Mapping[str, Collection[object]]
+
+
+def narrowed(scores: pd.DataFrame, where: Where | None, *, adaptation: str | None = None) -> pd.DataFrame:
+    """The rows with one of the wanted values in every column that is named."""
+    for name, values in {**({} if adaptation is None else {"adaptation": [adaptation]}), **(where or {})}.items():
+        scores = scores[scores[name].isin(list(values))]
+    return scores
 
 
 def rows_of(scores: pd.DataFrame, name: str) -> pd.DataFrame:

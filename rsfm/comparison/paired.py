@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from rsfm import stats
 from rsfm.comparison.counts import PROTOCOL, Cell, Samples, units
-from rsfm.comparison.models import label, rows_of
+from rsfm.comparison.models import Where, label, narrowed, rows_of
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
 from rsfm.store.view import Store
@@ -81,7 +80,7 @@ def paired(
     adaptation: str | None = None,
     metric: str | None = None,
     alpha: float = 0.05,
-    where: Mapping[str, Collection[object]] | None = None,
+    where: Where | None = None,
 ) -> pd.DataFrame:
     """Compare two models wherever both were measured by the same protocol, on the newest content that both saw.
 
@@ -90,7 +89,7 @@ def paired(
         dataset, adaptation: only these.
         metric: the score that counts; where it is left out, the primary one of each task. It must follow from the
             counts that the evaluations left.
-        where: names in `PROTOCOL` -> the values that count.
+        where: further columns of the scores -> the values that count.
 
     Returns:
         A row per cell (`PROTOCOL`) with `COLUMNS`. `difference` is mean_a - mean_b, with its 95 % interval and
@@ -110,10 +109,7 @@ def paired(
     if sides[0].index.intersection(sides[1].index).size:
         raise RsfmError(f"{model_a!r} and {model_b!r} share results: they are the same model, or one is a part of it.")
     left_out: list[str] = []
-    of_adaptation = {} if adaptation is None else {"adaptation": [adaptation]}
-    for name, values in {**of_adaptation, **(where or {})}.items():
-        sides = [rows[rows[name].isin(list(values))] for rows in sides]
-    sides = _same_content(sides, names, left_out)
+    sides = _same_content([narrowed(rows, where, adaptation=adaptation) for rows in sides], names, left_out)
     samples: Samples = {}
     a, b = (measurements(store, rows, left_out, metric=metric, samples=samples) for rows in sides)
     _note_unpaired(a, b, names, left_out)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rsfm import stats
 from rsfm.comparison.counts import PROTOCOL, Samples, units
+from rsfm.comparison.models import Where, narrowed
 from rsfm.comparison.paired import Measurement, difference, measurements, newest_content
 from rsfm.metrics import METRICS, constant_floor
 from rsfm.store.view import Store
@@ -54,21 +55,19 @@ def tiers_of(
     adaptation: str | None = None,
     metric: str | None = None,
     alpha: float = 0.05,
-    **protocol: object,
+    where: Where | None = None,
 ) -> pd.DataFrame:
     """Tiers (`rsfm.stats.tiers`) of all models in every cell, on the newest measured content of each pack.
 
     Args:
-        protocol: further values of `PROTOCOL` that must hold, e.g. severity=4.
+        where: further columns of the scores -> the values that count, e.g. {"severity": [4]}. Predictions of other
+            evaluations are not read.
 
     Returns:
         `TIER_COLUMNS`, a row per model, band set and cell; `p_best` is the uncorrected p-value of no difference from
         the best of all (1 for itself). `attrs["left_out"]`: lines on evaluations that could not be used.
     """
-    scores = newest_content(store.scores(dataset=dataset))
-    for name, value in {"adaptation": adaptation, **protocol}.items():
-        if value is not None:
-            scores = scores[scores[name] == value]
+    scores = narrowed(newest_content(store.scores(dataset=dataset)), where, adaptation=adaptation)
     left_out: list[str] = []
     cells = measurements(store, scores, left_out, metric=metric)
     parts = [_tiers(models, alpha) for models in cells.values()]
@@ -93,9 +92,7 @@ def normalised(
         `datasets` is their number, `parts` a text that names them, by comma. Most packs first, then best first.
         `attrs["left_out"]` as for `tiers_of`.
     """
-    scores = newest_content(store.scores(dataset=dataset))
-    if adaptation is not None:
-        scores = scores[scores["adaptation"] == adaptation]
+    scores = narrowed(newest_content(store.scores(dataset=dataset)), None, adaptation=adaptation)
     left_out: list[str] = []
     samples: Samples = {}
     floors: dict[tuple[object, ...], float] = {}

@@ -541,6 +541,9 @@ def test_only_what_is_on_the_page_is_tested(open_page: Open, tmp_path: Path) -> 
     test = open_page(workspace, "degradation", **query)
     assert not test.exception and "is worse than" in texts(test)
     assert test.dataframe[1].value["level"].tolist() == ["1×"]
+    shown = open_page(workspace, "degradation", models=[PAIR[0], "band-stats"], adaptation="linear", tiers="1")
+    rows = shown.dataframe[0].value
+    assert dict(zip(rows["model_title"], rows["tier"], strict=True)) == {"band-stats": "A", PAIR[0]: "B"}
     everything = open_page(workspace, "degradation", pair=PAIR)
     assert "Mixed" in texts(everything) and len(everything.dataframe[1].value) == 5
     assert "adaptation" in columns(everything, 1)

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from store_world import indexed
 
 from rsfm import comparison, stats
+from rsfm.comparison import counts
 from rsfm.comparison.counts import matching
 from rsfm.comparison.models import rows_of
 from rsfm.errors import RsfmError
@@ -306,12 +307,28 @@ def test_tiers_in_one_cell_and_in_all(workspace: Workspace) -> None:
         evaluated(workspace, group, curve(rng, N, shares, seeds=3, difficulty=hard))
     evaluated(workspace, "best", curve(rng, N, {1.0: 0.5}), operator="area")
     store = indexed(workspace)
-    frame = comparison.tiers_of(store, "pack", adaptation="knn", severity=1, operator="bilinear")
+    frame = comparison.tiers_of(store, "pack", adaptation="knn", where={"severity": [1], "operator": ["bilinear"]})
     assert frame[["model_group", "tier"]].values.tolist() == [["best", 1], ["close", 1], ["far", 2], ["farther", 3]]
     assert frame["mean"].is_monotonic_decreasing and frame.loc[0, "p_best"] == 1 and frame.loc[1, "p_best"] > 0.05
     both = comparison.tiers_of(store, "pack", adaptation="knn")
     assert len(both) == 9 and both.groupby(["operator", "severity"])["tier"].max().tolist() == [1, 3, 3]
-    assert comparison.tiers_of(store, "pack", severity=64).empty
+    assert comparison.tiers_of(store, "pack", where={"severity": [64]}).empty
+
+
+def test_tiers_read_the_predictions_that_they_are_about(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    wanted = {evaluated(workspace, group, curve(rng, N, {1.0: 0.6})).id for group in ("a", "b")}
+    evaluated(workspace, "c", curve(rng, N, {1.0: 0.9}))
+    evaluated(workspace, "a", curve(rng, N, {1.0: 0.6}, adaptation="linear"))
+    evaluated(workspace, "b", curve(rng, N, {1.0: 0.6}), degrade_target="pre")
+    store, read = indexed(workspace), []
+    real = counts._read
+    monkeypatch.setattr(counts, "_read", lambda store, run_id: read.append(run_id) or real(store, run_id))
+    where = {"model_group": ["a", "b"], "adaptation": ["knn"], "degrade_target": ["single"]}
+    frame = comparison.tiers_of(store, "pack", where=where)
+    assert set(read) == wanted and len(read) == 2
+    assert frame["model_group"].tolist() in (["a", "b"], ["b", "a"])
+    assert set(frame["tier"]) == {1}, "c, which is better, is not asked about"
 
 
 def test_one_number_over_packs(workspace: Workspace) -> None:
