@@ -280,7 +280,6 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
     _require_range(labels, 2, "labels")
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     columns = math.prod(weights.shape[:-1])
-    # A row for each sample: reordering them is quick, and so is adding them up.
     times = np.ascontiguousarray(weights.reshape(columns, len(scores)).T)
     classes = [_class_precision(score, label, times) for score, label in zip(scores.T, labels.T, strict=True)]
     return _mean_of_defined(np.stack(classes, axis=-1)).reshape(weights.shape[:-1])
@@ -288,17 +287,21 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
 
 def _class_precision(score: np.ndarray, label: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Average precision (d,) of one class: scores and labels (n,), and how often each sample counts (n, d)."""
+    from scipy.sparse import csr_matrix  # a third of a second: not at import, for pages start with this module
+
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(score[order][1:] != score[order][:-1], True))
     positives = np.flatnonzero(label[order])
     if not len(positives):
         return np.full(times.shape[1], np.nan)
-    # Recall rises only at thresholds that take in a positive sample: what lies between two of them is added up first.
-    ends = np.unique(ends[np.searchsorted(ends, positives)])
-    starts = np.append(0, ends[:-1] + 1)
-    taken = np.cumsum(np.add.reduceat(times[order[: ends[-1] + 1]], starts, axis=0), axis=0)
-    steps = np.add.reduceat(times[order[positives]], np.searchsorted(positives, starts), axis=0)
-    tp = np.cumsum(steps, axis=0)
+    # Recall rises only at thresholds that take in a positive sample: what lies between two of them is added up first,
+    # as the product with a matrix of ones, which is much faster than adding up in order.
+    bounds = np.append(0, np.unique(ends[np.searchsorted(ends, positives)]) + 1)
+    shape = (len(bounds) - 1, len(times))
+    between = csr_matrix((np.ones(bounds[-1]), order[: bounds[-1]], bounds), shape)
+    found = csr_matrix((np.ones(len(positives)), order[positives], np.searchsorted(positives, bounds)), shape)
+    steps = found @ times
+    taken, tp = np.cumsum(between @ times, axis=0), np.cumsum(steps, axis=0)
     # Where nothing is taken yet, nothing is found either: the step is 0, whatever the precision.
     return _ratio((steps * np.nan_to_num(_ratio(tp, taken))).sum(axis=0), tp[-1])
 

@@ -108,8 +108,6 @@ def caption(view: View) -> str:
     said = f"the bootstrap over {words}" + ("" if frame["seeds"].max() == 1 else " and the spread over seeds, joined")
     if frame["ci_low"].isna().all():
         said = "not known"
-    elif set(frame["metric"]) == {"mean_ap"}:  # it does not follow from counts of single samples
-        said = "the spread over seeds alone"
     how = f"Mean over {', '.join(kinds)}. Intervals (95 %): {said}."
     if view.value == "difference":
         how += " They are those of the scores, moved along: whether a difference is more than noise is tested below."

@@ -26,7 +26,7 @@ from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
 from rsfm.evaluation.kept import kept_bytes, save_network
 from rsfm.evaluation.networks import TaskNetwork, build
 from rsfm.evaluation.plan import Plan, plan
-from rsfm.evaluation.scores import Prediction, save_predictions, score_rows
+from rsfm.evaluation.scores import Prediction, mean_ap, save_predictions, score_rows
 from rsfm.model_info import ModelInfo
 from rsfm.models.baselines import resolve
 from rsfm.models.export import EncoderModel, FeatureModel
@@ -260,7 +260,7 @@ class Evaluation:
         assert truth is not None
         if truth.ndim == 2:
             counts = metrics.multilabel_counts(truth, found)
-            whole = {"mean_ap": float(metrics.average_precision(score_, truth))}
+            whole = {"mean_ap": mean_ap(score_, truth, draws=self.spec.bootstrap)}
             return Prediction(adaptation, seed, severity, counts, {}, whole, facts)
         columns = {"label_index": truth, "predicted_index": found, "correct": found == truth, "score": score_}
         counts = metrics.classification_counts(truth, found)

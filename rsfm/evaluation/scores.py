@@ -13,7 +13,7 @@ import torch
 
 from rsfm import stats
 from rsfm.evaluation.plan import Plan
-from rsfm.metrics import METRICS
+from rsfm.metrics import METRICS, average_precision
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
@@ -26,7 +26,7 @@ class Prediction:
     Attributes:
         counts: (M, k) each sample's part of the counts that the scores come from (see `rsfm.metrics`).
         columns: further columns of the predictions table, (M,) each.
-        whole: scores that come from all samples at once and not from counts.
+        whole: scores that come from all samples at once and not from counts: value, low and high of the interval.
         facts: further columns of its rows in the scores table, which the result lint reads (see `rsfm.store.lint`).
     """
 
@@ -35,7 +35,7 @@ class Prediction:
     severity: float
     counts: np.ndarray
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    whole: dict[str, float] = field(default_factory=dict)
+    whole: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
@@ -49,6 +49,17 @@ class Prediction:
         return cls(**{**state, "counts": state["counts"].numpy(), "columns": columns})
 
 
+def mean_ap(scores: np.ndarray, labels: np.ndarray, *, draws: int) -> tuple[float, float, float]:
+    """Mean average precision of scores (M, K) for flags (M, K), with its interval over the samples as in `score_rows`.
+
+    It takes about 3 s for 10 000 samples, 19 classes and 1000 draws.
+    """
+    value = float(average_precision(scores, labels))
+    again = lambda times: average_precision(scores, labels, times)  # noqa: E731
+    low, high = stats.bootstrap_weighted(len(scores), again, draws=draws, seed=0)
+    return value, float(low), float(high)
+
+
 def score_rows(
     spec: EvaluateSpec, what: Plan, model: FeatureModel, predictions: Sequence[Prediction]
 ) -> list[dict[str, Any]]:
@@ -58,8 +69,7 @@ def score_rows(
     rows = []
     for metric in what.task.metrics:
         if metric in predictions[0].whole:
-            values = np.array([p.whole[metric] for p in predictions])
-            low = high = np.full(len(values), np.nan)
+            values, low, high = np.array([p.whole[metric] for p in predictions]).T
         else:
             statistic = METRICS[metric].of
             values = statistic(counts.sum(axis=0))

@@ -9,7 +9,7 @@ Throughout, a *score* is in 0..1, larger is better, and a severity is a coarseni
     curves         area under a resolution curve
 """
 
-from rsfm.stats.bootstrap import bootstrap_pooled, pooled_draws
+from rsfm.stats.bootstrap import bootstrap_pooled, bootstrap_weighted, pooled_draws
 from rsfm.stats.curves import CURVE_KEYS, auc_normalised, scale_auc
 from rsfm.stats.groups import GroupDifference, Measured, fold, group_difference, jackknife, measure
 from rsfm.stats.ranking import NormalisedMean, normalised_mean, tiers

@@ -217,6 +217,7 @@ def test_several_labels(workspace: Workspace) -> None:
     multilabel_pack(workspace)
     scores, _ = evaluate(workspace, "band-stats", "several", adaptations=["knn", "linear"], severities=[1, 2])
     assert set(scores["metric"]) == {"micro_f1", "macro_f1", "mean_ap"}
+    assert (scores["ci_low"] <= scores["value"]).all() and (scores["value"] <= scores["ci_high"]).all()
     for adaptation in ("knn", "linear"):
         part = scores[scores["adaptation"].str.startswith(adaptation)]
         assert value(part, 1, "micro_f1") > 0.9 and value(part, 1, "mean_ap") > 0.95
