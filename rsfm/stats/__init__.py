@@ -17,6 +17,6 @@ from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
     "CURVE_KEYS", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised", "bootstrap_pooled",
-    "bootstrap_weighted", "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "measure", "normalised_mean",
-    "pooled_draws", "scale_auc", "tiers",
+    "bootstrap_weighted", "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "measure",
+    "normalised_mean", "pooled_draws", "scale_auc", "tiers",
 ]  # fmt: skip
