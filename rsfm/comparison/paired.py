@@ -65,12 +65,6 @@ def difference(a: stats.Measured, b: stats.Measured) -> stats.GroupDifference:
     return result
 
 
-def newest_content(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were measured on the newest measured content of each pack."""
-    newest = scores.sort_values("time", na_position="first").groupby("dataset")["pack_hash"].last()
-    return scores[scores["pack_hash"].eq(scores["dataset"].map(newest))]
-
-
 def paired(
     store: Store,
     model_a: str,

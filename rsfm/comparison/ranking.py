@@ -11,7 +11,7 @@ import pandas as pd
 from rsfm import stats
 from rsfm.comparison.counts import PROTOCOL, Samples, units
 from rsfm.comparison.models import Where, narrowed
-from rsfm.comparison.paired import Measurement, difference, measurements, newest_content
+from rsfm.comparison.paired import Measurement, difference, measurements
 from rsfm.metrics import METRICS, constant_floor
 from rsfm.store.view import Store
 
@@ -67,7 +67,7 @@ def tiers_of(
         `TIER_COLUMNS`, a row per model, band set and cell; `p_best` is the uncorrected p-value of no difference from
         the best of all (1 for itself). `attrs["left_out"]`: lines on evaluations that could not be used.
     """
-    scores = narrowed(newest_content(store.scores(dataset=dataset)), where, adaptation=adaptation)
+    scores = narrowed(store.scores(dataset=dataset, newest_content=True), where, adaptation=adaptation)
     left_out: list[str] = []
     cells = measurements(store, scores, left_out, metric=metric)
     parts = [_tiers(models, alpha) for models in cells.values()]
@@ -92,7 +92,7 @@ def normalised(
         `datasets` is their number, `parts` a text that names them, by comma. Most packs first, then best first.
         `attrs["left_out"]` as for `tiers_of`.
     """
-    scores = narrowed(newest_content(store.scores(dataset=dataset)), None, adaptation=adaptation)
+    scores = narrowed(store.scores(dataset=dataset, newest_content=True), None, adaptation=adaptation)
     left_out: list[str] = []
     samples: Samples = {}
     floors: dict[tuple[object, ...], float] = {}

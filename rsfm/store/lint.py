@@ -60,8 +60,7 @@ now_valid AS (SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run) WHERE s
 per_point AS (
     SELECT model_group, max(model_title) AS title, bands, severity, {_CURVE}, avg(value) AS value
     FROM now_valid GROUP BY ALL
-),
-newest_pack AS (SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM now_valid GROUP BY dataset)"""
+)"""
 
 _DUPLICATE_KEY = """
 SELECT max(r.run_id) AS subject, 'duplicate-key' AS rule, 'warning' AS severity,
@@ -151,7 +150,7 @@ GROUP BY model_group, {_PROTOCOL}"""
 _OLDER_PACK = """
 SELECT s.dataset, 'older-pack', 'info',
        format('{} scores were measured on an earlier content of pack {} and are not compared.', count(*), s.dataset)
-FROM now_valid s JOIN newest_pack p USING (dataset) WHERE s.pack_hash <> p.pack_hash GROUP BY s.dataset"""
+FROM now_valid s JOIN newest_content p USING (dataset) WHERE s.pack_hash <> p.pack_hash GROUP BY s.dataset"""
 
 _UNREADABLE_LINE = """
 SELECT owner, 'unreadable-line', 'info',

@@ -80,6 +80,8 @@ SCORES = f"""
 SELECT {_SCORE_COLUMNS} FROM scores s JOIN runs r USING (run)
 WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset)
   AND ($model_group IS NULL OR s.model_group = $model_group)
+  AND (NOT $newest_content OR EXISTS (
+      FROM newest_content n WHERE n.dataset = s.dataset AND n.pack_hash IS NOT DISTINCT FROM s.pack_hash))
 ORDER BY {_SCORE_ORDER}
 """
 # Of one run its own newest rows count, whatever another run measured later.
@@ -137,11 +139,9 @@ WITH chosen AS (
     WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset) AND ($task IS NULL OR s.task = $task)
       AND ($adaptation IS NULL OR s.adaptation = $adaptation) AND ($metric IS NULL OR s.metric = $metric)
 ),
-newest AS (
-    SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM scores WHERE current GROUP BY dataset
-),
 valid AS (
-    SELECT c.* FROM chosen c JOIN newest n ON c.dataset = n.dataset AND c.pack_hash IS NOT DISTINCT FROM n.pack_hash
+    SELECT c.* FROM chosen c JOIN newest_content n
+        ON c.dataset = n.dataset AND c.pack_hash IS NOT DISTINCT FROM n.pack_hash
 ),
 {_FOLD}"""
 COMPARE_RUN = f"WITH valid AS ({_OWN}),\n{_FOLD}"

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rsfm.store.lint import LINT
 
-VERSION = 2
+VERSION = 3
 
 #: What makes two scores the same measurement; the same key with another value is kept and marked by the lint.
 SCORE_KEY = (
@@ -103,6 +103,11 @@ SELECT group_id, kind, any_value(method) AS method, any_value(dataset) AS datase
        list(run_id ORDER BY run_id) AS run_ids
 FROM runs GROUP BY group_id, kind
 """
+# The content of each pack that was measured last: what comparisons are about.
+_NEWEST_CONTENT = """
+CREATE VIEW newest_content AS
+SELECT dataset, arg_max(pack_hash, (time, run, seq)) AS pack_hash FROM scores WHERE current GROUP BY dataset
+"""
 
 
 def arrow_schema(table: str) -> pa.Schema:
@@ -116,6 +121,7 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
         definition = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         con.execute(f"CREATE TABLE {table} ({definition})")
     con.execute(_GROUPS)
+    con.execute(_NEWEST_CONTENT)
     con.execute(LINT)
     con.execute("CREATE TABLE meta (version INTEGER, id VARCHAR, built TIMESTAMP)")
     con.execute("INSERT INTO meta VALUES (?, ?, (now() AT TIME ZONE 'UTC')::TIMESTAMP)", [VERSION, uuid.uuid4().hex])

@@ -301,15 +301,24 @@ class Store:
 
     # -- results ---------------------------------------------------------------------------------------------------
     def scores(
-        self, dataset: str | None = None, model_group: str | None = None, run_id: str | None = None
+        self,
+        dataset: str | None = None,
+        model_group: str | None = None,
+        run_id: str | None = None,
+        *,
+        newest_content: bool = False,
     ) -> pd.DataFrame:
         """Single measurements, with run_id, attempt and time.
 
         Of rows with equal keys (`rsfm.store.schema.SCORE_KEY`) the newest counts: of all runs, or of `run_id` alone.
+
+        Args:
+            newest_content: only those on the newest measured content of each pack, as in `compare` (not for `run_id`).
         """
         if run_id is not None:
             return self._ask(queries.SCORES_OF_RUN, run_id=run_id, dataset=dataset, model_group=model_group)
-        return self._ask(queries.SCORES, dataset=dataset, model_group=model_group)
+        more = {"model_group": model_group, "newest_content": newest_content}
+        return self._ask(queries.SCORES, dataset=dataset, **more)
 
     def compare(
         self,

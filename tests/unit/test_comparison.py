@@ -315,6 +315,24 @@ def test_tiers_in_one_cell_and_in_all(workspace: Workspace) -> None:
     assert comparison.tiers_of(store, "pack", where={"severity": [64]}).empty
 
 
+def test_curves_tiers_and_means_agree_on_the_newest_content(workspace: Workspace) -> None:
+    """Also where two contents were measured in one moment: one of them counts, everywhere the same."""
+    rng, labels = np.random.default_rng(0), np.arange(N) % 2
+    for pack in range(6):
+        for group in "ab":
+            moment = {"pack_hash": group, "time": "2026-01-01T00:00:00+00:00"}
+            evaluated(workspace, group, curve(rng, N, {1.0: 0.6}), dataset=f"p{pack}", labels=labels, **moment)
+    store = indexed(workspace)
+    chosen = dict(store.compare()[["dataset", "pack_hash"]].itertuples(index=False))
+    assert len(chosen) == 6 and len(store.scores()) == 12
+    for frame in (store.scores(newest_content=True), comparison.tiers_of(store)):
+        assert dict(frame[["dataset", "pack_hash"]].itertuples(index=False)) == chosen and len(frame) == 6
+    parts = comparison.normalised(store).set_index("model_group")["parts"]
+    assert {group: names.split(", ") for group, names in parts.items()} == {
+        group: sorted(pack for pack, content in chosen.items() if content == group) for group in set(chosen.values())
+    }
+
+
 def test_tiers_read_the_predictions_that_they_are_about(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     wanted = {evaluated(workspace, group, curve(rng, N, {1.0: 0.6})).id for group in ("a", "b")}
