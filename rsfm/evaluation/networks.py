@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -121,6 +122,30 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
+@torch.no_grad()
+def _maps_of(model: FeatureModel, image_size: Sequence[int]) -> list[Tensor]:
+    """One image's maps, to see how many there are, of which sizes.
+
+    Raises:
+        RsfmError: there are none, or they are not a pyramid.
+    """
+    image = torch.zeros(1, len(model.bands), *image_size, device=model.mean.device)
+    try:
+        found = model.maps(image)
+    except (AssertionError, AttributeError, IndexError, NotImplementedError, TypeError, ValueError) as error:
+        raise RsfmError(
+            f"Model {model.name} gives no maps that a decoder could use ({type(error).__name__}: {error}): it cannot "
+            "segment or detect change. Choose another model."
+        ) from error
+    shapes = [tuple(level.shape) for level in found]
+    if any(len(shape) != 4 for shape in shapes) or any(a[2] < b[2] or a[3] < b[3] for a, b in pairwise(shapes)):
+        raise RsfmError(
+            f"The maps of model {model.name} are no pyramid from fine to coarse ({shapes}): it cannot segment or "
+            "detect change. Choose another model."
+        )
+    return found
+
+
 class MapNetwork(TaskNetwork):
     """A decoder on the encoder's maps; of a pair, the maps of both dates meet level by level."""
 
@@ -129,8 +154,7 @@ class MapNetwork(TaskNetwork):
         fit: FitParams,
     ) -> None:  # fmt: skip
         super().__init__(model, frozen=adaptation != "finetune")
-        with torch.no_grad():  # to see how many maps there are, of which sizes
-            probe = model.maps(torch.zeros(1, len(model.bands), *image_size, device=model.mean.device))
+        probe = _maps_of(model, image_size)
         channels = [level.shape[1] for level in probe]
         fusion = fit.fusion if pairs else "none"
         self.neck: ViTNeck | None = None

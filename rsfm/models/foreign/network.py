@@ -6,6 +6,8 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.hiera import Hiera
+from timm.models.hieradet_sam2 import HieraDet
 from torch import Tensor, nn
 
 from rsfm.models.vit import pyramid_blocks
@@ -50,20 +52,25 @@ class TimmNetwork(Network):
         self.fixed = not anywhere and bool(getattr(encoder, "pretrained_cfg", {}).get("fixed_input_size"))
         reductions = _reductions(encoder)
         self._plain = len(set(reductions)) == 1
-        self.divisor = reductions[0] if anywhere or self._plain else 1  # of convolutions the last column may be cut
-        self._levels = _levels(encoder)
+        if anywhere or self._plain:  # convolutions cope with sides that their strides do not divide
+            self.divisor = reductions[0]
+        #: Four levels, evenly spread where all have one size; else the last stages, some networks have but three.
+        self._levels = [n - 1 for n in pyramid_blocks(len(reductions))] if self._plain else min(4, len(reductions))
+        #: Their final norm is one of pooled features, and timm refuses to norm maps with it.
+        self._norms_last = not self._plain and not isinstance(encoder, Hiera | HieraDet)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x.contiguous(memory_format=torch.channels_last))
 
-    def pyramid(self, x: Tensor) -> list[Tensor]:
+    def pyramid(self, x: Tensor) -> list[Tensor] | None:
         """The last map with the network's final norm, where that is a norm of maps and not of pooled features."""
+        if not self._levels:
+            return None
         x = x.contiguous(memory_format=torch.channels_last)
         options = {"indices": self._levels, "intermediates_only": True, "output_fmt": "NCHW"}
-        if not self._plain:  # timm norms the last stage only
-            return self.encoder.forward_intermediates(x, norm=True, **options)
-        found = self.encoder.forward_intermediates(x, **options)  # timm would norm every one
-        if hasattr(self.encoder, "blocks") and hasattr(self.encoder, "norm"):
+        # Of stages timm norms the last one; of a ViT it would norm every block.
+        found = self.encoder.forward_intermediates(x, norm=self._norms_last, **options)
+        if self._plain and hasattr(self.encoder, "blocks") and hasattr(self.encoder, "norm"):
             found[-1] = self.encoder.norm(found[-1].movedim(1, -1)).movedim(-1, 1).contiguous()
         return found
 
@@ -85,13 +92,8 @@ def timm_encoder(architecture: str, **options: Any) -> nn.Module:
 
 
 def _reductions(encoder: nn.Module) -> list[int]:
-    """By how much each of a timm encoder's outputs is smaller than the image."""
-    info = encoder.feature_info
+    """By how much each map of a timm encoder is smaller than the image; none where timm knows of no maps."""
+    info = getattr(encoder, "feature_info", None)
+    if info is None or not hasattr(encoder, "forward_intermediates"):
+        return []
     return info.reduction() if hasattr(info, "reduction") else [level["reduction"] for level in info]
-
-
-def _levels(encoder: nn.Module) -> int | list[int]:
-    """Which of a timm encoder's outputs are maps: the last four stages; of a ViT, blocks spread evenly."""
-    blocks = getattr(encoder, "blocks", None)
-    plain = isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(encoder, "patch_embed")
-    return [number - 1 for number in pyramid_blocks(len(blocks))] if plain else 4
