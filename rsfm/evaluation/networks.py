@@ -36,7 +36,7 @@ class TaskNetwork(nn.Module):
         self.frozen = frozen
         self.model = model if frozen else copy.deepcopy(model)
         if not frozen:
-            self.model.trainable.requires_grad_(True)
+            self.model.unfreeze()
 
     def train(self, mode: bool = True) -> TaskNetwork:
         super().train(mode)

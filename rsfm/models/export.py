@@ -67,6 +67,7 @@ class FeatureModel(nn.Module):
         self.bands, self.feature_dim = list(bands), feature_dim
         self.register_buffer("mean", torch.tensor([b.mean for b in bands]).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([b.std for b in bands]).view(1, -1, 1, 1), persistent=False)
+        self._learnt: frozenset[str] = frozenset()
         self.eval()
 
     def train(self, mode: bool = True) -> FeatureModel:
@@ -94,6 +95,21 @@ class FeatureModel(nn.Module):
         """
         raise RsfmError(f"Model {self.name} has no weights to fine-tune.")
 
+    def freeze(self) -> None:
+        """Without gradients from now on; to be called once the networks are in place."""
+        self._learnt = frozenset(name for name, p in self.named_parameters() if p.requires_grad)
+        self.requires_grad_(False)
+
+    def unfreeze(self) -> None:
+        """Let the `trainable` network learn what it was made to learn: positions that are fixed stay so.
+
+        Raises:
+            RsfmError: there is nothing to train.
+        """
+        inside = {id(p) for p in self.trainable.parameters()}
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in self._learnt and id(parameter) in inside)
+
     @torch.no_grad()
     def extract(self, values: Tensor) -> Tensor:
         """(B, C, H, W) values in the bands' unit, in the order of `bands`, to (B, feature_dim) float32.
@@ -120,7 +136,8 @@ class EncoderModel(FeatureModel):
             bands=info.bands, feature_dim=info.feature_dim,
         )  # fmt: skip
         self.info = info
-        self.encoder = encoder.eval().requires_grad_(False)
+        self.encoder = encoder.eval()
+        self.freeze()
 
     def features(self, x: Tensor) -> Tensor:
         return self.encoder.features(x)

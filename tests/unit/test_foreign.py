@@ -353,6 +353,23 @@ def test_an_evaluation_says_how_the_model_is_fed(workspace: Workspace, tiny: Non
     assert "epochs over" in remarks
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_fine_tuning_leaves_alone_what_is_fixed(case: str, workspace: Workspace, tiny: None) -> None:
+    """DOFA's and Scale-MAE's positions are computed: their publishers never trained them."""
+    what, pack = CASES[case], s2_pack(workspace)
+    network = randomised(what.network())
+    state = croma_state(network) if case == "CROMA" else dict(network.state_dict())
+    put(workspace, what.name, state | ({"mask_token": torch.zeros(1, 1, 48)} if case == "Panopticon" else {}))
+    model = load(what.name, pack, workspace)
+    tuned = LabelNetwork(model, 2, frozen=False)
+    fixed = {n for n, p in tuned.model.trainable.named_parameters() if not p.requires_grad}
+    assert fixed == ({"pos_embed"} if case in ("DOFA", "Scale-MAE") else set())
+    groups = [p for group in tuned.parameter_groups(FitParams()) for p in group["params"]]
+    assert {id(p) for p in groups} == {id(p) for p in tuned.parameters() if p.requires_grad}
+    assert not any(p.requires_grad for p in model.parameters())
+    assert LabelNetwork(model, 2, frozen=True).head.weight.requires_grad
+
+
 def test_a_decoder_is_trained_on_foreign_maps(workspace: Workspace, tiny: None) -> None:
     """Swin's four stages as a pyramid, DOFA's tokens through a neck; gradients reach the encoder."""
     pack = s2_pack(workspace)

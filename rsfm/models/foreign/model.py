@@ -37,7 +37,8 @@ class ForeignModel(FeatureModel):
             key=spec_hash(fields), name=name, title=title, group=group, seed=0, bands=feed.bands,
             feature_dim=network.feature_dim,
         )  # fmt: skip
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        self.freeze()
         self.size, self.resampling = size, resampling
         self.remarks = (*feed.remarks, *remarks, self._size_in_words())
         self.register_buffer("low", torch.tensor(feed.low).view(1, -1, 1, 1), persistent=False)
