@@ -18,7 +18,8 @@ from rsfm.models.export import FeatureModel
 from rsfm.specs import spec_hash
 from rsfm.workspace import Workspace
 
-CACHE_FORMAT = 1
+#: Raised whenever equal models and packs no longer give equal features.
+CACHE_FORMAT = 2
 #: Images per forward pass on a CPU, whatever the batch: more do not fit its caches and are slower.
 _CPU_PIECE = 32
 

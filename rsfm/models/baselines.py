@@ -71,20 +71,27 @@ def resolve(spec: Asked, pack: Pack, workspace: Workspace, device: str | torch.d
 
 
 class PretrainedModel(EncoderModel):
-    """An encoder that also takes images whose sides its patches do not divide: resized to the size it was made for."""
+    """An encoder that also takes images whose sides its patches do not divide.
+
+    All encoders of the lab take any size: a ViT's positions are computed or resampled for any grid, and convolutions
+    have none. So an image is seen at its own size, as close as the encoder can: sides become the next multiple of its
+    `divisor` (a ViT's patch, the tokeniser's stride, 1 of a ResNet). Its pixels then stay as large on the ground as
+    they are, which is what the encoder knows; resized to the size of training, a large image would be degraded
+    without a word, and a small one blown up.
+    """
 
     def features(self, x: Tensor) -> Tensor:
-        if any(side % self.encoder.divisor for side in x.shape[-2:]):
-            size = (self.info.image_size, self.info.image_size)
-            x = torch.nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
-        return super().features(x)
+        return super().features(self.fitted(x))
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """As the encoder's; sides that its patches do not divide become the next that they do."""
+        return super().maps(self.fitted(x))
+
+    def fitted(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) at the next size that the encoder takes (bicubic, anti-aliased)."""
         size = [-(-side // self.encoder.divisor) * self.encoder.divisor for side in x.shape[-2:]]
-        if size != list(x.shape[-2:]):
-            x = torch.nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
-        return super().maps(x)
+        if size == list(x.shape[-2:]):
+            return x
+        return torch.nn.functional.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def _require_bands(info: ModelInfo, spec: Asked, pack: Pack) -> None:
@@ -123,7 +130,7 @@ def _random_encoder(name: str, spec: Asked, pack: Pack) -> PretrainedModel:
         raise RsfmError(f"Unknown encoder {name!r}; known: {', '.join(ENCODERS)}, or a run's id.")
     image, _ = layer_input(pack, pack.main, spec.bands)
     params = EncoderParams.model_validate(ENCODERS[name])
-    # The multiple of the patch size next to the images' own size; other images are resized to it.
+    # The multiple of the patch size next to the images' own size.
     size = params.patch_size * max(1, round(min(image.height, image.width) / params.patch_size))
     encoder = build_encoder(params, len(image.bands), size, seed=spec.model_seed)
     info = ModelInfo(
