@@ -7,7 +7,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from rsfm.embed.table import PATH as EMBEDDING_PATH
+from rsfm.embed.table import Embedding, read_embedding
 from rsfm.packs import Pack
+from rsfm.store.runs import open_run
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
@@ -54,3 +57,18 @@ def open_pack(workspace: Workspace, name: str) -> Pack:
     if not name or "/" in name or "\\" in name or name.startswith(".") or not (folder / "pack.json").is_file():
         return Pack.named(workspace, name)  # says which of these it is
     return opened(folder, pack_stamp(folder))
+
+
+@lru_cache(maxsize=8)
+def _embedding(path: Path, stamp: int) -> Embedding:
+    return read_embedding(path)
+
+
+def open_embedding(workspace: Workspace, run_id: str) -> Embedding:
+    """The map that an embedding run left, read once.
+
+    Raises:
+        RsfmError: no such run, or it left no map that can be read.
+    """
+    path = open_run(workspace, run_id).path / EMBEDDING_PATH
+    return _embedding(path, path.stat().st_mtime_ns) if path.is_file() else read_embedding(path)

@@ -36,6 +36,10 @@ current = st.navigation(
             help="Scores of models against effective ground sampling distance, with intervals.",
         ),
         st.Page(
+            pages.EMBEDDINGS, title="Embeddings", icon=":material/scatter_plot:", url_path="embeddings",
+            help="Images laid out by a model's features; select some to see them, and what is near them.",
+        ),
+        st.Page(
             pages.DATASETS, title="Datasets", icon=":material/dataset:", url_path="datasets",
             help="The catalog, prepared packs, their samples and where on Earth they lie.",
         ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rsfm.bands import Band, select
 from rsfm.errors import RsfmError
@@ -108,13 +109,19 @@ def mask_colours(mask: np.ndarray, ignore: int | None = None) -> np.ndarray:
     return table[mask.astype(np.int64) % 256]
 
 
-def footprints(pack: Pack, *, limit: int | None = None) -> dict[str, Any]:
+def footprints(
+    pack: Pack, *, limit: int | None = None, only: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
     """A GeoJSON FeatureCollection: one rectangle per georeferenced sample, with id, split, row and label.
 
     Args:
         limit: at most this many, evenly spread.
+        only: split -> rows; the others are left out.
     """
     samples = pack.samples.dropna(subset=["west", "south", "east", "north"])
+    if only is not None:
+        wanted = pd.MultiIndex.from_tuples([(s, r) for s, rows in only.items() for r in rows], names=["split", "row"])
+        samples = samples[pd.MultiIndex.from_frame(samples[["split", "row"]]).isin(wanted)]
     if limit is not None and len(samples) > limit:
         samples = samples.iloc[np.linspace(0, len(samples) - 1, limit).round().astype(int)]
     columns = ["id", "split", "row", "label", "west", "south", "east", "north"]

@@ -13,10 +13,10 @@ from app.components.bars import class_counts_figure
 from app.imaging import View, main_layer, views
 from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
 from app.panels.add_dataset import add_view
+from app.panels.sample_grid import labels_of, sample_grid
 from app.routes.maps import map_url
-from app.routes.thumbnails import thumbnail_url
 from app.state import open_pack, store, workspace
-from app.text import clock, metres, missing, number, plain, size, visible
+from app.text import clock, metres, number, plain, size, visible
 from app.view_state import choose, choose_many, choose_one_of, page_control, page_number, search_text
 from rsfm.packs import LayerInfo, Pack
 from rsfm.thumbs import mask_colours
@@ -166,14 +166,6 @@ def choose_view(layer: LayerInfo) -> View | None:
     return known[key] if key else None
 
 
-def labels_of(sample: Any) -> list[str]:
-    """The class names of a sample: none, one or several."""
-    several = getattr(sample, "labels", None)
-    if several is not None and not isinstance(several, str | float):
-        return [str(label) for label in several]
-    return [] if missing(sample.label) else [str(sample.label)]
-
-
 def samples_tab(pack: Pack) -> None:
     layers = [layer.name for layer in pack.info.layers]
     titles = {layer.name: layer.name.replace("_", " ").capitalize() for layer in pack.info.layers}
@@ -203,15 +195,7 @@ def samples_tab(pack: Pack) -> None:
     page = page_number(pages)
     if rows.empty:
         st.caption("No sample of this split has such a label.")
-    with st.grid("auto", min_column_width=118, gap="small"):
-        for sample in rows.iloc[(page - 1) * PER_PAGE : page * PER_PAGE].itertuples():
-            url = thumbnail_url(
-                pack.name, split, int(sample.row), version=pack.info.content_hash, view=view.key, layer=layer.name
-            )
-            title = ", ".join(labels_of(sample)) or str(sample.id)
-            with st.container(gap="xxsmall"):
-                st.markdown(f"![{plain(title)}]({url})")
-                st.caption(plain(title))
+    sample_grid(pack, rows.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], layer=layer.name, view=view.key)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.caption(f"{len(rows):,} samples")
         if pages > 1:

@@ -23,13 +23,13 @@ from rsfm.errors import RsfmError
 from rsfm.packs import PackInfo
 from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
 from rsfm.registry.evaluation import EVALUATION_PRESETS, evaluation_values
-from rsfm.specs import EncoderParams, EvaluateSpec, Operator, PrepareSpec, PretrainSpec, Spec, spec_hash
+from rsfm.specs import EmbedSpec, EncoderParams, EvaluateSpec, Operator, PrepareSpec, PretrainSpec, Spec, spec_hash
 from rsfm.store.runs import is_run_id
 from rsfm.tasks import ADAPTATIONS, TASKS
 
 #: How long the answer of a dry run is believed: packs, models and the disk change.
 BELIEVED_S = 120.0
-JOBS = {"pretrain": "Pretrain", "evaluate": "Evaluate", "prepare": "Prepare data"}
+JOBS = {"pretrain": "Pretrain", "evaluate": "Evaluate", "embed": "Embed", "prepare": "Prepare data"}
 
 
 # -- what there is to choose from ---------------------------------------------------------------------------------
@@ -330,19 +330,7 @@ def evaluate_form() -> None:
             layout,
             choices,
         )
-        specs: list[Spec] = []
-        errors: dict[tuple[str, ...], str] = {}
-        for model in models or ["band-stats"]:
-            spec, wrong = check(EvaluateSpec, {**result.values, "model": model})
-            errors.update(wrong)
-            if spec is not None:
-                specs.append(spec)  # type: ignore[arg-type]
-        explain(result, errors)
-        titles = model_titles()
-        names = [f"{model_name(m, titles)} on {visible(pack.name)}" for m in models]
-        if not models:
-            st.caption("Choose at least one model.")
-        actions(specs if models and not errors else None, names, "launch.evaluate")
+        queue_for_models(EvaluateSpec, result, models, pack, "launch.evaluate")
     with side, st.container(border=True):
         st.markdown("**What is measured**")
         st.markdown(
@@ -359,6 +347,56 @@ def evaluate_form() -> None:
         for name, about in BASELINES.items():
             st.markdown(f"`{name}`")
             st.caption(plain(about))
+
+
+def embed_form() -> None:
+    main, side = st.columns([5, 3], gap="large")
+    with main:
+        pack = pack_choice()
+        if pack is None:
+            return
+        models = model_choice(known_models())
+        pairs = {"image_pre", "image_post"} <= {layer.name for layer in pack.layers}
+        choices = {
+            ("operator",): Choices([], {name: operator_title(name) for name in get_args(Operator)}),
+            ("splits",): Choices(list(pack.splits)),
+            ("bands",): Choices([b.name for b in pack.layers[0].bands]),
+        }
+        result = FormResult({"kind": "embed", "dataset": pack.name})
+        layout = Layout(
+            skip=frozenset({"kind", "model", "dataset", *(() if pairs else ("image",))}),
+            first=("splits", "severities", "neighbors", "min_dist"),
+        )
+        spec_form(EmbedSpec, defaults_of(EmbedSpec), f"launch.embed.{pack.name}", result, layout, choices)
+        queue_for_models(EmbedSpec, result, models, pack, "launch.embed")
+    with side, st.container(border=True):
+        st.markdown("**What comes of it**")
+        st.markdown(
+            "A map on which images lie near each other where the model finds them alike: UMAP, and principal "
+            "components beside it, with figures that say how far to trust it."
+        )
+        st.caption("With several severities all of them are on one map, so that what moves is what the model loses.")
+        points = sum(pack.splits.values())
+        st.caption(f"{number(points)} samples in this pack; a map holds at most 100,000 points.")
+
+
+def queue_for_models(
+    of: type[EvaluateSpec] | type[EmbedSpec], result: FormResult, models: list[str], pack: PackInfo, key: str
+) -> None:
+    """One request for each model, or what is wrong with them."""
+    specs: list[Spec] = []
+    errors: dict[tuple[str, ...], str] = {}
+    for model in models or ["band-stats"]:
+        spec, wrong = check(of, {**result.values, "model": model})
+        errors.update(wrong)
+        if spec is not None:
+            specs.append(spec)  # type: ignore[arg-type]
+    explain(result, errors)
+    titles = model_titles()
+    names = [f"{model_name(m, titles)} on {visible(pack.name)}" for m in models]
+    if not models:
+        st.caption("Choose at least one model.")
+    actions(specs if models and not errors else None, names, key)
 
 
 def prepare_form() -> None:
@@ -396,4 +434,4 @@ job = choose_one_of(
 if st.session_state.get("launch.job") != job:
     st.session_state["launch.job"] = job
     st.session_state.pop("launch.queued", None)
-{"pretrain": pretrain_form, "evaluate": evaluate_form, "prepare": prepare_form}[job]()
+{"pretrain": pretrain_form, "evaluate": evaluate_form, "embed": embed_form, "prepare": prepare_form}[job]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -26,6 +27,8 @@ MAX_FOOTPRINTS = 5_000
 #: More samples than this, or tiles smaller than two pixels, and the mosaic would show nothing.
 MAX_MOSAIC = 3_000
 MOSAIC_PIXELS = 1_600
+#: Samples that an address can name.
+MAX_CHOSEN = 500
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; worker-src blob:; child-src blob:; font-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -33,10 +36,30 @@ POLICY = (
 )
 
 
-def map_url(pack: str, *, version: str, theme: str, view: str | None = None) -> str:
-    """The address of a pack's map."""
+def map_url(
+    pack: str, *, version: str, theme: str, view: str | None = None, only: Mapping[str, Sequence[int]] | None = None
+) -> str:
+    """The address of a pack's map; `only`: split -> rows of the samples to show, at most `MAX_CHOSEN` of them."""
     query = {"theme": theme, "v": version, **({"view": view} if view else {})}
+    if only is not None:
+        query["only"] = ";".join(f"{split}:{','.join(map(str, rows))}" for split, rows in only.items())
     return f"/rsfm/maps/packs/{quote(pack, safe='')}?{urlencode(query)}"
+
+
+def chosen_samples(text: str | None) -> dict[str, list[int]] | None:
+    """Split -> rows, of `train:1,5;test:3`; None where nothing is asked for."""
+    if text is None:
+        return None
+    found: dict[str, list[int]] = {}
+    for part in text.split(";"):
+        split, colon, rows = part.partition(":")
+        numbers = rows.split(",")
+        if not colon or not all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers):
+            raise HTTPException(400, "only: split:row,row;split:row")
+        found.setdefault(split, []).extend(map(int, numbers))
+    if sum(map(len, found.values())) > MAX_CHOSEN:
+        raise HTTPException(400, f"only: at most {MAX_CHOSEN} samples.")
+    return found
 
 
 def _mosaic(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:
@@ -48,10 +71,11 @@ def _mosaic(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:
 
 
 def footprints(request: Request, workspace: Workspace) -> Response:
-    """`/rsfm/maps/packs/{pack}?theme=&view=`: an HTML page."""
+    """`/rsfm/maps/packs/{pack}?theme=&view=&only=`: an HTML page."""
     theme = query_choice(request, "theme", ("light", "dark"))
     pack = open_pack(workspace, request.path_params["pack"])
-    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS)
+    only = chosen_samples(request.query_params.get("only"))
+    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=only)
     boxes = boxes_of(places)
     if not len(boxes):
         raise HTTPException(404, "No sample of this pack has a place on Earth.")
@@ -62,17 +86,17 @@ def footprints(request: Request, workspace: Workspace) -> Response:
     drawn = {f["properties"]["split"] for f in places["features"]}
     notes = ["Synthetic data."] if pack.info.synthetic else []
     total = int(pack.samples["west"].notna().sum())
-    if len(boxes) < total:
+    if only is None and len(boxes) < total:
         notes.append(f"{len(boxes):,} of {total:,} samples drawn.")
     page = render(
         compose_footprints(
             places, bounds_of(boxes), theme=theme,
-            mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{query}" if _mosaic(boxes) else None,
+            mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{query}" if only is None and _mosaic(boxes) else None,
         ),
         title=f"Footprints of {pack.name}",
         theme=theme,
         options={
-            "layers": [{"id": i, "title": i} for i in ("Pixels", "Footprints")],
+            "layers": [{"id": i, "title": i} for i in ("Pixels", "Footprints") if only is None or i == "Footprints"],
             "legend": [
                 {"title": s, "color": SPLIT_COLORS.get(s, OTHER_SPLIT)} for s in pack.info.splits if s in drawn
             ],

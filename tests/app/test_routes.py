@@ -39,6 +39,21 @@ def client(lab: Workspace) -> Iterator[TestClient]:
         yield made
 
 
+def test_a_map_of_chosen_samples(client: TestClient, lab: Workspace) -> None:
+    pack = Pack.named(lab, "landsat7-sample")
+    url = map_url(pack.name, version=pack.info.content_hash, theme="dark", only={"train": [0, 3], "test": [1]})
+    page = client.get(url).text
+    assert page.count('"split":"train"') == 2 and page.count('"split":"test"') == 1
+    assert "mosaic.png" not in page and "samples drawn" not in page
+    for wrong in ("train", "train:", "train:1,x", "train:-1", "train:1;", ":", "train:" + ",".join(["1"] * 501)):
+        assert (
+            client.get("/rsfm/maps/packs/landsat7-sample", params={"theme": "light", "only": wrong}).status_code == 400
+        )
+    for nothing in ("nosplit:1", "train:999999"):
+        answer = client.get("/rsfm/maps/packs/landsat7-sample", params={"theme": "light", "only": nothing})
+        assert answer.status_code == 404
+
+
 def test_health_and_front_page(client: TestClient) -> None:
     answer = client.get("/rsfm/health")
     assert answer.json() == {"status": "ok"} and answer.headers["x-content-type-options"] == "nosniff"

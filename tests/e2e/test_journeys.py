@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab import HOSTILE, beat, history, make_lab, make_pack
+from lab import HOSTILE, beat, embed, history, make_lab, make_pack
 from PIL import Image
 from playwright.sync_api import expect
 
 from rsfm.alarms import ALARMS
+from rsfm.packs import Pack
 from rsfm.specs import pretrain_spec
 from rsfm.store.job import JobContext
 from rsfm.store.runs import FINISHED, RunFolder, create_run, list_runs
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.e2e
 #: Address of a page -> something that only this page shows.
 PAGES = {
     "/now": "Recently finished", "/launch": "The same from a terminal", "/runs": "runs in this workspace",
-    "/run": "created", "/degradation": "How scores fall as test images get worse", "/datasets": "On disk",
+    "/run": "created", "/degradation": "How scores fall as test images get worse", "/embeddings": "Draw around points",
+    "/datasets": "On disk",
 }  # fmt: skip
 
 
@@ -39,6 +41,7 @@ def finish_all(workspace: Workspace) -> None:
 @pytest.fixture(scope="module")
 def finished_lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_lab(tmp_path_factory.mktemp("e2e") / "workspace")
+    embed(workspace, Pack.named(workspace, "synthetic-landsat7").info, model="band-stats", title="Band statistics")
     finish_all(workspace)
     return workspace
 
@@ -241,6 +244,47 @@ def test_the_map_shows_pixels(finished_lab: Workspace, served: Callable, visit: 
         )
         > 0
     )
+    assert analyst.foreign() == [] and analyst.troubles == []
+
+
+def test_a_lasso_leads_to_samples_map_and_neighbours(
+    finished_lab: Workspace, served: Callable, visit: Callable
+) -> None:
+    analyst = visit(served(finished_lab), height=1600).open("/embeddings?color=label")
+    page = analyst.page
+    plots = page.locator(".js-plotly-plot .nsewdrag")
+    plots.first.wait_for(timeout=90_000)
+    # The same samples coarser, beside it.
+    page.get_by_role("combobox", name="Beside it").click()
+    page.get_by_role("option").filter(has_text="4×").click()
+    expect(plots).to_have_count(2, timeout=60_000)
+    analyst.settle()
+    box = plots.first.bounding_box()
+    assert box is not None
+    left, top = box["x"] + 8, box["y"] + 8
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((1, 0), (1, 0.5), (0, 0.5), (0, 0)):  # the upper half
+        page.mouse.move(left + x * (box["width"] - 16), top + y * (box["height"] - 16), steps=8)
+    page.mouse.up()
+    chosen = page.get_by_role("heading").filter(has_text="selected")
+    chosen.wait_for(timeout=60_000)
+    count = int(chosen.inner_text().split()[0])
+    assert 5 < count < 55
+    thumbnails = page.locator('img[src*="/rsfm/thumbs/"]')
+    expect(thumbnails).to_have_count(min(count, 36))
+    # Both plots mark that selection.
+    marked = "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data[0].selectedpoints.length)"
+    assert page.evaluate(marked) == [count, count]
+    tabs = page.get_by_role("radiogroup", name="Selected")
+    tabs.get_by_text("Map", exact=True).click()
+    frame = page.frame_locator("iframe")
+    frame.locator("html[data-ready=true]").wait_for(timeout=90_000)
+    tabs.get_by_text("Neighbours", exact=True).click()
+    expect(page.get_by_text("itself")).to_be_visible()
+    expect(thumbnails).to_have_count(10)
+    page.get_by_role("button", name="Clear").click()
+    expect(chosen).to_have_count(0)
     assert analyst.foreign() == [] and analyst.troubles == []
 
 

@@ -1,0 +1,364 @@
+"""Embeddings: how a model lays a pack's images out, and what lies near what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.components.embedding import Coloring, by_category, by_number, embedding_figure
+from app.components.measures import adaptation_title
+from app.imaging import find_view
+from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
+from app.panels.sample_grid import labels_of, sample_grid
+from app.routes.maps import MAX_CHOSEN, map_url
+from app.state import open_embedding, open_pack, store, workspace
+from app.text import metres, missing, number, plain, visible
+from app.view_state import choose, choose_one_of, page_control, page_number, put
+from rsfm.comparison.outcomes import outcomes, settings
+from rsfm.degrade import operator
+from rsfm.embed.table import Embedding
+from rsfm.errors import RsfmError
+from rsfm.packs import Pack
+
+PER_PAGE = 36
+LAYOUTS = {"UMAP": ("x", "y"), "PCA": ("pc1", "pc2")}
+#: Config of the scatter: its own tools, for selecting is what it is for.
+SCATTER = {**CHART, "modeBarButtonsToRemove": ["autoScale2d"], "scrollZoom": True}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One map on the page: an embedding at one severity."""
+
+    key: str
+    run_id: str
+    embedding: Embedding
+    severity: float
+    points: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        return f"{visible(self.embedding.about['model_title'])} · {severity_text(self.embedding, self.severity)}"
+
+
+def severity_text(embedding: Embedding, severity: float) -> str:
+    """`as they are`, or how they were degraded."""
+    degrade = operator(embedding.about["operator"])
+    if severity == degrade.identity:
+        return "as they are"
+    gsd = embedding.figures(severity)["gsd_m"]
+    coarser = f" ({metres(gsd)})" if gsd and degrade.changes_gsd else ""
+    return f"{degrade.title.lower()} {severity:g}{degrade.severity_unit}{coarser}"
+
+
+# -- which maps ----------------------------------------------------------------------------------------------------
+def known_maps() -> tuple[dict[str, tuple[str, float]], dict[str, Embedding], dict[str, str]]:
+    """Key -> run and severity; run -> embedding; run -> why it cannot be shown. Newest first."""
+    keys: dict[str, tuple[str, float]] = {}
+    found: dict[str, Embedding] = {}
+    broken: dict[str, str] = {}
+    for run_id in store().runs(kind="embed", states=("succeeded",), limit=100)["run_id"]:
+        try:
+            found[run_id] = open_embedding(workspace(), str(run_id))
+        except RsfmError as error:
+            broken[run_id] = str(error)
+            continue
+        keys.update({f"{run_id}@{severity:g}": (str(run_id), severity) for severity in found[run_id].severities})
+    return keys, found, broken
+
+
+def map_label(embedding: Embedding, run_id: str, severity: float) -> str:
+    about = embedding.about
+    parts = (about["dataset"], about["model_title"], severity_text(embedding, severity), f"…{run_id[-4:]}")
+    return "  ·  ".join(visible(p) for p in parts)
+
+
+def choose_maps(keys: dict[str, tuple[str, float]], found: dict[str, Embedding]) -> list[Shown]:
+    labels = {key: map_label(found[run], run, severity) for key, (run, severity) in keys.items()}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        first = choose("Map", list(keys), "map", format_func=lambda k: labels.get(k, k))
+        assert first is not None
+        content = found[keys[first][0]].about["pack_hash"]
+        same = [k for k, (run, _) in keys.items() if k != first and found[run].about["pack_hash"] == content]
+        beside = choose(
+            "Beside it", ["none", *same], "beside", "none",
+            format_func=lambda k: labels.get(k, "Nothing" if k == "none" else k),
+            help="Another model or another severity on the same pack; both show one selection.",
+        )  # fmt: skip
+    return [
+        Shown(key, keys[key][0], found[keys[key][0]], keys[key][1], found[keys[key][0]].at(keys[key][1]))
+        for key in (first, beside)
+        if key in keys
+    ]
+
+
+# -- colours -------------------------------------------------------------------------------------------------------
+def evaluations_of(model: str, dataset: str) -> dict[str, str]:
+    """Evaluation runs of that model on that pack, newest first: run -> label."""
+    runs = store().runs(kind="evaluate", states=("succeeded",), search=dataset, limit=500)
+    mine = runs[(runs["model"] == model) & (runs["dataset"] == dataset)]
+    return {str(r): f"…{str(r)[-4:]}" for r in mine["run_id"].head(10)}
+
+
+def colors_for(shown: Shown, pack: Pack) -> dict[str, str]:
+    """Columns that points can be coloured by: key -> title."""
+    samples = pack.samples
+    found: dict[str, str] = {}
+    if samples["label"].notna().any():
+        found["label"] = "Label"
+    if pack.info.task == "multilabel":
+        found["first_label"] = "First label"
+    found["split"] = "Split"
+    for column, title in (("sensor", "Sensor"), ("gsd_m", "GSD (m)"), ("date", "Date"), ("scene", "Scene")):
+        if samples[column].nunique() > 1:
+            found[column] = title
+    if shown.severity != shown.embedding.severities[0]:
+        found["kept"] = "Neighbours kept"
+    for run_id, text in evaluations_of(shown.embedding.about["model"], pack.name).items():
+        for row in settings(store(), run_id).itertuples():
+            if row.severity == shown.severity:
+                name = visible(adaptation_title(row.adaptation))
+                found[f"score@{run_id}@{row.adaptation}"] = f"Score: {name} {text}"
+                if pack.info.task == "classification":
+                    found[f"predicted@{run_id}@{row.adaptation}"] = f"Predicted: {name} {text}"
+    return found
+
+
+def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pack) -> Coloring:
+    """The colours of one map's points; `samples` are theirs, in their order."""
+    what, _, rest = key.partition("@")
+    match what:
+        case "label":
+            return by_category(title, samples["label"], pack.info.classes)
+        case "first_label":
+            first = [labels[0] if (labels := labels_of(s)) else None for s in samples.itertuples()]
+            return by_category(title, pd.Series(first), pack.info.classes)
+        case "kept":
+            return by_number(title, shown.points["kept"], (0, 1))
+        case "gsd_m":
+            return by_number(title, samples["gsd_m"])
+        case "score" | "predicted":
+            run_id, _, adaptation = rest.partition("@")
+            try:
+                frame = outcomes(store(), run_id, adaptation, shown.severity).set_index("sample_id")
+            except RsfmError as error:
+                st.warning(plain(error), icon=":material/error:")
+                frame = pd.DataFrame({"score": [], "predicted_index": []})
+            # Of the test split only; ids are unique within a split.
+            mine = samples["id"].where(samples["split"].isin(("test", "val")))
+            if what == "score":
+                return by_number(title, mine.map(frame["score"]), (0, 1))
+            names = dict(enumerate(pack.info.classes))
+            return by_category(title, mine.map(frame["predicted_index"]).map(names), pack.info.classes)
+    return by_category(title, samples[what].astype("string"))
+
+
+# -- selection -----------------------------------------------------------------------------------------------------
+SELECTED = "embeddings.selected"
+
+
+def selection(pack: Pack) -> np.ndarray:
+    """(k,) positions in pack.samples, in their order there."""
+    content, rows = st.session_state.get(SELECTED, ("", ()))
+    return np.asarray(rows if content == pack.info.content_hash else (), np.int64)
+
+
+def take_selection(key: str, content: str, positions: np.ndarray) -> None:
+    """What was lassoed becomes the one selection of the page. `positions`: point -> sample."""
+    points = st.session_state[key].selection.points
+    chosen = sorted({int(p["customdata"][0] if isinstance(p["customdata"], list) else p["customdata"])
+                     for p in points if p.get("customdata") is not None})  # fmt: skip
+    rows = positions[np.array([c for c in chosen if c < len(positions)], int)]
+    st.session_state[SELECTED] = (content, tuple(int(r) for r in rows))
+    put("page", None)
+
+
+def clear_selection() -> None:
+    st.session_state.pop(SELECTED, None)
+
+
+def positions_of(shown: Shown, pack: Pack) -> np.ndarray:
+    """(N,) the row in pack.samples of each point."""
+    index = pd.MultiIndex.from_frame(pack.samples[["split", "row"]])
+    return index.get_indexer(pd.MultiIndex.from_frame(shown.points[["split", "row"]]))
+
+
+# -- what is drawn -------------------------------------------------------------------------------------------------
+def quality(shown: Shown) -> None:
+    """How far this map may be read."""
+    said, about = shown.embedding.figures(shown.severity), shown.embedding.about
+    parts = [
+        f"**Neighbourhoods preserved {number(said['preservation'], 2)}**",
+        f"trustworthiness {number(said['trustworthiness'], 2)}",
+    ]
+    if not missing(said["silhouette_map"]):
+        parts.append(
+            f"silhouette of the classes {number(said['silhouette_features'], 2)} by features, "
+            f"{number(said['silhouette_map'], 2)} on the map"
+        )
+    if shown.severity != shown.embedding.severities[0]:
+        parts.append(f"neighbours kept {number(said['neighbours_kept'], 2)}")
+    st.markdown("  ·  ".join(parts), help=(
+        f"Share of each sample's {said['k']} nearest by features that are among its {said['k']} nearest on the map; "
+        "trustworthiness (Venna and Kaski 2001): 1 where no strangers stand between neighbours; silhouette (Rousseeuw "
+        "1987): −1 to 1, whether classes lie apart. Where the map's silhouette is higher than that of the features, "
+        f"the map exaggerates. Judged on {said['judged']:,} samples; of the UMAP layout."
+    ))  # fmt: skip
+    shown_of = "" if about["count"] == about["total"] else f", a random sample of {about['total']:,}"
+    st.caption(
+        f"{about['count']:,} samples{shown_of}  ·  {about['feature_dim']} features, "
+        f"{plain(about['metric'])} distance  ·  {about['neighbors']} neighbours, seed {about['seed']}"
+    )
+
+
+def draw(shown: Shown, pack: Pack, color: str, colors: dict[str, str], layout: str, side: str) -> None:
+    positions = positions_of(shown, pack)
+    if (positions < 0).any():
+        st.warning("The pack was prepared again since this map was made: embed again.", icon=":material/update:")
+        return
+    samples = pack.samples.iloc[positions].reset_index(drop=True)
+    chosen = np.flatnonzero(np.isin(positions, selection(pack)))
+    columns = LAYOUTS[layout]
+    axes = columns
+    if layout == "PCA":
+        axes = tuple(f"{c} ({share:.0%})" for c, share in zip(columns, shown.embedding.about["explained"], strict=True))
+    texts = samples["id"].astype(str)
+    if samples["label"].notna().any():
+        texts = texts + "<br>" + samples["label"].fillna("no label").map(plotly_safe)
+    figure = embedding_figure(
+        shown.points[columns[0]].to_numpy(np.float32), shown.points[columns[1]].to_numpy(np.float32),
+        coloring(color, colors[color], shown, samples, pack), texts.tolist(), selected=chosen,
+        axes=("UMAP 1", "UMAP 2") if layout == "UMAP" else axes, revision=f"{shown.key}|{layout}",
+    )  # fmt: skip
+    key = f"embeddings.chart.{side}"
+    st.plotly_chart(
+        figure, key=key, config=SCATTER, selection_mode=("lasso", "box", "points"),
+        on_select=lambda: take_selection(key, pack.info.content_hash, positions),
+        alt=f"Map of {shown.embedding.about['dataset']} by {shown.title}",
+    )  # fmt: skip
+    quality(shown)
+
+
+def plotly_safe(text: Any) -> str:
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def table_of(pack: Pack, rows: pd.DataFrame) -> None:
+    columns = ["id", "split", "label", "sensor", "gsd_m", "date", "scene", "path"]
+    frame = rows[[c for c in columns if rows[c].notna().any()]]
+    st.dataframe(frame, hide_index=True, alt="The selected samples")
+    st.download_button(
+        "Download as CSV", rows.drop(columns=["transform", "labels"], errors="ignore").to_csv(index=False),
+        file_name=f"{pack.name}-selection.csv", mime="text/csv", icon=":material/download:",
+    )  # fmt: skip
+
+
+def map_of(pack: Pack, rows: pd.DataFrame) -> None:
+    placed = rows.dropna(subset=["west"])
+    if placed.empty:
+        st.caption("The files of this dataset carry no coordinates.")
+        return
+    if len(placed) > MAX_CHOSEN:
+        st.caption(f"{MAX_CHOSEN:,} of {len(placed):,} selected samples, evenly taken.")
+        placed = placed.iloc[np.linspace(0, len(placed) - 1, MAX_CHOSEN).round().astype(int)]
+    only = {str(split): [int(r) for r in part["row"]] for split, part in placed.groupby("split", sort=False)}
+    theme = st.context.theme.type or "light"
+    url = map_url(pack.name, version=pack.info.content_hash, theme=theme, only=only)
+    st.iframe(url, height=480, alt="Where the selected samples lie")
+
+
+def neighbours_of(pack: Pack, rows: pd.DataFrame, found: dict[str, Embedding], layer: str, view: str) -> None:
+    """The nearest samples of one, by the features of each model that was embedded on this pack."""
+    ids = [f"{r.split}/{r.id}" for r in rows.head(200).itertuples()]
+    chosen = st.selectbox("Of sample", ids, key="embeddings.of", format_func=visible)
+    split, _, sample_id = chosen.partition("/")
+    same = [(run, e) for run, e in found.items() if e.about["pack_hash"] == pack.info.content_hash]
+    for run_id, embedding in same[:8]:
+        points = embedding.at(embedding.severities[0])
+        at = np.flatnonzero((points["split"] == split) & (points["id"] == sample_id))
+        title = f"{plain(embedding.about['model_title'])} · {plain(severity_text(embedding, embedding.severities[0]))}"
+        st.markdown(f"**{title}** · …{run_id[-4:]}")
+        if not len(at):
+            st.caption("This sample is not among those embedded.")
+            continue
+        near = points.iloc[[int(at[0]), *map(int, points["neighbours"].iloc[int(at[0])][:9])]]
+        index = pd.MultiIndex.from_frame(pack.samples[["split", "row"]])
+        samples = pack.samples.iloc[index.get_indexer(pd.MultiIndex.from_frame(near[["split", "row"]]))]
+        first = ", ".join(labels_of(next(samples.head(1).itertuples())))
+        names = [", ".join(labels_of(s)) or str(s.id) for s in samples.itertuples()]
+        notes = ["itself", *(("✓ " if n == first else "✗ ") + n if first else n for n in names[1:])]
+        sample_grid(pack, samples, layer=layer, view=view, notes=notes)
+
+
+def show_selection(pack: Pack, found: dict[str, Embedding], layer: str) -> None:
+    chosen = selection(pack)
+    if not len(chosen):
+        st.caption(
+            ":material/lasso_select: Draw around points to see their samples, where they lie, and what is near them "
+            "for each model."
+        )
+        return
+    rows = pack.samples.iloc[chosen]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(f"{len(rows):,} selected" if len(rows) > 1 else "1 selected", anchor=False, width="content")
+        st.button("Clear", icon=":material/close:", on_click=clear_selection, key="embeddings.clear")
+        st.space("stretch")
+        tab = choose_one_of(
+            "Selected", ["Samples", "Table", "Map", "Neighbours"], "show", label_visibility="collapsed"
+        )  # fmt: skip
+    view = find_view(pack.layer(layer), None).key
+    if rows["label"].notna().any():
+        counts = rows["label"].value_counts()
+        st.caption("  ·  ".join(f"{plain(name)} {count:,}" for name, count in counts.head(12).items()))
+    if tab == "Samples":
+        pages = max(1, -(-len(rows) // PER_PAGE))
+        page = page_number(pages)
+        sample_grid(pack, rows.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], layer=layer, view=view)
+        if pages > 1:
+            page_control(pages)
+    elif tab == "Table":
+        table_of(pack, rows)
+    elif tab == "Map":
+        map_of(pack, rows)
+    else:
+        neighbours_of(pack, rows, found, layer, view)
+
+
+heading("Embeddings", "How a model lays images out: what lies near what, at which resolution, and how far to trust it.")
+keys, found, broken = known_maps()
+for run_id, problem in broken.items():
+    st.warning(f"…{run_id[-4:]}: {plain(problem)}", icon=":material/folder_off:")
+if not keys:
+    empty_state(
+        ":material/scatter_plot:", "No map yet", "Embed a pack with a model: its features, laid out in two dimensions.",
+        [(LAUNCH, "Launch an embedding"), (DATASETS, "See the packs")],
+    )  # fmt: skip
+    st.stop()
+maps = choose_maps(keys, found)
+about = maps[0].embedding.about
+pack = open_pack(workspace(), about["dataset"])
+if pack.info.content_hash != about["pack_hash"]:
+    st.warning(
+        f"Pack {plain(pack.name)} was prepared again since this map was made: embed again.", icon=":material/update:"
+    )
+    st.stop()
+colors = colors_for(maps[0], pack)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    color = choose("Colour", list(colors), "color", format_func=lambda c: colors.get(c, c), width=320)
+    layout = choose_one_of("Layout", list(LAYOUTS), "layout")
+    st.space("stretch")
+    st.page_link(
+        LAUNCH, label="Embed another", icon=":material/rocket_launch:",
+        query_params={"job": "embed", "pack": pack.name},
+    )  # fmt: skip
+if about["synthetic"]:
+    st.badge("synthetic", icon=":material/science:", color="violet")
+for column, shown, side in zip(st.columns(len(maps)), maps, ("left", "right"), strict=False):
+    with column:
+        st.markdown(f"**{plain(shown.title)}**")
+        draw(shown, pack, str(color), {**colors, **colors_for(shown, pack)}, layout, side)
+show_selection(pack, found, about["layer"])

@@ -1,0 +1,241 @@
+"""The Embeddings page: maps, colours, one selection for all, and the samples behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from lab import HOSTILE, embed, history, make_lab, make_pack, stamp
+from streamlit.testing.v1 import AppTest
+
+from app.components.embedding import MOST_COLORS, by_category, by_number, embedding_figure
+from rsfm.comparison.outcomes import outcomes, settings
+from rsfm.errors import RsfmError
+from rsfm.packs import Pack
+from rsfm.specs import EmbedSpec, EvaluateSpec
+from rsfm.store.files import append_jsonl
+from rsfm.store.runs import create_run
+from rsfm.store.view import Store
+from rsfm.workspace import Workspace
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_lab(tmp_path_factory.mktemp("embeddings") / "workspace")
+    pack = Pack.named(workspace, "synthetic-landsat7").info
+    embed(workspace, pack, model="band-stats", title="Band statistics", severities=(1.0,))
+    embed(workspace, pack, model="random:vit-nano", title="Random ViT-nano", seed=1)
+    predicted(workspace, "random:vit-nano", pack.name)
+    return workspace
+
+
+def predicted(workspace: Workspace, model: str, dataset: str) -> None:
+    """An evaluation that left what it predicted: right in even rows, and class 0 everywhere."""
+    run = create_run(workspace, EvaluateSpec(model=model, dataset=dataset))
+    history(run, "succeeded", 15, 1, "Done.")
+    test = Pack.named(workspace, dataset).split_samples("test")
+    parts = [
+        test.assign(
+            sample_id=test["id"], adaptation="knn", severity=severity, eval_seed=seed, predicted_index=0,
+            correct=np.arange(len(test)) % 2 == 0,
+        )
+        for severity in (1.0, 4.0)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    columns = ["sample_id", "adaptation", "severity", "eval_seed", "label_index", "predicted_index", "correct"]
+    path = run.path / "artifacts" / "predictions.parquet"
+    path.parent.mkdir(exist_ok=True)
+    pd.concat(parts)[columns].to_parquet(path)
+    append_jsonl(
+        run.path / "artifacts.jsonl",
+        {"attempt": 1, "time": stamp(14), "path": "artifacts/predictions.parquet", "kind": "predictions", "title": "P"},
+    )
+
+
+def figures(test: AppTest) -> list[dict]:
+    return [json.loads(chart.proto.spec) for chart in test.get("plotly_chart")]
+
+
+def select(test: AppTest, points: list[int]) -> AppTest:
+    """As a lasso in the browser does, which AppTest cannot draw."""
+    info = Pack.named(Workspace.resolve(), "synthetic-landsat7").info
+    test.session_state["embeddings.selected"] = (info.content_hash, tuple(points))
+    return test.run()
+
+
+def said(test: AppTest) -> str:
+    return "\n".join(str(e.value) for kind in ("markdown", "caption", "subheader", "warning") for e in test.get(kind))
+
+
+def test_the_newest_map_is_shown_with_figures_of_trust(open_page: Open, world: Workspace) -> None:
+    test = open_page(world, "embeddings")
+    assert not test.exception
+    (figure,) = figures(test)
+    assert figure["data"][0]["type"] == "scattergl" and len(figure["data"]) == 1 + 4, "the points, and four names"
+    text = said(test)
+    assert "preserved 0.62" in text and "trustworthiness 0.97" in text and "0.31" in text and "0.42" in text
+    assert "Random ViT" in text and "60 samples" in text
+    assert test.query_params["map"].endswith("@1"), "what is shown stands in the address"
+
+
+def test_two_maps_show_one_selection(open_page: Open, world: Workspace) -> None:
+    first = open_page(world, "embeddings")
+    run = first.query_params["map"].partition("@")[0]
+    test = open_page(world, "embeddings", map=f"{run}@1", beside=f"{run}@4")
+    assert len(figures(test)) == 2 and "neighbours kept 0.5" in said(test)
+    test = select(test, [3, 8, 40])
+    assert not test.exception
+    for figure in figures(test):
+        assert len(figure["data"][0]["selectedpoints"]) == 3
+    assert "3 selected" in [s.value for s in test.subheader]
+    test.button(key="embeddings.clear").click().run()
+    assert "selectedpoints" not in figures(test)[0]["data"][0] and not test.subheader
+
+
+@pytest.mark.parametrize("tab", ["Samples", "Table", "Map", "Neighbours"])
+def test_what_was_selected_is_shown(open_page: Open, world: Workspace, tab: str) -> None:
+    test = select(open_page(world, "embeddings", show=tab), [0, 1, 2, 57])
+    assert not test.exception
+    pack = Pack.named(world, "synthetic-landsat7")
+    rows = pack.samples.iloc[[0, 1, 2, 57]]
+    text = said(test)
+    if tab == "Samples":
+        for row in rows.itertuples():
+            assert f"/{row.split}/{row.row}.png" in text
+    elif tab == "Table":
+        assert list(test.dataframe[0].value["id"]) == list(rows["id"])
+    elif tab == "Map":
+        address = test.get("iframe")[0].proto.src
+        for split, part in rows.groupby("split"):
+            assert f"{split}%3A{'%2C'.join(map(str, part['row']))}" in address
+    else:
+        assert "itself" in text and text.count("itself") == 2, "once for each model that was embedded"
+        assert "Band statistics" in text and "Random ViT" in text
+
+
+def test_colours(open_page: Open, world: Workspace) -> None:
+    run = open_page(world, "embeddings").query_params["map"].partition("@")[0]
+    test = open_page(world, "embeddings", map=f"{run}@4")
+    options = test.selectbox(key="url.color").options
+    assert options[:2] == ["Label", "Split"] and "Neighbours kept" in options
+    scores = [o for o in options if o.startswith("Score: kNN")]
+    predicted = [o for o in options if o.startswith("Predicted: ")]
+    assert scores and predicted, "an evaluation of the same model on the same pack is there"
+    for title in ("Split", "Neighbours kept", scores[0], predicted[0]):
+        test.selectbox(key="url.color").select(title).run()
+        assert not test.exception
+        trace = figures(test)[0]["data"][0]["marker"]
+        assert ("colorbar" in trace) == (title in ("Neighbours kept", scores[0])), title
+
+
+def test_a_pack_that_was_prepared_again_has_other_samples(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True)
+    embed(workspace, make_pack(workspace, "p"), model="band-stats", title="B")
+    import shutil
+
+    shutil.rmtree(workspace.packs / "p")
+    make_pack(workspace, "p", count=30)
+    test = open_page(workspace, "embeddings")
+    assert not test.exception and not figures(test) and "embed again" in said(test)
+
+
+def test_a_damaged_map_is_named_and_the_others_are_shown(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True)
+    pack = make_pack(workspace, "p")
+    embed(workspace, pack, model="band-stats", title="B")
+    broken = embed(workspace, pack, model="random:vit-nano", title="R")
+    (broken.path / "artifacts/embedding.parquet").write_bytes(b"PAR1 no")
+    test = open_page(workspace, "embeddings")
+    assert not test.exception and len(figures(test)) == 1
+    assert f"…{broken.id[-4:]}" in said(test) and "cannot be read" in said(test)
+
+
+def test_hostile_names_stay_text(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w", hostile=True)
+    pack = Pack.named(workspace, "synthetic-landsat7").info
+    embed(workspace, pack, model="band-stats", title=HOSTILE)
+    test = select(open_page(workspace, "embeddings"), [1, 2])
+    assert not test.exception
+    for element in test.get("markdown"):
+        assert not element.proto.allow_html
+        body = str(element.value).replace("![Forest", "").replace("![Water", "")
+        assert "<img" not in body.replace("\\<", "") and "\u202e" not in body
+    (figure,) = figures(test)
+    names = [trace.get("name", "") for trace in figure["data"][1:]]
+    assert names and all("<" not in name for name in names)
+    assert all("<img" not in text for text in figure["data"][0]["text"])
+
+
+def test_launch_queues_an_embedding_for_each_model(open_page: Open, world: Workspace, no_jobs: list) -> None:
+    test = open_page(world, "launch", job="embed", pack="synthetic-landsat7", model=["band-stats", "random:vit-nano"])
+    assert not test.exception
+    command = test.code[0].value
+    assert command.count("rsfm embed") == 2 and "--dataset synthetic-landsat7" in command
+    test.button(key="launch.embed.queue").click().run()
+    submitted = [spec for verb, spec in no_jobs if verb == "submit"]
+    assert submitted == [EmbedSpec(model=m, dataset="synthetic-landsat7") for m in ("band-stats", "random:vit-nano")]
+
+
+# -- parts ---------------------------------------------------------------------------------------------------------
+def figure_of(coloring: object, count: int = 5, selected: tuple[int, ...] = ()) -> dict:
+    x = np.arange(count, dtype=np.float32)
+    figure = embedding_figure(
+        x, x, coloring, [f"s{i}" for i in range(count)], selected=np.array(selected, int), axes=("a", "b"), revision="r"
+    )
+    return json.loads(figure.to_json())
+
+
+def test_categories_beyond_the_palette_are_one() -> None:
+    names = pd.Series([f"c{i:02d}" for i in range(40) for _ in range(40 - i)] + [None])
+    coloring = by_category("Scene", names)
+    assert len(coloring.names) == MOST_COLORS and coloring.names[0] == "c00"
+    assert coloring.names[-1] == f"{40 - MOST_COLORS + 1} others"
+    assert (coloring.codes == MOST_COLORS - 1).sum() == sum(40 - i for i in range(MOST_COLORS - 1, 40))
+    assert coloring.codes[-1] == -1
+    few = by_category("Label", pd.Series(["b", "a", "b"]), ["a", "b", "never"])
+    assert few.names == ("a", "b") and few.codes.tolist() == [1, 0, 1]
+
+
+def test_each_category_gets_the_colour_of_its_legend() -> None:
+    figure = figure_of(by_category("Label", pd.Series(["a", "b", None, "b", "a"]), ["a", "b"]))
+    marker = figure["data"][0]["marker"]
+    steps = marker["cmax"] - marker["cmin"]
+    legend = {trace["name"]: trace["marker"]["color"] for trace in figure["data"][1:]}
+    for code, name in ((1, "a"), (2, "b"), (0, "unknown")):
+        share = (code - marker["cmin"]) / steps
+        edges = zip(marker["colorscale"][::2], marker["colorscale"][1::2], strict=True)
+        color = next(color for (low, color), (high, _) in edges if low <= share <= high)
+        assert color == legend[name], name
+
+
+def test_numbers_have_a_scale() -> None:
+    coloring = by_number("GSD", pd.Series([10.0, None, 30.0]))
+    assert coloring.limits == (10.0, 30.0) and np.isnan(coloring.values[1])
+    assert by_number("none", pd.Series([None, None])).limits == (0.0, 1.0)
+    assert by_number("one", pd.Series([2.0, 2.0])).limits == (2.0, 3.0)
+    assert figure_of(coloring, 3, (1,))["data"][0]["marker"]["cmin"] == 10
+
+
+def test_outcomes_of_single_samples(world: Workspace) -> None:
+    store = Store(world)
+    store.refresh_if_stale(0)
+    runs = store.runs(kind="evaluate")
+    run_id = next(r for r in runs["run_id"] if len(settings(store, r)))
+    assert settings(store, run_id).to_dict("records") == [
+        {"adaptation": "knn", "severity": 1.0}, {"adaptation": "knn", "severity": 4.0},
+    ]  # fmt: skip
+    found = outcomes(store, run_id, "knn", 4.0)
+    assert found["score"].tolist() == [1.0, 0.0] * 10 and set(found["predicted_index"]) == {0}
+    with pytest.raises(RsfmError, match="no predictions of linear"):
+        outcomes(store, run_id, "linear", 4.0)
+    assert settings(store, runs["run_id"].iloc[-1]).empty
