@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
-from rsfm.packs import PackInfo
+from rsfm.packs import Pack, PackInfo
 from rsfm.store.runs import RunFolder, list_runs, open_run
 from rsfm.tasks import ADAPTATIONS
 from rsfm.workspace import Workspace
@@ -55,7 +55,12 @@ class NetworkInfo(BaseModel):
     @property
     def gsd_m(self) -> float | None:
         """Metres per pixel of the images that it was trained on."""
-        return self.pack.layer(self.pack.main).gsd_m
+        return self.trained_on.layer(self.trained_on.main).gsd_m
+
+    @property
+    def trained_on(self) -> Pack:
+        """The pack of the training as it was then: its description, without its arrays."""
+        return Pack(Path(self.pack.name), self.pack)
 
     def folder(self, workspace: Workspace) -> Path:
         return network_folder(RunFolder(workspace.runs / self.run_id), self.adaptation, self.eval_seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +16,6 @@ from rsfm.evaluation.plan import Plan
 from rsfm.models.baselines import resolve
 from rsfm.models.export import load_strictly, weights_hash
 from rsfm.network_info import NetworkInfo, network_folder
-from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec
 from rsfm.store.files import utc_now, write_json
 from rsfm.store.runs import RunFolder, open_run
@@ -68,7 +66,7 @@ def load_network(workspace: Workspace, info: NetworkInfo, device: str | torch.de
     """
     spec = open_run(workspace, info.run_id).spec()
     assert isinstance(spec, EvaluateSpec)
-    model = resolve(spec, Pack(Path(info.pack.name), info.pack), workspace, device)
+    model = resolve(spec, info.trained_on, workspace, device)
     if model.key != info.model_key:
         raise RsfmError(
             f"The encoder {info.model} is not the one that run {info.run_id} used: its weights or its preprocessing "

@@ -127,7 +127,7 @@ def plan(spec: PredictSpec, workspace: Workspace) -> Plan:
 
 def _source(spec: PredictSpec, info: NetworkInfo, scene: SceneInfo, layer: str) -> tuple[Source, str]:
     """The scene's bands for the network, and what its numbers were taken for."""
-    stored = info.pack.layer(layer)
+    stored = info.trained_on.layer(layer)
     by_name = {band.name: band for band in stored.bands}
     trained: list[BandInfo] = [by_name[band.name] for band in info.bands]
     bands, origin = stored_bands(
@@ -205,7 +205,7 @@ def _truth(spec: PredictSpec, info: NetworkInfo, grid: SceneInfo) -> tuple[Truth
             "one for each, in this order."
         )
     table = np.full(256, UNKNOWN, np.int16)
-    for ignored in (scene.nodata, info.pack.layer("mask").ignore_value):
+    for ignored in (scene.nodata, info.trained_on.layer("mask").ignore_value):
         if ignored is not None and 0 <= ignored <= 255:
             table[int(ignored)] = IGNORED
     table[values] = np.arange(len(values))

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from affine import Affine
 from pyproj import Geod, Transformer
-from shapely import Polygon
+from shapely import Polygon, transform
 from shapely.geometry import shape
 from shapely.geometry.polygon import orient
-from shapely.ops import transform as transformed
 
 from rsfm.inference.reader import CACHE_MB
 from rsfm.prediction_info import Polygons
@@ -27,10 +27,11 @@ def outlines(changes: Path) -> Iterator[Polygon]:
     from rasterio.features import shapes
 
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(changes) as dataset:
-        band = rasterio.band(dataset, 1)  # read by rows, not as a whole
-        for geometry, value in shapes(band, mask=band, connectivity=4, transform=Affine.identity()):
+        band = rasterio.band(dataset, 1)  # read by rows, not as a whole; comes in the file's own coordinates
+        back = ~dataset.transform
+        for geometry, value in shapes(band, mask=band, connectivity=4):
             if value == 1:  # 0 is masked; what is not observed is no change either
-                yield shape(geometry)
+                yield transform(shape(geometry), lambda xy: _applied(back, xy).round())
 
 
 def area_m2(polygon: Polygon) -> float:
@@ -43,25 +44,27 @@ def pixel_area_m2(grid: SceneInfo) -> float:
     """Of the pixel at the middle of the grid."""
     x, y = grid.width / 2, grid.height / 2
     square = Polygon([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)])
-    return area_m2(transformed(_Places(grid).degrees, square))
+    return area_m2(transform(square, _Places(grid).degrees))
 
 
 class _Places:
-    """From pixel coordinates of a grid to its CRS and to degrees."""
+    """From pixel coordinates of a grid, (N, 2), to its CRS and to degrees."""
 
     def __init__(self, grid: SceneInfo) -> None:
-        self.affine = grid.transform
+        self._affine = Affine(*grid.transform)  # type: ignore[misc]
         self._degrees = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
 
-    def own(self, x: Any, y: Any) -> tuple[Any, Any]:
-        import numpy as np
+    def own(self, xy: np.ndarray) -> np.ndarray:
+        return _applied(self._affine, xy)
 
-        a, b, c, d, e, f = self.affine  # type: ignore[misc]
-        x, y = np.asarray(x), np.asarray(y)
-        return a * x + b * y + c, d * x + e * y + f
+    def degrees(self, xy: np.ndarray) -> np.ndarray:
+        return np.stack(self._degrees.transform(*self.own(xy).T), axis=1)
 
-    def degrees(self, x: Any, y: Any) -> tuple[Any, Any]:
-        return self._degrees.transform(*self.own(x, y))
+
+def _applied(affine: Affine, xy: np.ndarray) -> np.ndarray:
+    """(N, 2) to (N, 2)."""
+    a, b, c, d, e, f = tuple(affine)[:6]
+    return xy @ np.array([[a, d], [b, e]]) + np.array([c, f])
 
 
 def write_polygons(
@@ -81,7 +84,7 @@ def write_polygons(
     kept: list[tuple[float, Polygon]] = []
     small = 0
     for outline in outlines(changes):
-        area = area_m2(transformed(places.degrees, outline))
+        area = area_m2(transform(outline, places.degrees))
         if area < least * (1 - 1e-9):
             small += 1
             continue
@@ -90,7 +93,7 @@ def write_polygons(
     features = [
         {
             "type": "Feature", "id": number, "properties": {"id": number, "area_m2": round(area, 1)},
-            "geometry": _rounded(orient(transformed(places.degrees, outline))),
+            "geometry": _rounded(orient(transform(outline, places.degrees))),
         }
         for number, (area, outline) in enumerate(kept, start=1)
     ]  # fmt: skip
@@ -99,7 +102,7 @@ def write_polygons(
     staged.write_text(json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")))
     frame = geopandas.GeoDataFrame(
         {"id": [f["id"] for f in features], "area_m2": [round(area, 1) for area, _ in kept]},
-        geometry=[transformed(places.own, outline) for _, outline in kept], crs=grid.crs,
+        geometry=[transform(outline, places.own) for _, outline in kept], crs=grid.crs,
     )  # fmt: skip
     made = gpkg.with_name(f".{gpkg.name}")
     made.unlink(missing_ok=True)
