@@ -26,6 +26,7 @@ def write_arrays(
     masks: Mapping[str, np.ndarray] | None = None,
     classes: Sequence[str] = (),
     ignore_value: int | None = None,
+    nodata: float | None = None,
     gsd_m: float | None = None,
     sensor: str | None = None,
     synthetic: bool = False,
@@ -38,6 +39,7 @@ def write_arrays(
         bands: the C bands in order, with their storage rule.
         labels: split -> N class names, or N lists of class names: a classification or a multi-label pack.
         later: split -> (N, C, H, W), the second image of each pair.
+        nodata: stored value of what was not observed in the images.
         masks: split -> (N, 1, H, W) uint8 positions in `classes`: a segmentation pack, with `later` a change pack.
     """
     first = next(iter(images.values()))
@@ -45,7 +47,7 @@ def write_arrays(
     layers = [
         LayerInfo(
             name=layer, dtype=str(first.dtype), shape=first.shape[1:], gsd_m=gsd_m, sensor=sensor,
-            bands=[BandInfo(**vars(band)) for band in bands],
+            bands=[BandInfo(**vars(band)) for band in bands], nodata=nodata,
         )
         for layer in names
     ]  # fmt: skip

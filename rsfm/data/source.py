@@ -90,6 +90,7 @@ class PackSource:
         self.input, self._positions = layer_input(pack, layer, names)
         self.stored_bands: list[Band] = [info.bands[p].band() for p in self._positions]
         self.is_float = np.dtype(info.dtype).kind == "f"
+        self.nodata = info.nodata
         arrays = [pack.array(split, layer) for split in splits]
         self._ends = np.cumsum([len(a) for a in arrays])
         if self._ends[-1] == 0:
@@ -138,16 +139,21 @@ class Standardiser(nn.Module):
         super().__init__()
         scale = [b.scale / m.std for b, m in zip(source.stored_bands, source.input.bands, strict=True)]
         shift = [(b.offset - m.mean) / m.std for b, m in zip(source.stored_bands, source.input.bands, strict=True)]
-        self.check = source.is_float
+        self.check, self.nodata = source.is_float, source.nodata
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, stored: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, C, H, W) stored values to float32 standardised ones; and how many were not finite.
 
-        Values that are not finite become 0, the band's mean. Integers cannot be such: then the count is None.
+        Values that are not finite become 0, the band's mean. Integers cannot be such: then the count is None. So does
+        what the pack declares as not observed (`nodata`), which is known and not counted.
         """
-        values = stored.to(torch.float32, copy=True).mul_(self.scale).add_(self.shift)
+        values = stored.to(torch.float32, copy=True)
+        unobserved = None if self.nodata is None else values == self.nodata
+        values.mul_(self.scale).add_(self.shift)
+        if unobserved is not None:
+            values.masked_fill_(unobserved, 0.0)
         if not self.check:
             return values, None
         bad = (~torch.isfinite(values)).sum()
