@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,7 @@ from app.components.measures import (
 )
 from app.components.naming import distinct_titles
 from app.components.palette import Look, published_looks
-from app.components.score_table import comparison_table, findings_about, levels_of, tier_letters
+from app.components.score_table import comparison_table, findings_about, levels_of, place_of, tier_letters
 from app.imaging import main_layer
 from app.page import CHART, LAUNCH, empty_state, heading, looks_of_models
 from app.panels.degradation_view import View, controls
@@ -42,7 +43,6 @@ from app.text import metres, plain, visible
 from rsfm.errors import RsfmError
 from rsfm.protocols import protocols
 from rsfm.specs import parse_spec
-from rsfm.store.runs import is_run_id
 
 
 def specs_of(groups: list[str]) -> dict[str, dict[str, Any]]:
@@ -192,16 +192,6 @@ def y_range(rows: pd.DataFrame, value: str, chance: float | None) -> list[float]
 
 
 # -- findings and table --------------------------------------------------------------------------------------------
-def findings(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """What the store finds odd about the rows that are shown."""
-    found = store().lint()
-    group_of_run: dict[str, str] = {}
-    if any(is_run_id(str(s)) for s in found["subject"]):
-        measured = store().scores()[["run_id", "model_group"]].drop_duplicates("run_id")
-        group_of_run = dict(measured.itertuples(index=False))
-    return findings_about(found, frame, group_of_run)
-
-
 def show_findings(found: list[dict[str, Any]]) -> None:
     if not found:
         return
@@ -225,10 +215,8 @@ def table(view: View, found: list[dict[str, Any]]) -> None:
     if severity is not None and tiers is not None:
         rows["tier"] = tier_letters(rows, tiers)
         st.caption(tier_note(scale.level(severity)))
-    about = [(f["model_group"], f["dataset"], f["adaptation"]) for f in found]
-    rows["findings"] = [
-        about.count(place) or None for place in rows[["model_group", "dataset", "adaptation"]].itertuples(index=False)
-    ]
+    about = Counter(map(place_of, found))
+    rows["findings"] = [about[place_of(row)] or None for row in rows.to_dict("records")]
     differing = [k for k in variants(view.rows) if k not in ("train_degrade", "task")]
     records = rows.to_dict("records")
     rows["variant"] = [" · ".join(variant_text(k, r) for k in differing) for r in records]
@@ -335,7 +323,7 @@ if len(view.rows):
     st.caption(caption(view))
 if len(view.published):
     st.caption(source_note(view.published, view.value))
-found = findings(view.rows)
+found = findings_about(store().lint(), view.rows)
 table(view, found)
 show_findings(found)
 if len(view.rows):

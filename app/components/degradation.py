@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.components.measures import (
-    Scale,
     metric_title,
     operator_title,
     scale_of,
@@ -307,7 +306,7 @@ def _hover(label: str, row: Mapping[str, Any], low: float, high: float) -> str:
 
 
 def _axes(rows: pd.DataFrame, column: str, value: str) -> dict[str, Any]:
-    scale = scale_of(rows["operator"].iloc[0]) if len(rows) else Scale("", "severity", "", None, False)
+    scale = scale_of(rows["operator"].iloc[0] if len(rows) else "")
     ticks = axis_ticks(rows[column].tolist(), log=scale.coarser)
     if not scale.coarser:
         title = f"{scale.title}: {scale.axis[:1].lower()}{scale.axis[1:]}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.text import missing, visible
-from rsfm.degrade import OPERATORS
+from rsfm.degrade import OPERATORS, severity_text
 from rsfm.metrics import METRICS
 from rsfm.tasks import ADAPTATIONS, TASKS
 
@@ -72,12 +72,13 @@ class Scale:
     """The severity of one degradation as an axis.
 
     Attributes:
-        title: of the operator; what, unit: of its severity.
+        operator: its name; title: what it is called; what, unit: of its severity.
         identity: the severity that leaves images as they are; None where the operator is not known here.
         coarser: whether the severity multiplies the ground sampling distance: then the axis is logarithmic, may show
             metres, and the area under the curve is defined.
     """
 
+    operator: str
     title: str
     what: str
     unit: str
@@ -86,7 +87,7 @@ class Scale:
 
     def level(self, severity: float) -> str:
         """4×, 0.5 px, 0.25."""
-        return f"{severity:g}{'' if self.unit in ('', '×') else ' '}{self.unit}"
+        return severity_text(self.operator, severity)
 
     @property
     def axis(self) -> str:
@@ -96,10 +97,11 @@ class Scale:
 
 
 def scale_of(operator: Any) -> Scale:
-    entry = OPERATORS.get(str(operator))
+    name = str(operator)
+    entry = OPERATORS.get(name)
     if entry is None:
-        return Scale(visible(operator), "severity", "", None, False)
-    return Scale(entry.title, entry.severity_name, entry.severity_unit, entry.identity, entry.changes_gsd)
+        return Scale(name, visible(operator), "severity", "", None, False)
+    return Scale(name, entry.title, entry.severity_name, entry.severity_unit, entry.identity, entry.changes_gsd)
 
 
 def operator_title(name: str) -> str:

@@ -13,6 +13,7 @@ from app.components.degradation import curve_keys, curves_of, is_published, poin
 from app.components.measures import ordered_adaptations, ordered_tasks, scale_of
 from app.text import missing
 from rsfm.stats import auc_normalised, scale_auc
+from rsfm.store.lint import PLACE
 
 #: What tells the rows of one cell of `rsfm.comparison.tiers_of` apart, beside the severity.
 TIER_KEYS = (
@@ -89,29 +90,21 @@ def tier_letters(table: pd.DataFrame, tiers: pd.DataFrame) -> list[str]:
     return ["" if n is None else chr(64 + n) if n <= 26 else str(n) for n in numbers]
 
 
-def findings_about(found: pd.DataFrame, frame: pd.DataFrame, group_of_run: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Which findings of the store are about the rows that are shown.
+def place_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The curve of a finding or of a row of `comparison_table`."""
+    return tuple("" if missing(row[name]) else str(row[name]) for name in PLACE)
+
+
+def findings_about(found: pd.DataFrame, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Which findings of the store are about the rows that are shown: about their curves, or about their packs.
 
     Args:
-        found: `Store.lint`: a finding's subject is a model group, a run or a pack.
+        found: `Store.lint`.
         frame: rows of `Store.compare`.
-        group_of_run: run id -> group of the model that it evaluated.
-
-    Returns:
-        {"severity", "message", "model_group" (None: of the pack), "dataset", "adaptation" (None: of all)}.
     """
-    groups, datasets = set(frame["model_group"].astype(str)), set(frame["dataset"])
-    places = frame[["dataset", "adaptation"]].drop_duplicates().itertuples(index=False)
-    # As the store words it: "… on <pack> (<adaptation>, …".
-    marks = [(f" on {place.dataset} ({place.adaptation}, ", place) for place in places]
-    about: list[dict[str, Any]] = []
-    for subject, severity, message in zip(found["subject"], found["severity"], found["message"], strict=True):
-        shared = {"severity": severity, "message": str(message)}
-        if subject in datasets:
-            about.append({**shared, "model_group": None, "dataset": subject, "adaptation": None})
-            continue
-        group = subject if subject in groups else group_of_run.get(str(subject))
-        place = next((p for mark, p in marks if mark in shared["message"]), None) if group in groups else None
-        if place is not None:
-            about.append({**shared, "model_group": group, "dataset": place.dataset, "adaptation": place.adaptation})
-    return about
+    places = set(map(place_of, frame[list(PLACE)].drop_duplicates().to_dict("records")))
+    datasets = set(frame["dataset"])
+    return [
+        row for row in found.to_dict("records")
+        if place_of(row) in places or (missing(row["model_group"]) and row["dataset"] in datasets)
+    ]  # fmt: skip

@@ -104,6 +104,7 @@ def print_comparison(
     place: Workspace, dataset: str | None = None, adaptation: str | None = None, metric: str | None = None
 ) -> None:
     """A row per model and adaptation, a column per severity."""
+    from rsfm.degrade import severity_text
     from rsfm.stats import CURVE_KEYS
 
     frame = _curves(place, dataset, adaptation, metric)
@@ -129,14 +130,6 @@ def print_comparison(
         ]
         columns = ["model", "adaptation", "operator", *heads, "seeds", "n"]
         table(f"{pack} · {name}{_synthetic(part)}", columns, rows, empty="")
-
-
-def severity_text(operator: str, severity: float) -> str:
-    """A severity with its unit: "4x" coarser, "2 px"."""
-    from rsfm.degrade import OPERATORS
-
-    unit = OPERATORS[operator].severity_unit if operator in OPERATORS else ""
-    return f"{severity:g}x" if unit == "×" else f"{severity:g} {unit}".rstrip()
 
 
 def _differing(frame: pd.DataFrame, by: str) -> list[str]:
@@ -169,6 +162,7 @@ def _paired(
     store: Store, a: str, b: str, dataset: str | None, adaptation: str | None, metric: str | None, as_json: bool
 ) -> None:
     from rsfm import comparison
+    from rsfm.degrade import severity_text
 
     if store.scores(dataset=dataset).empty:
         _require_known(store.workspace, dataset)
@@ -231,6 +225,7 @@ def _p(value: float) -> str:
 # -- many models ----------------------------------------------------------------------------------------------------
 def _tiers(store: Store, dataset: str | None, adaptation: str | None, metric: str | None, as_json: bool) -> None:
     from rsfm import comparison
+    from rsfm.degrade import severity_text
 
     frame = comparison.tiers_of(store, dataset, adaptation=adaptation, metric=metric)
     if _print_rows_as_json(store, frame, dataset, as_json):
@@ -259,6 +254,7 @@ def _tiers(store: Store, dataset: str | None, adaptation: str | None, metric: st
 
 def _normalised(store: Store, dataset: str | None, adaptation: str | None, as_json: bool) -> None:
     from rsfm import comparison
+    from rsfm.degrade import severity_text
 
     frame = comparison.normalised(store, dataset, adaptation=adaptation)
     if _print_rows_as_json(store, frame, dataset, as_json):

@@ -13,6 +13,7 @@ import pandas as pd
 from rsfm import stats
 from rsfm.comparison.counts import PROTOCOL, Cell, Samples, units
 from rsfm.comparison.models import Where, label, narrowed, rows_of
+from rsfm.degrade import severity_text
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
 from rsfm.store.view import Store
@@ -148,14 +149,15 @@ def _same_content(sides: list[pd.DataFrame], names: list[str], left_out: list[st
 
 def _note_unpaired(a: dict[Cell, list], b: dict[Cell, list], names: list[str], left_out: list[str]) -> None:
     """A line for each curve that has points of one model only."""
-    lines: dict[tuple[str, str], list[float]] = defaultdict(list)
+    lines: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for cell in a.keys() ^ b.keys():
         at = dict(zip(PROTOCOL, cell, strict=True))
         differing = [at[k] for k in ("operator", "degrade_target", "train_degrade", "metric")]
         place = f"{at['dataset']} ({at['adaptation']}, {', '.join(map(str, differing))}"
-        lines[place, names[0] if cell in a else names[1]].append(float(str(at["severity"])))
-    for (place, name), severities in sorted(lines.items()):
-        left_out.append(f"{place}, {', '.join(f'{s:g}x' for s in sorted(severities))}): only {name} was measured.")
+        lines[place, str(at["operator"]), names[0] if cell in a else names[1]].append(float(str(at["severity"])))
+    for (place, operator, name), severities in sorted(lines.items()):
+        levels = ", ".join(severity_text(operator, s) for s in sorted(severities))
+        left_out.append(f"{place}, {levels}): only {name} was measured.")
 
 
 def _band_pairs(a: list[Measurement], b: list[Measurement]) -> list[tuple[Measurement, Measurement]]:

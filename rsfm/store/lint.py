@@ -1,7 +1,8 @@
-"""What is odd about results: the view `lint` of the index, with subject, rule, severity and message.
+"""What is odd about results: the view `lint` of the index.
 
-Of a rule about models the subject is a model group, or a run where it is about one; pages find the rows that a message
-is about by its words " on <pack> (<adaptation>, ".
+A row has subject, rule, severity and message, and `PLACE`: the curves of `Store.compare` that it is about. Of a rule
+about models the subject is a model group, or a run where it is about one, and all of `PLACE` is known; of one about a
+pack it is the pack, and the rest is NULL; of one about files it is the folder.
 
 Rules about features and inputs need columns that an evaluation writes into its score rows, all of a block or none:
 
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+from rsfm.degrade import OPERATORS, severity_text
 
 #: Features are collapsed below this share of 1/√d (as in training: `rsfm.alarms`), or where they lie on a line.
 COLLAPSED_STD = 0.1
@@ -45,6 +48,20 @@ def farthest_band(names: Sequence[str], means: Sequence[float], stds: Sequence[f
 #: What is the same for all points of a curve but for its model.
 _PROTOCOL = "dataset, pack_hash, split, task, adaptation, operator, degrade_target, train_degrade"
 _CURVE = f"{_PROTOCOL}, metric"
+#: The curves that a finding is about, as their columns in `Store.compare`.
+PLACE = ("model_group", *_PROTOCOL.split(", "))
+_COLUMNS = ", ".join(PLACE)
+
+
+def _of(table: str, columns: str = _COLUMNS) -> str:
+    return ", ".join(f"{table}.{name}" for name in columns.split(", "))
+
+
+def _level(operator: str, severity: str) -> str:
+    """SQL: a severity as people write it, e.g. 4×, or "blur 2 px" of another operator than the usual one."""
+    units = " ".join(f"WHEN '{name}' THEN '{severity_text(name, 0)[1:]}'" for name in OPERATORS)
+    name = f"CASE {operator} WHEN 'bilinear' THEN '' ELSE {operator} || ' ' END"
+    return f"format('{{}}{{:g}}{{}}', {name}, {severity}, CASE {operator} {units} ELSE '' END)"
 
 
 def _within(mean: float, std: float) -> str:
@@ -62,26 +79,26 @@ per_point AS (
     FROM now_valid GROUP BY ALL
 )"""
 
-_DUPLICATE_KEY = """
+_DUPLICATE_KEY = f"""
 SELECT max(r.run_id) AS subject, 'duplicate-key' AS rule, 'warning' AS severity,
-       format('{} of {} on {} ({}, {:g}x, model seed {}, evaluation seed {}) has {} different values: {}. '
-              'The newest counts.', any_value(s.metric), any_value(s.model_title), any_value(s.dataset),
-              any_value(s.adaptation), any_value(s.severity), any_value(s.model_seed), any_value(s.eval_seed),
-              count(DISTINCT s.value),
-              list_aggregate(list_transform(list_sort(list(DISTINCT s.value)), lambda x: format('{:.4f}', x)),
-                             'string_agg', ', ')) AS message
+       format('{{}} of {{}} on {{}} ({{}}, {{}}, model seed {{}}, evaluation seed {{}}) has {{}} different values: '
+              '{{}}. The newest counts.', any_value(s.metric), any_value(s.model_title), any_value(s.dataset),
+              any_value(s.adaptation), any_value({_level("s.operator", "s.severity")}),
+              any_value(s.model_seed), any_value(s.eval_seed), count(DISTINCT s.value),
+              list_aggregate(list_transform(list_sort(list(DISTINCT s.value)), lambda x: format('{{:.4f}}', x)),
+                             'string_agg', ', ')) AS message, {", ".join(f"any_value(s.{c}) AS {c}" for c in PLACE)}
 FROM scores s JOIN runs r USING (run) GROUP BY s.key HAVING count(DISTINCT s.value) > 1"""
 
 # The per-band statistics of the same images see no texture: a model below them has learned nothing of use. Of several
 # band sets the model's own is its floor, else the best one.
 _BELOW_FLOOR = f"""
 SELECT p.model_group, 'below-floor', 'warning',
-       format('{{}} is below the band statistics on {{}} ({{}}, {{:g}}x): {{}} {{:.3f}} against {{:.3f}}.', p.title,
-              p.dataset, p.adaptation, p.severity, p.metric, p.value,
-              coalesce(max(f.value) FILTER (f.bands IS NOT DISTINCT FROM p.bands), max(f.value)))
+       format('{{}} is below the band statistics on {{}} ({{}}, {{}}): {{}} {{:.3f}} against {{:.3f}}.', p.title,
+              p.dataset, p.adaptation, {_level("p.operator", "p.severity")}, p.metric, p.value,
+              coalesce(max(f.value) FILTER (f.bands IS NOT DISTINCT FROM p.bands), max(f.value))), {_of("p")}
 FROM per_point p JOIN per_point f USING (severity, {_CURVE})
 WHERE f.model_group = 'band-stats' AND p.model_group <> 'band-stats'
-GROUP BY p.model_group, p.title, p.bands, p.value, p.severity, {", ".join(f"p.{c}" for c in _CURVE.split(", "))}
+GROUP BY p.model_group, p.title, p.bands, p.value, p.severity, {_of("p", _CURVE)}
 HAVING p.value < coalesce(max(f.value) FILTER (f.bands IS NOT DISTINCT FROM p.bands), max(f.value))"""
 
 # The band statistics do not see pixels that only move: equal scores are theirs by right.
@@ -89,7 +106,7 @@ _SAME_AT_ALL_SEVERITIES = f"""
 SELECT max(run_id), 'identical-scores', 'warning',
        format('{{}} of {{}} on {{}} ({{}}, evaluation seed {{}}) is {{:.4f}} at all {{}} severities: was the input '
               'degraded?', metric, max(model_title), dataset, adaptation, eval_seed, max(value),
-              count(DISTINCT severity))
+              count(DISTINCT severity)), {_COLUMNS}
 FROM now_valid WHERE model_group <> 'band-stats'
 GROUP BY model_group, model_seed, eval_seed, bands, {_CURVE}
 HAVING count(DISTINCT severity) > 1 AND count(DISTINCT value) = 1 AND max(value) > 0 AND max(value) < 1"""
@@ -99,7 +116,7 @@ _SAME_FOR_ALL_SEEDS = f"""
 SELECT model_group, 'identical-scores', 'warning',
        format('{{}} on {{}} ({{}}, {{}} evaluation seeds) scores the same with every seed at all {{}} severities: was '
               'another training subset drawn?', max(model_title), dataset, adaptation, count(DISTINCT eval_seed),
-              count(DISTINCT severity))
+              count(DISTINCT severity)), {_COLUMNS}
 FROM now_valid WHERE NOT deterministic
 GROUP BY model_group, model_seed, bands, {_PROTOCOL}
 HAVING count(DISTINCT eval_seed) > 1 AND count(DISTINCT (metric, severity, value)) = count(DISTINCT (metric, severity))
@@ -109,7 +126,7 @@ HAVING count(DISTINCT eval_seed) > 1 AND count(DISTINCT (metric, severity, value
 _SAME_FOR_TWO_MODELS = f"""
 SELECT a.model_group, 'identical-scores', 'warning',
        format('{{}} and {{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?', a.name,
-              b.name, dataset, adaptation, a.n)
+              b.name, dataset, adaptation, a.n), a.model_group, {_PROTOCOL}
 FROM curves a JOIN curves b USING ({_PROTOCOL}, points)
 WHERE (a.model_group, a.model_seed) < (b.model_group, b.model_seed)
   AND NOT (starts_with(a.model_group, 'random:') AND starts_with(b.model_group, 'random:')
@@ -127,9 +144,10 @@ _COLLAPSED = f"""
 SELECT model_group, 'collapsed-features', 'warning',
        format('{{}} on {{}} ({{}}, {{}}) rests on collapsed features: they spread {{:.3f}} of what is healthy, over '
               '{{:.1f}} of {{}} dimensions.', max(model_title), dataset, adaptation,
-              list_aggregate(list_transform(list_sort(list(DISTINCT severity)), lambda x: format('{{:g}}x', x)),
-                             'string_agg', ', '),
-              min(feature_std_l2 * sqrt(feature_dim)), min(feature_rank), max(feature_dim))
+              list_aggregate(
+                  list_transform(list_sort(list(DISTINCT severity)), lambda x: {_level("operator", "x")}),
+                  'string_agg', ', '),
+              min(feature_std_l2 * sqrt(feature_dim)), min(feature_rank), max(feature_dim)), {_COLUMNS}
 FROM now_valid
 WHERE feature_std_l2 IS NOT NULL AND feature_rank IS NOT NULL
   AND (feature_std_l2 < {COLLAPSED_STD} / sqrt(feature_dim) OR (feature_rank < {COLLAPSED_RANK} AND feature_dim >= 8))
@@ -141,21 +159,24 @@ SELECT model_group, 'wrong-input',
        format('{{}} on {{}} ({{}}, band {{}}) gets input with mean {{:.3g}} and standard deviation {{:.3g}}, where '
               'about 0 and 1 are right: a wrong unit, missing statistics, or images unlike those it was made for.',
               max(model_title), dataset, adaptation, arg_max(input_band, (time, seq)),
-              arg_max(input_mean, (time, seq)), arg_max(input_std, (time, seq)))
+              arg_max(input_mean, (time, seq)), arg_max(input_std, (time, seq))), {_COLUMNS}
 FROM now_valid
 WHERE input_band IS NOT NULL AND input_mean IS NOT NULL AND input_std IS NOT NULL
   AND NOT {_within(FAR_MEAN, FAR_STD)}
 GROUP BY model_group, {_PROTOCOL}"""
 
-_OLDER_PACK = """
+_NOWHERE = ", ".join("NULL" for _ in PLACE)
+_OLDER_PACK = f"""
 SELECT s.dataset, 'older-pack', 'info',
-       format('{} scores were measured on an earlier content of pack {} and are not compared.', count(*), s.dataset)
+       format('{{}} measured on an earlier content of pack {{}} and not compared.',
+              CASE count(*) WHEN 1 THEN '1 score was' ELSE count(*) || ' scores were' END, s.dataset),
+       {_NOWHERE.replace("NULL, NULL", "NULL, s.dataset", 1)}
 FROM now_valid s JOIN newest_content p USING (dataset) WHERE s.pack_hash <> p.pack_hash GROUP BY s.dataset"""
 
-_UNREADABLE_LINE = """
+_UNREADABLE_LINE = f"""
 SELECT owner, 'unreadable-line', 'info',
-       format('{}: {} could not be read (a writer that was killed leaves half a line).', name,
-              CASE bad WHEN 1 THEN '1 line' ELSE bad || ' lines' END)
+       format('{{}}: {{}} could not be read (a writer that was killed leaves half a line).', name,
+              CASE bad WHEN 1 THEN '1 line' ELSE bad || ' lines' END), {_NOWHERE}
 FROM files WHERE bad > 0"""
 
 LINT = f"CREATE VIEW lint AS WITH {_COMMON},{_CURVES}" + " UNION ALL ".join(

@@ -8,6 +8,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from rsfm.store.lint import PLACE
+
 Cursor = duckdb.DuckDBPyConnection
 
 #: Columns of `runs()`; `run()` adds those of `_RUN_MORE`. The last three become `stalled` and `duration_s`.
@@ -161,7 +163,9 @@ MODELS = """
 SELECT name, title, method, run_id, group_id, seed, bands, feature_dim, trained_on, created, problem
 FROM models ORDER BY created DESC NULLS LAST, name
 """
-LINT = "SELECT subject, rule, severity, message FROM lint ORDER BY severity DESC, rule, subject, message"
+LINT = f"""
+SELECT subject, rule, severity, message, {", ".join(PLACE)} FROM lint ORDER BY severity DESC, rule, subject, message
+"""
 PROBLEMS = "SELECT path, problem FROM problems ORDER BY path, problem"
 
 

@@ -365,7 +365,7 @@ class Store:
         return self._ask(queries.MODELS)
 
     def lint(self) -> pd.DataFrame:
-        """subject, rule, severity, message: what is odd about the results."""
+        """subject, rule, severity, message, and `rsfm.store.lint.PLACE`: what is odd about the results."""
         return self._ask(queries.LINT)
 
     def problems(self) -> pd.DataFrame:

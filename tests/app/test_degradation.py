@@ -28,11 +28,12 @@ from app.components.degradation import (
 )
 from app.components.measures import adaptation_title, ordered_adaptations, scale_of
 from app.components.palette import DASHES, PUBLISHED, model_looks, other_dash, published_looks
-from app.components.score_table import comparison_table, findings_about, tier_letters
+from app.components.score_table import comparison_table, findings_about, place_of, tier_letters
 from app.panels.score_tab import by_epoch, score_table
 from rsfm import comparison
 from rsfm.degrade import OPERATORS
 from rsfm.stats import CURVE_KEYS
+from rsfm.store.lint import PLACE
 from rsfm.store.runs import list_runs
 from rsfm.workspace import Workspace
 
@@ -113,25 +114,25 @@ def test_the_interval_falls_back_to_the_spread() -> None:
     assert [high - low for low, high in map(interval, rows.to_dict("records"))] == pytest.approx([0.02] * 8)
 
 
-LINT = pd.DataFrame(
-    [
-        {"subject": "a", "rule": "below-floor", "severity": "warning", "message": "A … on eurosat (knn, 2x): …"},
-        {"subject": "a", "rule": "below-floor", "severity": "warning", "message": "A … on eurosat-ms (knn, 2x): …"},
-        {"subject": "run-1", "rule": "identical-scores", "severity": "warning", "message": "… on eurosat (linear, 1 …"},
-        {"subject": "run-2", "rule": "duplicate-key", "severity": "warning", "message": "… on eurosat (knn, 1x, …"},
-        {"subject": "eurosat", "rule": "older-pack", "severity": "info", "message": "3 scores …"},
-        {"subject": "elsewhere", "rule": "older-pack", "severity": "info", "message": "3 scores …"},
-    ]
-)  # fmt: skip
-
-
 def test_findings_stand_beside_the_rows_that_they_are_about() -> None:
     rows = pd.concat([compare_rows(ROWS), compare_rows(ROWS, adaptation="linear")])
-    about = findings_about(LINT, rows, {"run-1": "b", "run-2": "gone"})
-    assert [(f["model_group"], f["dataset"], f["adaptation"]) for f in about] == [
-        ("a", "eurosat", "knn"), ("b", "eurosat", "linear"), (None, "eurosat", None),
-    ]  # fmt: skip
-    assert findings_about(LINT, compare_rows(ROWS, "eurosat-ms"), {})[0]["message"] == LINT["message"][1]
+    place, nowhere = {name: rows.iloc[0][name] for name in PLACE}, dict.fromkeys(PLACE)
+    found = pd.DataFrame(
+        [
+            place | {"message": "mine"}, place | {"message": "other pack", "dataset": "eurosat-ms"},
+            place | {"message": "linear", "model_group": "b", "adaptation": "linear"},
+            place | {"message": "other model", "model_group": "gone"},
+            place | {"message": "other operator", "operator": "blur"},
+            place | {"message": "trained otherwise", "train_degrade": "bilinear"},
+            nowhere | {"message": "the pack", "dataset": "eurosat"}, nowhere | {"message": "elsewhere", "dataset": "e"},
+            nowhere | {"message": "a file"},
+        ]
+    )  # fmt: skip
+    assert [f["message"] for f in findings_about(found, rows)] == ["mine", "linear", "the pack"]
+    blurred = findings_about(found, compare_rows(ROWS, operator="blur"))
+    assert [f["message"] for f in blurred] == ["other operator", "the pack"], "whatever the words are"
+    table = comparison_table(rows)
+    assert [r["model_group"] for r in table.to_dict("records") if place_of(r) == place_of(found.iloc[0])] == ["a"]
 
 
 def test_rows_without_gsd_are_left_out_of_the_metre_axis() -> None:

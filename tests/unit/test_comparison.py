@@ -154,10 +154,10 @@ def test_only_equal_protocols_meet_and_the_rest_is_named(workspace: Workspace) -
     assert frame.attrs["left_out"] == [
         "other: only A was measured.",
         "third: the two were measured on different contents of this pack.",
-        "pack (knn, area, single, none, accuracy, 1x): only A was measured.",
-        "pack (knn, bilinear, single, none, accuracy, 4x, 8x): only A was measured.",
-        "pack (knn, bilinear, single, uniform, accuracy, 1x): only A was measured.",
-        "pack (linear, bilinear, single, none, accuracy, 1x, 2x, 4x, 8x): only A was measured.",
+        "pack (knn, area, single, none, accuracy, 1×): only A was measured.",
+        "pack (knn, bilinear, single, none, accuracy, 4×, 8×): only A was measured.",
+        "pack (knn, bilinear, single, uniform, accuracy, 1×): only A was measured.",
+        "pack (linear, bilinear, single, none, accuracy, 1×, 2×, 4×, 8×): only A was measured.",
     ]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from store_world import begin, evaluate, indexed, score
 
-from rsfm.store.lint import farthest_band
+from rsfm.store.lint import PLACE, farthest_band
 from rsfm.workspace import Workspace
 
 #: Scores of a model that nothing is wrong with, by severity.
@@ -56,8 +56,8 @@ def test_a_model_is_held_against_the_floor_of_its_own_bands_and_protocol(workspa
     found = lint(workspace, *rows)
     assert found["rule"].tolist() == ["below-floor"] * 2
     assert found["message"].tolist() == [
-        "Many is below the band statistics on pack (knn, 1x): accuracy 0.550 against 0.600.",
-        "Other is below the band statistics on pack (knn, 1x): accuracy 0.500 against 0.600.",
+        "Many is below the band statistics on pack (knn, 1×): accuracy 0.550 against 0.600.",
+        "Other is below the band statistics on pack (knn, 1×): accuracy 0.500 against 0.600.",
     ]
 
 
@@ -113,6 +113,54 @@ def test_two_models_with_the_same_scores(workspace: Workspace) -> None:
     assert found["subject"].tolist() == ["a"] * 3
 
 
+# -- what a finding is about ----------------------------------------------------------------------------------------
+def test_a_severity_is_written_as_its_operator_means_it(workspace: Workspace) -> None:
+    rows = [
+        score(model_group=group, model_title=group, operator=operator, severity=severity, value=value)
+        for operator, severity in (("area", 4), ("blur", 2), ("noise", 0.1), ("jpeg", 50), ("not known here", 3))
+        for group, value in (("band-stats", 0.6), ("g", 0.4))
+    ]
+    found = lint(workspace, *rows)
+    assert found["message"].str.extract(r"pack \(knn, (.*)\):")[0].tolist() == [
+        "area 4×", "blur 2 px", "jpeg 50", "noise 0.1", "not known here 3",
+    ]  # fmt: skip
+
+
+def test_a_finding_names_the_curve_that_it_is_about(workspace: Workspace) -> None:
+    rows = [
+        *curve("band-stats", 0.01, value=0.9), *curve("low", 0.01, adaptation="linear (lr=0.1)"),
+        *curve("stuck", seeds=1, value=0.95),
+        *curve("same", operator="mtf"), *curve("a", 0.02, operator="mtf"), *curve("b", 0.02, operator="mtf"),
+        *curve("flat", 0.01, operator="blur", feature_dim=64, feature_std_l2=0.0, feature_rank=1.0),
+        *curve("far", 0.01, operator="haze", input_band="B02", input_mean=99.0, input_std=1.0),
+        score(model_group="band-stats", adaptation="linear (lr=0.1)", value=0.99),
+    ]  # fmt: skip
+    found = lint(workspace, *rows)
+    curves = set(map(tuple, indexed(workspace).compare()[list(PLACE)].drop_duplicates().to_numpy().tolist()))
+    places = set(map(tuple, found[list(PLACE)].to_numpy().tolist()))
+    assert len(set(found["rule"])) == 4 and places <= curves
+    assert {(p[0], p[5], p[6]) for p in places} == {
+        ("low", "linear (lr=0.1)", "bilinear"), ("stuck", "knn", "bilinear"), ("same", "knn", "mtf"),
+        ("a", "knn", "mtf"), ("flat", "knn", "blur"), ("far", "knn", "haze"),
+    }  # fmt: skip
+
+
+def test_findings_about_runs_packs_and_files_name_what_they_can(workspace: Workspace) -> None:
+    run = evaluate(workspace)
+    begin(run).scores(
+        [score(value=0.5), score(value=0.6), score(model_group="o", pack_hash="older", time="2020-01-01")]
+    )
+    with (run.path / "scores.jsonl").open("a") as file:
+        file.write("{torn\n")
+    found = indexed(workspace).lint().set_index("rule")
+    assert found.loc["duplicate-key", ["subject", "model_group", "dataset", "severity"]].tolist() == [
+        run.id, "g", "pack", "warning",
+    ]  # fmt: skip
+    assert found.loc["older-pack", ["model_group", "dataset", "operator"]].tolist() == [None, "pack", None]
+    assert found.loc["older-pack", "message"].startswith("1 score was measured on an earlier content of pack pack")
+    assert found.loc["unreadable-line", list(PLACE)].tolist() == [None] * len(PLACE)
+
+
 # -- features and inputs --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("dim", "std", "rank", "odd"),
@@ -134,7 +182,7 @@ def test_collapsed_features(workspace: Workspace, dim: int, std: float, rank: fl
     assert found["rule"].tolist() == ["collapsed-features"] * odd
     if odd:
         assert found.loc[0, "message"] == (
-            f"G on pack (knn, 2x, 8x) rests on collapsed features: they spread {std * math.sqrt(dim):.3f} of what is "
+            f"G on pack (knn, 2×, 8×) rests on collapsed features: they spread {std * math.sqrt(dim):.3f} of what is "
             f"healthy, over {rank:.1f} of {dim} dimensions."
         )
         assert found.loc[0, ["subject", "severity"]].tolist() == ["g", "warning"]
