@@ -101,17 +101,26 @@ def random_flips(count: int, flips: str, generator: torch.Generator) -> Tensor:
     return coins & torch.tensor(allowed[flips], device=coins.device)
 
 
-def view_matrices(boxes: Tensor, flips: Tensor, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
-    """Weights along rows (B, size, height) and columns (B, size, width): crop, resampling and mirroring in one."""
-    rows = resampling_matrix(boxes[:, 0], boxes[:, 2], height, size)
-    columns = resampling_matrix(boxes[:, 1], boxes[:, 3], width, size)
+def view_matrices(
+    boxes: Tensor, flips: Tensor, height: int, width: int, size: int | tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Weights along rows (B, h, height) and columns (B, w, width): crop, resampling and mirroring in one.
+
+    Args:
+        size: pixels per side of the view, or its height and width.
+    """
+    tall, wide = (size, size) if isinstance(size, int) else size
+    rows = resampling_matrix(boxes[:, 0], boxes[:, 2], height, tall)
+    columns = resampling_matrix(boxes[:, 1], boxes[:, 3], width, wide)
     columns = torch.where(flips[:, 0, None, None], columns.flip(1), columns)
     return torch.where(flips[:, 1, None, None], rows.flip(1), rows), columns
 
 
 def apply_view(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
-    """`apply_matrices`, then the transposition of `flips`: (B, C, H, W) to (B, C, size, size)."""
+    """`apply_matrices`, then the transposition of `flips`: (B, C, H, W) to (B, C, h, w); of squares only."""
     views = apply_matrices(images, rows, columns)
+    if views.shape[2] != views.shape[3]:
+        return views
     # A transposition after independent flips of both axes: together the eight symmetries of the square.
     return torch.where(flips[:, 2, None, None, None], views.mT, views)
 

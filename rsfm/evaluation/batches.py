@@ -96,7 +96,11 @@ def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[tuple
 
 
 class TrainingViews:
-    """Random crops, flips and jitter; the same for both dates and the map of a sample."""
+    """Random crops, flips and jitter; the same for both dates and the map of a sample.
+
+    A view has the shape of the image, and a crop on average its proportions. Images that are not square are mirrored
+    but not turned.
+    """
 
     def __init__(self, fit: FitParams, bands: list[ModelBand], device: torch.device) -> None:
         self.fit = fit
@@ -110,15 +114,20 @@ class TrainingViews:
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Everything random comes from `generator`."""
         count, _, height, width = batch.images[0].shape
-        flips = random_flips(count, self.fit.flips if height == width else "none", generator)
+        flips = random_flips(count, self.fit.flips, generator)
+        if height != width:
+            flips[:, 2] = False
         if self.fit.crop_min_scale < 1:
-            boxes = random_boxes(count, height, width, scale=(self.fit.crop_min_scale, 1.0), generator=generator)
+            boxes = random_boxes(
+                count, height, width, scale=(self.fit.crop_min_scale, 1.0), generator=generator,
+                ratio=(3 / 4 * width / height, 4 / 3 * width / height),
+            )  # fmt: skip
         else:
             whole = torch.tensor([0.0, 0.0, height, width], device=generator.device)
             boxes = whole.expand(count, 4)
         images = batch.images
         if self.fit.crop_min_scale < 1:
-            rows, columns = view_matrices(boxes, flips, height, width, height)
+            rows, columns = view_matrices(boxes, flips, height, width, (height, width))
             images = [apply_view(image, rows, columns, flips) for image in images]
         else:
             images = [_flipped(image, flips) for image in images]

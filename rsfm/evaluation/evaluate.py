@@ -131,8 +131,10 @@ def _remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> list[str]:
     trained: ModelInfo | None = model.info if isinstance(model, EncoderModel) else None
     if trained and trained.gsd_m and layer.gsd_m and not 0.5 <= trained.gsd_m / layer.gsd_m <= 2:
         remarks.append(f"The model was trained at {trained.gsd_m:g} m, the pack is at {layer.gsd_m:g} m.")
-    if trained and trained.image_size != layer.shape[1]:
-        remarks.append(f"The model was trained on {trained.image_size} px images, the pack has {layer.shape[1]} px.")
+    height, width = layer.shape[1:]
+    if trained and {height, width} != {trained.image_size}:
+        size = f"{height}" if height == width else f"{height}×{width}"
+        remarks.append(f"The model was trained on {trained.image_size} px images, the pack has {size} px.")
     return remarks
 
 

@@ -115,6 +115,21 @@ def test_segmentation_is_learnt(workspace: Workspace, model: str, adaptation: st
     assert (scores["ci_low"] <= scores["value"]).all() and (scores["value"] <= scores["ci_high"]).all()
 
 
+@pytest.mark.parametrize("model", ["random:vit-nano", "efficientnet-lite0"])
+def test_images_need_not_be_square(workspace: Workspace, model: str) -> None:
+    """Rows and columns are cropped, mirrored and put together again as they belong."""
+    parts = {split: blobs(count, number) for number, (split, count) in enumerate((("train", 24), ("test", 12)))}
+    wide = {s: np.concatenate([i, i[:, :, :, : SIZE // 2 + 3]], axis=3) for s, (i, _) in parts.items()}
+    masks = {s: np.concatenate([m, m[:, :, :, : SIZE // 2 + 3]], axis=3) for s, (_, m) in parts.items()}
+    classes, fit = ["land", "roof"], {**FIT, "crop_min_scale": 0.6, "jitter": 0.1}
+    pack = write_arrays(workspace, "wide", wide, RGB8, masks=masks, classes=classes)
+    assert pack.layer().shape[1] != pack.layer().shape[2]
+    scores, run = evaluate(workspace, model, "wide", adaptations=["decoder"], severities=[1, 2], fit=fit)
+    assert value(scores, 1, "mean_iou") > 0.5, "a constant map has 0.42"
+    counts = np.stack(pd.read_parquet(run.path / "artifacts" / "predictions.parquet")["counts"].to_numpy())
+    assert (counts.sum(axis=1) == SIZE * (SIZE + SIZE // 2 + 3)).all(), "every pixel once"
+
+
 def test_ignored_pixels_count_nowhere(workspace: Workspace) -> None:
     segmentation_pack(workspace, ignore=True)
     _, run = evaluate(workspace, "band-stats", "fields", adaptations=["linear"], severities=[1])
