@@ -108,7 +108,8 @@ class Rows:
 
     Attributes:
         values, missing: of each date, (C, h, W).
-        valid: (h, W), where every band of every date is observed.
+        valid: (h, W), where every date is observed, in one band at least: a band that is missing alone (a dark pixel
+            clipped to the no-data number) is no hole in the map.
     """
 
     sources: list[Source]
@@ -158,5 +159,5 @@ class SceneReader:
             stored, absent = read_rows(dataset, source.scene.name, source.indexes, start, stop, own)
             values.append(stored)
             missing.append(absent)
-        valid = ~np.logical_or.reduce([absent.any(axis=0) for absent in missing])
+        valid = ~np.logical_or.reduce([absent.all(axis=0) for absent in missing])
         return Rows(self.sources, values, missing, valid)

@@ -149,3 +149,16 @@ def test_two_dates_are_missing_where_one_is(tmp_path: Path) -> None:
     assert (~rows.valid).sum() == 5 * 40 + 35 * 7
     one, two = rows.tile(0, 40, 48)
     assert one.shape == (1, 48, 48) and np.isnan(one[0, :5, :40]).all() and (two[0, 40:, 10:30] == 60).all()
+
+
+def test_a_band_that_is_missing_alone_is_no_hole(tmp_path: Path) -> None:
+    values = np.full((2, 20, 20), 9, np.uint8)
+    values[0, 3, 4] = 0
+    values[:, 7, 8] = 0
+    write_tif(tmp_path / "a.tif", values, descriptions=["pan", "nir"], nodata=0, **PLACE)
+    source = Source(read_scene(tmp_path / "a.tif"), [PAN, Band("nir", None, 10, "dn")])
+    with SceneReader([source], source.scene) as reader:
+        rows = reader.rows(0, 20)
+    (tile,) = rows.tile(0, 20, 20)
+    assert np.argwhere(~rows.valid).tolist() == [[7, 8]]
+    assert np.argwhere(np.isnan(tile)).tolist() == [[0, 3, 4], [0, 7, 8], [1, 7, 8]]
