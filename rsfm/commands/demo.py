@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from rsfm.commands.common import JsonOption, WorkspaceOption, follow
 from rsfm.errors import RsfmError
-from rsfm.specs import EvaluateSpec, PrepareSpec, Spec, pretrain_spec
-from rsfm.store.files import read_json
-from rsfm.store.runs import RESUMABLE, RunFolder, create_run, list_runs
+from rsfm.specs import EvaluateSpec, Planned, PrepareSpec, Spec, pretrain_spec
 from rsfm.workspace import Workspace
 
 REAL_PACK = "landsat7-sample"
@@ -26,55 +23,18 @@ MAE_SETTINGS = ["encoder.patch_size=8", "samples=50000"]
 TAG = "demo"
 
 
-@dataclass(frozen=True)
-class Step:
-    """One job of the demo. `after` names the steps that it needs; `{mae}` stands for that step's run id."""
-
-    name: str
-    spec: Spec
-    after: tuple[str, ...] = ()
-
-
-def demo_steps() -> list[Step]:
+def demo_steps() -> list[Planned]:
     """The demo's jobs in the order in which they are queued."""
     labelled = PrepareSpec(dataset=LABELLED_PACK, options={"match": REAL_PACK})
-    steps = [
-        Step("real pack", PrepareSpec(dataset=REAL_PACK)),
-        Step("labelled pack", labelled, ("real pack",)),
-        Step("mae", pretrain_spec("mae", REAL_PACK, "cpu", MAE_SETTINGS), ("real pack",)),
+    steps: list[tuple[str, Spec, tuple[str, ...]]] = [
+        ("real pack", PrepareSpec(dataset=REAL_PACK), ()),
+        ("labelled pack", labelled, ("real pack",)),
+        ("mae", pretrain_spec("mae", REAL_PACK, "cpu", MAE_SETTINGS), ("real pack",)),
     ]
     for model in ("band-stats", "random:vit-nano", "efficientnet-lite0", "{mae}"):
         needs = ("labelled pack", "mae") if model == "{mae}" else ("labelled pack",)
-        steps.append(Step(f"evaluate {model}", EvaluateSpec(model=model, dataset=LABELLED_PACK), needs))
-    return steps
-
-
-def queue_demo(workspace: Workspace) -> list[str]:
-    """Queue what the demo still lacks; returns the ids of all its runs in order.
-
-    A second call finds the jobs of the first: finished ones are kept, stopped or failed ones are resumed.
-    """
-    from jobs import client
-
-    workspace.runs.mkdir(parents=True, exist_ok=True)
-    known: dict[str, RunFolder] = {}
-    for run in list_runs(workspace):
-        tags = (read_json(run.path / "spec.json") or {}).get("tags", [])
-        if TAG in tags and len(tags) > 1:
-            known[tags[1]] = run
-    ids: dict[str, str] = {}
-    for step in demo_steps():
-        run = known.get(step.name)
-        if run is None:
-            spec = step.spec
-            if isinstance(spec, EvaluateSpec) and spec.model == "{mae}":
-                spec = spec.model_copy(update={"model": ids["mae"]})
-            run = create_run(workspace, spec, after=[ids[name] for name in step.after], tags=[TAG, step.name])
-        elif run.state() in RESUMABLE:
-            client.resume(workspace, run.id)
-        ids[step.name] = run.id
-    client.ensure_supervisor(workspace)
-    return list(ids.values())
+        steps.append((f"evaluate {model}", EvaluateSpec(model=model, dataset=LABELLED_PACK), needs))
+    return [Planned(name, spec, (TAG, name), after) for name, spec, after in steps]
 
 
 def demo(
@@ -85,13 +45,14 @@ def demo(
 ) -> None:
     """Prepare, pretrain, evaluate and compare on a real Landsat scene, and open the dashboard on it."""
     from app.server import require_free, serve
+    from jobs.planned import queue_planned
 
     place = Workspace.resolve(workspace)
     if as_json and not headless:
         raise RsfmError("--json needs --headless: the dashboard prints no table.")
     if not headless:
         require_free("127.0.0.1", port)
-    ids = queue_demo(place)
+    ids = queue_planned(place, demo_steps())
     if not headless:
         print(f"{len(ids)} demo jobs run in the background; follow them in the dashboard.", file=sys.stderr)
         serve(place, port=port)

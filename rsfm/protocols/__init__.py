@@ -19,7 +19,7 @@ import pandas as pd
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack, list_packs
 from rsfm.registry.evaluation import EVALUATION_PRESETS
-from rsfm.specs import EvaluateSpec, evaluate_spec
+from rsfm.specs import Planned, evaluate_spec
 from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
@@ -104,15 +104,6 @@ def packs_of(what: Protocol, workspace: Workspace, packs: Sequence[str] = ()) ->
     return chosen
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One evaluation that the protocol asks for; `tags` find it again."""
-
-    measurement: str
-    spec: EvaluateSpec
-    tags: list[str]
-
-
 def plan(
     what: Protocol, packs: Mapping[str, str], models: Sequence[str], overrides: Sequence[str] = ()
 ) -> list[Planned]:
@@ -134,7 +125,8 @@ def plan(
                 floor = ['adaptations=["linear"]', "fit.lr=null"]
             settings = [*measurement.settings, *floor, *overrides]
             spec = evaluate_spec(model, packs[measurement.dataset], measurement.preset, settings)
-            result.append(Planned(measurement.name, spec, [what.name, f"{what.name}:{measurement.name}"]))
+            tags = (what.name, f"{what.name}:{measurement.name}")
+            result.append(Planned(f"{measurement.name}, {model}", spec, tags))
     return result
 
 

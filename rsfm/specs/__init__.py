@@ -14,6 +14,7 @@ from rsfm.specs.base import Params, apply_settings, one_line, spec_hash
 from rsfm.specs.build import KINDS, Spec, embed_spec, evaluate_spec, group_hash, parse_spec, predict_spec, pretrain_spec
 from rsfm.specs.embed import EmbedSpec
 from rsfm.specs.evaluate import EvaluateSpec, FitParams, Operator
+from rsfm.specs.planned import Planned
 from rsfm.specs.predict import PredictSpec
 from rsfm.specs.prepare import PrepareSpec
 from rsfm.specs.pretrain import (
@@ -36,6 +37,7 @@ __all__ = [
     "Operator",
     "OptimParams",
     "Params",
+    "Planned",
     "PredictSpec",
     "PrepareSpec",
     "PretrainSpec",

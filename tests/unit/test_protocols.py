@@ -15,7 +15,7 @@ from rsfm.protocols import packs_of, plan, protocol, protocols, reference_frame,
 from rsfm.protocols.report import measured
 from rsfm.registry.evaluation import EVALUATION_PRESETS
 from rsfm.specs import EvaluateSpec, evaluate_spec
-from rsfm.stats import curve_summary, scale_auc
+from rsfm.stats import scale_auc
 from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
@@ -83,8 +83,8 @@ def test_reference_rows_stand_where_ours_would() -> None:
     ours = evaluate_spec("band-stats", "mine", "dstnsp-change").protocol_name("finetune", TASKS["change"])
     assert set(frame["adaptation"]) == {ours} == {"finetune (dstnsp-change)"}
     assert frame["model_title"].str.endswith("(authors)").all() and frame["ci_low"].isna().all()
-    summary = curve_summary(frame).set_index(["model_title", "train_degrade"])["auc"]
-    assert summary["iBOT-MillionAID (authors)", "bilinear"] == pytest.approx(83.75)
+    curves = frame.set_index(["model_title", "train_degrade"]).loc[("iBOT-MillionAID (authors)", "bilinear")]
+    assert scale_auc(curves["severity"], curves["mean"]) == pytest.approx(83.75)
     assert reference_frame({"mine": "eurosat-ms"}).empty
 
 
@@ -118,7 +118,7 @@ def test_plan_measures_what_there_is(workspace: Workspace) -> None:
     packs = packs_of(what, workspace)
     assert packs == {"levir-cd": "tiles", "uc-merced": "scenes"}
     found = plan(what, packs, ["band-stats", "random:vit-nano"], ["fit.epochs=2"])
-    names = [(p.measurement, p.spec.model, p.spec.adaptations, p.spec.fit.train_degrade) for p in found]
+    names = [(p.name.split(",")[0], p.spec.model, p.spec.adaptations, p.spec.fit.train_degrade) for p in found]
     assert names == [
         ("levir-cd", "band-stats", ["linear"], False), ("levir-cd", "random:vit-nano", ["finetune"], False),
         ("levir-cd-degraded", "band-stats", ["linear"], True),
@@ -128,12 +128,12 @@ def test_plan_measures_what_there_is(workspace: Workspace) -> None:
     ]  # fmt: skip
     assert all(p.spec.fit.epochs == 2 and p.spec.severities == [1, 2, 4, 8] for p in found)
     for p in found:
-        assert check(p.spec, workspace).target == ("post" if p.measurement.startswith("levir") else "single")
+        assert check(p.spec, workspace).target == ("post" if p.name.startswith("levir") else "single")
     with pytest.raises(RsfmError, match="'other' is of dataset 'eurosat-ms'"):
         packs_of(what, workspace, ["other"])
 
 
-def test_asking_twice_queues_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_for_more_queues_what_is_missing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.client.ensure_supervisor", lambda *_: None)
     make_pack(workspace, "tiles", "levir-cd")
     what = protocol("dstnsp")
