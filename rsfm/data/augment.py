@@ -118,9 +118,11 @@ class Augmenter(nn.Module):
         ]  # fmt: skip
         self.bounded = self.colour is not None and layer.bands[0].unit == "uint8"
         if self.colour is None and asked:
+            settings = {"brightness": params.brightness, "contrast": params.contrast, "gain per band": params.band_gain}
+            left = [name for name, wanted in settings.items() if wanted > 0]
             self.remarks.append(
                 f"Views without {', '.join(asked)}: the {len(layer.bands)} band(s) are not red, green and blue. "
-                "Brightness, contrast and gain per band take their place."
+                f"What is left of the jitter: {', '.join(left) or 'nothing'}."
             )
         elif wants_solarize and not self.bounded:
             self.remarks.append("Views without solarise: it needs 8-bit images.")

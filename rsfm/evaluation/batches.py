@@ -95,6 +95,14 @@ def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[tuple
     return parts
 
 
+def view_remarks(fit: FitParams, bands: list[ModelBand], height: int, width: int) -> list[str]:
+    """What of the settings of training views does not suit the images, and so is not done."""
+    remarks = TrainingViews(fit, bands, torch.device("cpu")).augmenter.remarks if fit.jitter else []
+    if fit.flips == "dihedral" and height != width:
+        remarks = [*remarks, f"Views are mirrored but not turned: images of {height}×{width} pixels are not square."]
+    return remarks
+
+
 class TrainingViews:
     """Random crops, flips and jitter; the same for both dates and the map of a sample.
 

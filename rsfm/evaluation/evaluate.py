@@ -26,10 +26,10 @@ from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
 from rsfm.evaluation.kept import kept_bytes, save_network
 from rsfm.evaluation.networks import TaskNetwork, build
 from rsfm.evaluation.plan import Plan, plan
+from rsfm.evaluation.remarks import evaluation_remarks
 from rsfm.evaluation.scores import Prediction, mean_ap, save_predictions, score_rows
-from rsfm.model_info import ModelInfo
 from rsfm.models.baselines import resolve
-from rsfm.models.export import EncoderModel, FeatureModel
+from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
 from rsfm.store.lint import farthest_band
@@ -56,7 +56,7 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
     device = torch.device(_device(spec, "cuda" if spec.device == "cuda" else "cpu"))
     model = resolve(spec, what.pack, workspace, device)
     images = LabelledImages(what, model)
-    remarks = _remarks(spec, what, model)
+    remarks = evaluation_remarks(spec, what, model)
     fitted = [a for a in what.adaptations if what.task.trains(a)]
     seconds = 0.0
     if len(fitted) < len(what.adaptations):
@@ -112,32 +112,6 @@ def _try_step(
     return taken * len(spec.eval_seeds) * (trained + len(what.severities) * what.n_test / 3)
 
 
-def _remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> list[str]:
-    remarks = []
-    info, layer = what.pack.info, what.pack.layer(what.pack.main)
-    if info.synthetic:
-        remarks.append(f"Pack {info.name!r} is synthetic: its scores say nothing about real imagery.")
-    if what.task.name == "classification":
-        unseen = sorted(set(what.test_labels) - set(what.train_labels))
-        if unseen:
-            names = ", ".join(what.classes[i] for i in unseen)
-            remarks.append(f"No training sample of {names}: always wrong in the test.")
-    if layer.gsd_m is None:
-        remarks.append(f"Pack {info.name!r} has no GSD in metres: its curve has factors only.")
-    if what.operator.identity not in what.severities:
-        name = what.operator.severity_name
-        remarks.append(f"Without {name} {what.operator.identity:g} there is no retention.")
-    remarks += model.remarks
-    trained: ModelInfo | None = model.info if isinstance(model, EncoderModel) else None
-    if trained and trained.gsd_m and layer.gsd_m and not 0.5 <= trained.gsd_m / layer.gsd_m <= 2:
-        remarks.append(f"The model was trained at {trained.gsd_m:g} m, the pack is at {layer.gsd_m:g} m.")
-    height, width = layer.shape[1:]
-    if trained and {height, width} != {trained.image_size}:
-        size = f"{height}" if height == width else f"{height}×{width}"
-        remarks.append(f"The model was trained on {trained.image_size} px images, the pack has {size} px.")
-    return remarks
-
-
 def _device(spec: EvaluateSpec, granted: str) -> str:
     """The device to run on: what the slot grants, unless the spec says cpu."""
     if spec.device == "cpu":
@@ -161,7 +135,7 @@ def run_job(spec: EvaluateSpec, context: JobContext) -> None:
     device = torch.device(_device(spec, context.device))
     model = resolve(spec, what.pack, context.workspace, device)
     print(f"{model.title} on {what.pack.name} ({what.test_split}, {what.n_test} samples)", flush=True)
-    for remark in _remarks(spec, what, model):
+    for remark in evaluation_remarks(spec, what, model):
         print(f"note: {remark}", flush=True)
     predictions = Evaluation(spec, what, model, context, device).predictions()
     scores = score_rows(spec, what, model, predictions)

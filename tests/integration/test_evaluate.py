@@ -349,6 +349,23 @@ def test_what_cannot_be_evaluated_is_refused_before_and_in_the_job(
         run_job(spec, JobContext(workspace, create_run(workspace, spec), attempt=1))
 
 
+def test_what_training_leaves_out_is_said_before_and_in_the_log(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.random.default_rng(0).normal(5, 1, (8, 2, SIZE, SIZE)).astype(np.float32)
+    bands = [Band("VV", None, 10, "db"), Band("VH", None, 10, "db")]
+    parts = {"train": images, "test": images}
+    write_arrays(workspace, "radar", parts, bands, labels=dict.fromkeys(parts, ["a", "b"] * 4))
+    settings = {"adaptations": ["finetune"], "severities": [1], "fit": {"epochs": 1, "jitter": 0.2}}
+    evaluate(workspace, "random:vit-nano", "radar", **settings)
+    said = "Views without saturation: the 2 band(s) are not red, green and blue."
+    assert f"note: {said}" in capsys.readouterr().out
+    spec = EvaluateSpec(model="random:vit-nano", dataset="radar", **settings)
+    assert any(said in remark for remark in dry_run(spec, workspace))
+    quiet = spec.model_copy(update={"adaptations": ["linear"]})
+    assert not any(said in remark for remark in dry_run(quiet, workspace)), "nothing is trained on views"
+
+
 def test_dry_run_remarks(workspace: Workspace) -> None:
     make_pack(workspace, "colour", colour_task, synthetic=True, gsd_m=None)
     remarks = " ".join(dry_run(EvaluateSpec(model="band-stats", dataset="colour", severities=[2, 4]), workspace))

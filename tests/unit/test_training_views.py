@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsfm.data.views import random_boxes
-from rsfm.evaluation.batches import Batch, TrainingViews
+from rsfm.evaluation.batches import Batch, TrainingViews, view_remarks
 from rsfm.model_info import ModelBand
 from rsfm.specs import FitParams
 
@@ -62,3 +62,18 @@ def test_a_crop_has_the_proportions_of_the_image(monkeypatch: pytest.MonkeyPatch
         TrainingViews(FitParams(crop_min_scale=0.2), BANDS, CPU)(checks(500, height, width), generator())
         stretch = torch.log(drawn[-1][:, 3] / drawn[-1][:, 2]) - math.log(width / height)
         assert abs(stretch.mean()) < 0.05 and stretch.abs().max() < math.log(4 / 3) + 0.1
+
+
+def test_what_does_not_suit_the_bands_is_said() -> None:
+    """Saturation is of three colours; nothing is said where it works, or is not asked for."""
+    fit = FitParams(jitter=0.2, flips="dihedral")
+    colours = [
+        ModelBand(name=n, wavelength_nm=w, gsd_m=1, unit="uint8", mean=90, std=20)
+        for n, w in (("red", 650), ("green", 550), ("blue", 470))
+    ]
+    (said,) = view_remarks(fit, BANDS, 32, 32)
+    assert "without saturation" in said and "left of the jitter: brightness, contrast." in said
+    assert view_remarks(fit, colours, 32, 32) == []
+    assert view_remarks(FitParams(jitter=0), BANDS, 32, 32) == []
+    (said,) = view_remarks(fit, colours, 32, 48)
+    assert "mirrored but not turned: images of 32×48" in said
