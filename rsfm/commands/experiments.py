@@ -48,7 +48,7 @@ def methods(as_json: JsonOption = False) -> None:
     )
 
 
-def _submit(spec: Any, workspace: Workspace, *, queue: bool, as_json: bool) -> None:
+def check_and_submit(spec: Any, workspace: Workspace, *, queue: bool, as_json: bool) -> None:
     """Dry-run, queue, and follow unless asked not to. The run's id is the last line."""
     from jobs import client
 
@@ -88,7 +88,7 @@ def pretrain(
     place = Workspace.resolve(workspace)
     spec = pretrain_spec(method, dataset, preset, settings, seed=seed)
     Pack.named(place, dataset)
-    _submit(spec, place, queue=queue, as_json=as_json)
+    check_and_submit(spec, place, queue=queue, as_json=as_json)
 
 
 def evaluate(
@@ -122,7 +122,7 @@ def evaluate(
     options = [f"{key}={json.dumps(value)}" for key, value in named.items() if value]
     spec = evaluate_spec(model, dataset, preset, [*options, *(settings or [])])
     Pack.named(place, dataset)
-    _submit(spec, place, queue=queue, as_json=as_json)
+    check_and_submit(spec, place, queue=queue, as_json=as_json)
 
 
 def embed(
@@ -144,4 +144,4 @@ def embed(
     options = [f"severities={json.dumps(numbers(severities, '--severities'))}"] if severities else []
     spec = embed_spec(model, dataset, [*options, *(settings or [])])
     Pack.named(place, dataset)
-    _submit(spec, place, queue=queue, as_json=as_json)
+    check_and_submit(spec, place, queue=queue, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rsfm.commands.common import JsonOption, WorkspaceOption, split
-from rsfm.commands.experiments import _submit
+from rsfm.commands.experiments import check_and_submit
 from rsfm.workspace import Workspace
 
 
@@ -44,4 +44,4 @@ def predict(
     }  # fmt: skip
     options = [f"{key}={json.dumps(value)}" for key, value in named.items() if value not in (None, "", [])]
     spec = predict_spec(evaluation, str(scene), [*options, *(settings or [])])
-    _submit(spec, Workspace.resolve(workspace), queue=queue, as_json=as_json)
+    check_and_submit(spec, Workspace.resolve(workspace), queue=queue, as_json=as_json)
