@@ -20,6 +20,9 @@ NameArgument = Annotated[str, typer.Argument(help="The protocol's name.")]
 PacksOption = Annotated[
     str, typer.Option(help="Packs to measure on, with commas; empty: those made from the protocol's datasets.")
 ]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value that departs from the published settings.")
+]
 
 
 @app.command("list")
@@ -66,9 +69,7 @@ def run(
         str, typer.Option(help="RUN_ID, random:<encoder>, band-stats, timm:<name> …, with commas; empty: baselines.")
     ] = "",
     packs: PacksOption = "",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value that departs from the published settings.")
-    ] = None,
+    settings: SettingsOption = None,
     queue: Annotated[bool, typer.Option("--queue", help="Queue the runs and return at once.")] = False,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -97,19 +98,23 @@ def run(
     for number, run_id in enumerate(ids, 1):
         print(f"[{number}/{len(ids)}] {run_id}", file=sys.stderr)
         follow(place, run_id)
-    report(name, packs=packs, as_json=as_json, workspace=workspace)
+    report(name, packs=packs, settings=settings, as_json=as_json, workspace=workspace)
 
 
 @app.command()
 def report(
-    name: NameArgument, packs: PacksOption = "", as_json: JsonOption = False, workspace: WorkspaceOption = None
+    name: NameArgument,
+    packs: PacksOption = "",
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
 ) -> None:
-    """What was measured by a protocol, beside the authors' numbers."""
+    """What was measured by exactly the protocol's settings, beside the authors' numbers."""
     from rsfm.protocols import packs_of, protocol
     from rsfm.protocols.report import measured
 
     place, what = Workspace.resolve(workspace), protocol(name)
-    frame = measured(place, what, packs_of(what, place, split(packs)))
+    frame = measured(place, what, packs_of(what, place, split(packs)), settings or [])
     if as_json:
         print_json({"source_of_authors": what.source, "rows": frame_rows(frame)})
         return

@@ -86,10 +86,10 @@ WHERE s.current AND ($dataset IS NULL OR s.dataset = $dataset)
       FROM newest_content n WHERE n.dataset = s.dataset AND n.pack_hash IS NOT DISTINCT FROM s.pack_hash))
 ORDER BY {_SCORE_ORDER}
 """
-# Of one run its own newest rows count, whatever another run measured later.
+# Of some runs their own newest rows count, whatever another run measured later.
 _OWN = """
 SELECT s.*, r.run_id FROM scores s JOIN runs r USING (run)
-WHERE r.run_id = $run_id
+WHERE list_contains($run_id::VARCHAR[], r.run_id)
 QUALIFY row_number() OVER (
     PARTITION BY s.key ORDER BY s.time DESC NULLS LAST, s.attempt DESC NULLS LAST, s.seq DESC) = 1
 """

@@ -316,7 +316,7 @@ class Store:
             newest_content: only those on the newest measured content of each pack, as in `compare` (not for `run_id`).
         """
         if run_id is not None:
-            return self._ask(queries.SCORES_OF_RUN, run_id=run_id, dataset=dataset, model_group=model_group)
+            return self._ask(queries.SCORES_OF_RUN, run_id=(run_id,), dataset=dataset, model_group=model_group)
         more = {"model_group": model_group, "newest_content": newest_content}
         return self._ask(queries.SCORES, dataset=dataset, **more)
 
@@ -326,12 +326,12 @@ class Store:
         task: str | None = None,
         adaptation: str | None = None,
         metric: str | None = None,
-        run_id: str | None = None,
+        run_id: str | Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """One row per model group and point of its curve, folded over seeds.
 
         Only scores on the newest measured content of each pack (`pack_hash`) count; with `run_id` all that this
-        evaluation measured, whatever another one measured later (the other arguments are not for it).
+        evaluation, or several, measured, whatever another one measured later (the other arguments are not for it).
 
         With two or more model seeds, evaluation seeds are averaged within each model seed first, and `std` (n - 1)
         and `seeds` are those of the model seeds' means; otherwise they are those of the evaluation seeds, which
@@ -347,7 +347,7 @@ class Store:
         number of test samples. Scores are shares, so an interval ends at 0 and 1.
         """
         if run_id is not None:
-            return self._ask(queries.COMPARE_RUN, run_id=run_id)
+            return self._ask(queries.COMPARE_RUN, run_id=(run_id,) if isinstance(run_id, str) else tuple(run_id))
         return self._ask(queries.COMPARE, dataset=dataset, task=task, adaptation=adaptation, metric=metric)
 
     def artifacts(self, run_id: str, kind: str | None = None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from store_world import begin, score
 
 from jobs.planned import queue_planned
 from rsfm.bands import SENSORS
@@ -16,6 +17,7 @@ from rsfm.protocols.report import measured
 from rsfm.registry.evaluation import EVALUATION_PRESETS
 from rsfm.specs import EvaluateSpec, evaluate_spec
 from rsfm.stats import scale_auc
+from rsfm.store.runs import create_run
 from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
@@ -140,6 +142,51 @@ def test_asking_for_more_queues_what_is_missing(workspace: Workspace, monkeypatc
     first = queue_planned(workspace, plan(what, packs_of(what, workspace), ["band-stats"]))
     again = queue_planned(workspace, plan(what, packs_of(what, workspace), ["band-stats", "random:vit-nano"]))
     assert len(first) == 2 and len(again) == 4 and set(first) < set(again)
+
+
+def evaluated(workspace: Workspace, spec: EvaluateSpec, pack: Pack, value: float, **row: object) -> None:
+    """An evaluation of that request, with the same score everywhere."""
+    target = "post" if spec.degrade_target == "auto" else spec.degrade_target
+    job = begin(create_run(workspace, spec))
+    shared = {
+        "model": spec.model, "model_title": spec.model, "model_group": spec.model, "dataset": pack.name,
+        "pack_hash": pack.info.content_hash, "task": "change", "metric": "f1", "operator": spec.operator,
+        "adaptation": spec.protocol_name(spec.adaptations[0], TASKS["change"]), "degrade_target": target,
+        "train_degrade": "bilinear" if spec.fit.train_degrade else "none", "bands": ",".join(spec.bands or ["r", "g"]),
+    }  # fmt: skip
+    rows = [score(**shared | {"severity": s, "eval_seed": e, "value": value} | row)
+            for s in spec.severities for e in spec.eval_seeds]  # fmt: skip
+    job.scores([*rows, *(r | {"metric": "iou"} for r in rows)])
+
+
+def test_the_report_holds_what_the_protocol_asks_for_and_nothing_else(workspace: Workspace) -> None:
+    pack = make_pack(workspace, "tiles", "levir-cd")
+    what, packs = protocol("dstnsp"), {"levir-cd": "tiles"}
+    planned = {p.name: p.spec for p in plan(what, packs, ["band-stats", "timm:x"])}
+    for name, value in (("levir-cd, band-stats", 0.2), ("levir-cd, timm:x", 0.6), ("levir-cd-degraded, timm:x", 0.8)):
+        evaluated(workspace, planned[name], pack, value)
+    preset = "dstnsp-change"
+    for settings in (
+        ["operator=area"], ["degrade_target=both"], ['bands=["r"]'], ["eval_seeds=[7]"], ["bootstrap=100"],
+        ["fit.epochs=3"], ["severities=[1, 3]"], ["test_split=val"],
+    ):  # fmt: skip
+        evaluated(workspace, evaluate_spec("timm:x", "tiles", preset, settings), pack, 0.99)
+    evaluated(workspace, planned["levir-cd, timm:x"], pack, 0.99, pack_hash="of before")
+    evaluated(workspace, evaluate_spec("band-stats", "tiles", preset), pack, 0.99)
+    local = evaluate_spec("timm:y", "tiles", preset, ["device=cpu", "threads=2", "model_seed=4"])
+    evaluated(workspace, local, pack, 0.5)
+    frame = measured(workspace, what, packs)
+    ours = frame[frame["who"] == "ours"]
+    found = ours.groupby(["model", "adaptation", "train_degrade"])["value"].agg(["min", "max", "count"])
+    assert found.reset_index().values.tolist() == [
+        ["band-stats", "linear (lr=None)", "none", pytest.approx(0.2), pytest.approx(0.2), 4],
+        ["timm:x", "finetune", "bilinear", pytest.approx(0.8), pytest.approx(0.8), 4],
+        ["timm:x", "finetune", "none", pytest.approx(0.6), pytest.approx(0.6), 4],
+        ["timm:y", "finetune", "none", pytest.approx(0.5), pytest.approx(0.5), 4],
+    ]
+    assert set(ours["metric"]) == {"f1"} and sorted(set(ours["severity"])) == [1, 2, 4, 8]
+    shorter = measured(workspace, what, packs, ["fit.epochs=3"])
+    assert shorter.loc[shorter["who"] == "ours", "adaptation"].unique().tolist() == ["finetune (epochs=3)"]
 
 
 def test_report_without_results_is_the_authors(workspace: Workspace) -> None:
