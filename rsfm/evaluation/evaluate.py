@@ -293,10 +293,12 @@ class Evaluation:
     def _outputs(
         self, network: TaskNetwork, split: str, severity: float, phase: str = ""
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """For each batch of a split its counts (maps), and the logits (labels of whole images)."""
+        """For each batch of a split its counts (maps), and the logits (labels of whole images); may raise `Stopped`."""
         total = self.what.pack.info.splits[split]
         size = min(self.spec.images_per_pass, 4 * self.spec.fit.batch_size)
         for start in range(0, total, size):
+            if not phase:
+                self.context.check_stop()
             rows = slice(start, min(start + size, total))
             batch = self.images.read(split, rows, severity).to(self.device)
             with autocast(self.spec.fit.precision, self.device):

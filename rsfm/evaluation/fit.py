@@ -32,7 +32,7 @@ class Reports:
         samples: called with the number of samples after each step.
         epoch: called after each epoch with its number (from 1) and named values.
         stop: whether to save and stop.
-        score: the score to choose the best epoch by.
+        score: the score to choose the best epoch by; may raise `Stopped`.
     """
 
     samples: Callable[[int], None]
@@ -59,6 +59,7 @@ class _Progress:
     total: float = 0.0  # sum of this epoch's losses
     highest: float = -1.0  # validation score
     best: dict[str, Tensor] | None = None  # weights of that epoch
+    unscored: bool = False  # the last step was an epoch's last, and its validation did not come to an end
 
 
 def fit_network(
@@ -80,14 +81,17 @@ def fit_network(
     at = _load(checkpoint, network, optimizer)
     reports.samples(round(at.step / per_epoch * len(what.draws[seed])))
     saved, pause = time.monotonic(), _SAVE_S
-    while at.step < steps:
-        epoch, begin = divmod(at.step, per_epoch)
-        parts = epoch_parts(what, fit, seed, epoch)[begin:]
+
+    def rate_at(step: int) -> float:
+        return warmup_cosine(step, steps, round(fit.warmup * steps), peak, fit.min_lr)
+
+    while at.step < steps or at.unscored:
+        epoch = at.step // per_epoch - at.unscored
+        parts = epoch_parts(what, fit, seed, epoch)[at.step - epoch * per_epoch :]
         network.train()
         for part, batch in zip(parts, ahead(images, what.train_split, parts), strict=True):
-            rate = warmup_cosine(at.step, steps, round(fit.warmup * steps), peak, fit.min_lr)
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["lr_scale"]
+                group["lr"] = rate_at(at.step) * group["lr_scale"]
             generator = step_generator(device, derive_seed(name, seed), at.step)
             view = views(batch.to(device), generator)
             with autocast(fit.precision, device):
@@ -111,9 +115,15 @@ def fit_network(
                 if stop:
                     raise Stopped
         network.eval()
-        values = {"loss": at.total / per_epoch, "lr": rate}
+        values = {"loss": at.total / per_epoch, "lr": rate_at(at.step - 1)}
         if fit.select == "best":
-            values["val_score"] = reports.score(network)
+            try:
+                values["val_score"] = reports.score(network)
+            except Stopped:
+                at.unscored = True
+                _save(checkpoint, network, optimizer, at)
+                raise
+            at.unscored = False
             if values["val_score"] > at.highest:
                 at.highest = values["val_score"]
                 at.best = {n: t.detach().clone() for n, t in network.trained_state().items()}
