@@ -19,8 +19,8 @@ from rsfm.workspace import Workspace
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
     ("methods",), ("data", "list"), ("data", "show"), ("data", "prepare"), ("data", "add"), ("pretrain",),
-    ("evaluate",), ("predict",), ("compare",), ("protocol", "list"), ("protocol", "show"), ("protocol", "run"),
-    ("protocol", "report"), ("runs",), ("stop",), ("resume",), ("jobs",), ("index", "rebuild"), ("app",), ("demo",),
+    ("evaluate",), ("embed",), ("predict",), ("compare",), ("protocol", "list"), ("protocol", "show"),
+    ("protocol", "run"), ("protocol", "report"), ("runs",), ("stop",), ("resume",), ("jobs",), ("index", "rebuild"), ("app",), ("demo",),
 ]  # fmt: skip
 
 
