@@ -106,18 +106,23 @@ class Bars:
             print(f"{what}  {done:.0f}/{total:.0f} {unit}  {more}".rstrip(), file=sys.stderr, flush=True)
 
 
-def follow(workspace: Workspace, run_id: str, *, raise_on_failure: bool = True) -> str:
+class Interrupted(JobFailed):
+    """A run was stopped with Ctrl-C."""
+
+
+def follow(workspace: Workspace, run_id: str) -> str:
     """Show a run until it is finished. Ctrl-C asks it to stop; a second one leaves it running in the background.
 
     Returns:
         Its final state.
 
     Raises:
-        JobFailed: it did not succeed.
+        JobFailed: it did not succeed; `Interrupted` after Ctrl-C.
     """
     from jobs import client
     from rsfm.store.runs import open_run
 
+    error: type[JobFailed] = JobFailed
     with Bars() as bars:
 
         def on_progress(p: dict[str, Any]) -> None:
@@ -131,11 +136,40 @@ def follow(workspace: Workspace, run_id: str, *, raise_on_failure: bool = True) 
         try:
             state = client.follow(workspace, run_id, on_progress=on_progress)
         except KeyboardInterrupt:
+            error = Interrupted
             print("\nStopping (saves first; press Ctrl-C again to leave it running)…", file=sys.stderr)
             client.stop(workspace, run_id)
             state = client.follow(workspace, run_id, on_progress=on_progress)
-    if state != "succeeded" and raise_on_failure:
+    if state != "succeeded":
         reason = (open_run(workspace, run_id).exit() or {}).get("traceback") or ""
         last = reason.strip().splitlines()[-1] if reason.strip() else "see its log"
-        raise JobFailed(f"run {run_id} is {state}: {last} ({workspace.runs / run_id / 'log.txt'})")
+        raise error(f"run {run_id} is {state}: {last} ({workspace.runs / run_id / 'log.txt'})")
     return state
+
+
+def follow_all(workspace: Workspace, run_ids: Sequence[str]) -> list[str]:
+    """`follow` runs one after the other, also when one fails.
+
+    Returns:
+        A line for each that did not succeed.
+
+    Raises:
+        Interrupted: Ctrl-C stopped the one that was shown; the others go on in the background.
+    """
+    failed = []
+    for number, run_id in enumerate(run_ids, 1):
+        print(f"[{number}/{len(run_ids)}] {run_id}", file=sys.stderr)
+        try:
+            follow(workspace, run_id)
+        except Interrupted:
+            raise
+        except JobFailed as error:
+            print(f"  {error}", file=sys.stderr)
+            failed.append(str(error))
+    return failed
+
+
+def require_all(failed: Sequence[str], total: int) -> None:
+    """Raises: JobFailed: some runs did not succeed (`follow_all`)."""
+    if failed:
+        raise JobFailed(f"{len(failed)} of {total} runs did not succeed: {'; '.join(failed)}")

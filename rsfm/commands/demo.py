@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from rsfm.commands.common import JsonOption, WorkspaceOption, follow
+from rsfm.commands.common import JsonOption, WorkspaceOption, follow_all, require_all
 from rsfm.errors import RsfmError
 from rsfm.specs import EvaluateSpec, Planned, PrepareSpec, Spec, pretrain_spec
 from rsfm.workspace import Workspace
@@ -58,11 +58,10 @@ def demo(
         serve(place, port=port)
         return
     started = time.monotonic()
-    for number, run_id in enumerate(ids, 1):
-        print(f"[{number}/{len(ids)}] {run_id}", file=sys.stderr)
-        follow(place, run_id)
+    failed = follow_all(place, ids)
     print(f"Done in {time.monotonic() - started:.0f} s.", file=sys.stderr)
     report(place, as_json)
+    require_all(failed, len(ids))
 
 
 def report(place: Workspace, as_json: bool) -> None:

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsfm.commands.common import JsonOption, WorkspaceOption, follow, frame_rows, print_json, split, table
+from rsfm.commands.common import (
+    JsonOption,
+    WorkspaceOption,
+    follow_all,
+    frame_rows,
+    print_json,
+    require_all,
+    split,
+    table,
+)
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rsfm.specs import Planned
+
 app = typer.Typer(help="Published benchmarks as one command.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="The protocol's name.")]
 PacksOption = Annotated[
-    str, typer.Option(help="Packs to measure on, with commas; empty: those made from the protocol's datasets.")
+    str,
+    typer.Option(help="Packs to measure on, with commas; empty: of each of the protocol's datasets the one there is."),
 ]
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="key=value that departs from the published settings.")
@@ -76,7 +89,8 @@ def run(
 ) -> None:
     """Measure models as a protocol says: one run for each model and measurement.
 
-    Asking again queues only what is missing; stopped and failed runs go on.
+    Every request is checked before any of them is queued. Asking again queues only what is missing; stopped and
+    failed runs go on.
     """
     from jobs.planned import queue_planned
     from rsfm.protocols import packs_of, plan, protocol
@@ -91,14 +105,40 @@ def run(
         )
     if missing and not packs:
         print(f"Not prepared, so not measured: {', '.join(missing)}.", file=sys.stderr)
-    ids = queue_planned(place, plan(what, chosen, split(models) or list(what.models), settings or []))
+    for dataset, pack in chosen.items():
+        print(f"{dataset}: pack {pack}", file=sys.stderr)
+    planned = plan(what, chosen, split(models) or list(what.models), settings or [])
+    _require_possible(place, planned)
+    ids = queue_planned(place, planned)
     if queue:
         print_json({"runs": ids}) if as_json else print("\n".join(ids))
         return
-    for number, run_id in enumerate(ids, 1):
-        print(f"[{number}/{len(ids)}] {run_id}", file=sys.stderr)
-        follow(place, run_id)
+    failed = follow_all(place, ids)
     report(name, packs=packs, settings=settings, as_json=as_json, workspace=workspace)
+    require_all(failed, len(ids))
+
+
+def _require_possible(place: Workspace, planned: Sequence[Planned]) -> None:
+    """Dry-run what is not finished.
+
+    Raises:
+        RsfmError: some requests are refused; names all of them.
+    """
+    from jobs import client
+    from jobs.planned import to_start
+
+    refused, wanted = [], to_start(place, planned)
+    for number, item in enumerate(wanted, 1):
+        print(f"Checking {number} of {len(wanted)}: {item.name}", file=sys.stderr)
+        checked = client.dry_run(item.spec, place)
+        for remark in checked.remarks:
+            print(f"  {remark}", file=sys.stderr)
+        if not checked.ok:
+            refused.append(f"{item.name}: {checked.problem}")
+    if refused:
+        raise RsfmError(
+            f"{len(refused)} of {len(wanted)} requests were refused, so none was queued. {' '.join(refused)}"
+        )
 
 
 @app.command()

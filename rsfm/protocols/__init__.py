@@ -84,10 +84,13 @@ def protocol(name: str) -> Protocol:
 
 
 def packs_of(what: Protocol, workspace: Workspace, packs: Sequence[str] = ()) -> dict[str, str]:
-    """Dataset -> pack to measure it on: those named, else the first prepared from that catalog entry.
+    """Dataset -> pack to measure it on: those named, else the one prepared from that catalog entry.
+
+    Of several, the one that bears the entry's name.
 
     Raises:
-        RsfmError: a named pack is of no dataset of the protocol, or two are of the same.
+        RsfmError: a named pack is of no dataset of the protocol, or two are of the same; or it cannot be told which of
+            several is meant.
     """
     chosen: dict[str, str] = {}
     for name in packs:
@@ -97,10 +100,15 @@ def packs_of(what: Protocol, workspace: Workspace, packs: Sequence[str] = ()) ->
         if entry in chosen:
             raise RsfmError(f"Packs {chosen[entry]!r} and {name!r} are both of {entry!r}: name one.")
         chosen[entry] = name
-    if not packs:
-        for info in list_packs(workspace)[0]:
-            if info.dataset in what.datasets:
-                chosen.setdefault(info.dataset, info.name)
+    if packs:
+        return chosen
+    infos = list_packs(workspace)[0]
+    for entry in what.datasets:
+        names = [info.name for info in infos if info.dataset == entry]
+        if len(names) > 1 and entry not in names:
+            raise RsfmError(f"Packs {', '.join(names)} are all of {entry!r}: name those that you mean with --packs.")
+        if names:
+            chosen[entry] = entry if entry in names else names[0]
     return chosen
 
 

@@ -17,7 +17,7 @@ from rsfm.protocols.report import measured
 from rsfm.registry.evaluation import EVALUATION_PRESETS
 from rsfm.specs import EvaluateSpec, evaluate_spec
 from rsfm.stats import scale_auc
-from rsfm.store.runs import create_run
+from rsfm.store.runs import RunFolder, create_run
 from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
@@ -144,10 +144,12 @@ def test_asking_for_more_queues_what_is_missing(workspace: Workspace, monkeypatc
     assert len(first) == 2 and len(again) == 4 and set(first) < set(again)
 
 
-def evaluated(workspace: Workspace, spec: EvaluateSpec, pack: Pack, value: float, **row: object) -> None:
-    """An evaluation of that request, with the same score everywhere."""
+def evaluated(
+    workspace: Workspace, spec: EvaluateSpec, pack: Pack, value: float, run: RunFolder | None = None, **row: object
+) -> None:
+    """An evaluation of that request (as a new run, or as that one), with the same score everywhere."""
     target = "post" if spec.degrade_target == "auto" else spec.degrade_target
-    job = begin(create_run(workspace, spec))
+    job = begin(run or create_run(workspace, spec))
     shared = {
         "model": spec.model, "model_title": spec.model, "model_group": spec.model, "dataset": pack.name,
         "pack_hash": pack.info.content_hash, "task": "change", "metric": "f1", "operator": spec.operator,
