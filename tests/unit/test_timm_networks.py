@@ -26,7 +26,10 @@ FAMILIES: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {
         {"embed_dim": 16, "num_heads": 1, "stages": (1, 1, 2, 1), "global_att_blocks": (3,)},
         [(56, 16), (28, 32), (14, 64), (7, 128)],
     ),
-    "levit_128s": ({"embed_dim": (32, 48, 64), "num_heads": (2, 3, 4), "depth": (1, 1, 1)}, [(14, 32), (7, 48), (4, 64)]),
+    "levit_128s": (
+        {"embed_dim": (32, 48, 64), "num_heads": (2, 3, 4), "depth": (1, 1, 1)},
+        [(14, 32), (7, 48), (4, 64)],
+    ),
     "convnext_atto": ({"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}, [(56, 8), (28, 16), (14, 24), (7, 32)]),
     "beit_base_patch16_224": ({"depth": 5, "embed_dim": 32, "num_heads": 2}, [(14, 32)] * 4),
     "swin_tiny_patch4_window7_224": (
