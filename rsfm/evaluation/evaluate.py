@@ -19,6 +19,7 @@ from torch import Tensor
 from rsfm import metrics
 from rsfm.data.seeding import seeded
 from rsfm.errors import RsfmError
+from rsfm.evaluation.attempts import start_over_if_changed
 from rsfm.evaluation.batches import IGNORE, LabelledImages
 from rsfm.evaluation.features import FeatureCache, extract, forward
 from rsfm.evaluation.fit import Reports, autocast, fit_network, task_loss
@@ -126,6 +127,8 @@ def _device(spec: EvaluateSpec, granted: str) -> str:
 def run_job(spec: EvaluateSpec, context: JobContext) -> None:
     """Evaluate one model on one pack; scores and predictions go to the run folder.
 
+    A resumed run keeps what is trained already, unless the pack, the model or the operator is another one now.
+
     Raises:
         RsfmError: see `plan` and `resolve`.
         Stopped: on request; what is finished, and the state of what is being trained, stay for the next attempt.
@@ -137,6 +140,8 @@ def run_job(spec: EvaluateSpec, context: JobContext) -> None:
     print(f"{model.title} on {what.pack.name} ({what.test_split}, {what.n_test} samples)", flush=True)
     for remark in evaluation_remarks(spec, what, model):
         print(f"note: {remark}", flush=True)
+    if changed := start_over_if_changed(what, model, context):
+        print(f"note: Starts over: not as in the attempt before: {', '.join(changed)}.", flush=True)
     predictions = Evaluation(spec, what, model, context, device).predictions()
     scores = score_rows(spec, what, model, predictions)
     save_predictions(spec, what, predictions, context)

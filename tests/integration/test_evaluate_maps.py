@@ -11,6 +11,7 @@ import torch
 
 from rsfm.bands import Band
 from rsfm.errors import RsfmError
+from rsfm.evaluation import evaluate as evaluation
 from rsfm.evaluation import fit as fitting
 from rsfm.evaluation.evaluate import dry_run, run_job
 from rsfm.evaluation.plan import plan
@@ -274,6 +275,33 @@ def test_stop_and_resume_end_as_an_undisturbed_run(workspace: Workspace, monkeyp
     parts = pd.DataFrame(read_jsonl(run.path / "scores.jsonl")[0])
     assert parts["value"].tolist() == whole["value"].tolist()
     assert not list((run.path / "checkpoints").glob("*-?.pt")), "what was needed to go on is gone"
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["other pack", "same pack"])
+def test_what_was_trained_on_another_content_is_not_mixed_in(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], again: bool
+) -> None:
+    """A pack that is prepared again between two attempts: the results are those of the pack as it is."""
+    segmentation_pack(workspace)
+    settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1], "eval_seeds": [0, 1]}
+    run = create_run(workspace, EvaluateSpec(model="band-stats", dataset="fields", **{**QUICK, **settings}))
+    first = JobContext(workspace, run, 1)
+    monkeypatch.setattr(first, "stop_requested", lambda: (run.path / "checkpoints" / "linear-0.done.pt").exists())
+    with pytest.raises(Stopped):
+        run_job(run.spec(), first)
+    if again:
+        segmentation_pack(workspace, ignore=True)
+    trained: list[str] = []
+    monkeypatch.setattr(
+        evaluation, "fit_network", lambda *a, **k: trained.append(k["name"]) or fitting.fit_network(*a, **k)
+    )
+    run_job(run.spec(), JobContext(workspace, run, 2))
+    assert ("Starts over: not as in the attempt before: pack fields." in capsys.readouterr().out) == again
+    assert trained == (["linear-0", "linear-1"] if again else ["linear-1"])
+    found = pd.DataFrame(read_jsonl(run.path / "scores.jsonl")[0])
+    whole, _ = evaluate(workspace, "band-stats", "fields", **settings)
+    assert found["value"].tolist() == whole["value"].tolist()
+    assert set(found["pack_hash"]) == {Pack.named(workspace, "fields").info.content_hash}
 
 
 def test_a_killed_training_goes_on_from_its_last_save(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
