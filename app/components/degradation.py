@@ -19,6 +19,7 @@ from app.components.measures import (
 )
 from app.components.palette import FLOOR, Look, other_dash, translucent
 from app.text import missing, plotly_text, visible
+from rsfm import stats
 from rsfm.stats import CURVE_KEYS
 
 AXES = {"gsd": "Effective GSD", "factor": "Factor"}
@@ -172,8 +173,7 @@ def curve_label(first: Mapping[str, Any], *, with_dataset: bool, differing: Sequ
 
 def seeds_text(row: Mapping[str, Any]) -> str:
     """What the spread is over, e.g. "3 evaluation seeds"."""
-    count, kind = int(row["seeds"]), str(row["seed_kind"])
-    return f"{count} {kind if count != 1 else kind.removesuffix('s')}"
+    return stats.seeds_text(str(row["seed_kind"]), int(row["seeds"]))
 
 
 def interval(point: Mapping[str, Any]) -> tuple[float, float]:

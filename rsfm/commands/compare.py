@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,11 +61,14 @@ def compare(
         pair = split(models)
         if len(pair) != 2:
             raise typer.BadParameter(f"--models takes two models with a comma, got {models!r}")
-        _paired(_store(place), pair[0], pair[1], dataset, adaptation, metric, as_json)
+        with _index(place) as store:
+            _paired(store, pair[0], pair[1], dataset, adaptation, metric, as_json)
     elif tiers:
-        _tiers(_store(place), dataset, adaptation, metric, as_json)
+        with _index(place) as store:
+            _tiers(store, dataset, adaptation, metric, as_json)
     elif normalised:
-        _normalised(_store(place), dataset, adaptation, as_json)
+        with _index(place) as store:
+            _normalised(store, dataset, adaptation, as_json)
     elif as_json:
         rows = frame_rows(_curves(place, dataset, adaptation, metric))
         print_json([{k: row[k] for k in (*COMPARE_COLUMNS, *_MORE_COLUMNS)} for row in rows])
@@ -72,16 +76,16 @@ def compare(
         print_comparison(place, dataset, adaptation, metric)
 
 
-def _store(place: Workspace) -> Store:
-    """The index as it is now; says on standard error what its reader must know of its age."""
+@contextlib.contextmanager
+def _index(place: Workspace) -> Iterator[Store]:
+    """The index as it is now; says in the end, on standard error, what its reader must know of its age."""
     from rsfm.store.view import Store
 
     store = Store(place)
     store.refresh_if_stale(0)
-    store.scores()
+    yield store
     if store.notice:
         print(store.notice, file=sys.stderr)
-    return store
 
 
 def _require_known(place: Workspace, dataset: str | None) -> None:
@@ -94,7 +98,8 @@ def _require_known(place: Workspace, dataset: str | None) -> None:
 
 # -- all models: curves ---------------------------------------------------------------------------------------------
 def _curves(place: Workspace, dataset: str | None, adaptation: str | None, metric: str | None) -> pd.DataFrame:
-    frame = _store(place).compare(dataset=dataset, adaptation=adaptation, metric=metric)
+    with _index(place) as store:
+        frame = store.compare(dataset=dataset, adaptation=adaptation, metric=metric)
     if frame.empty:
         _require_known(place, dataset)
     return frame
@@ -105,7 +110,7 @@ def print_comparison(
 ) -> None:
     """A row per model and adaptation, a column per severity."""
     from rsfm.degrade import severity_text
-    from rsfm.stats import CURVE_KEYS
+    from rsfm.stats import CURVE_KEYS, seeds_text
 
     frame = _curves(place, dataset, adaptation, metric)
     if frame.empty:
@@ -121,7 +126,7 @@ def print_comparison(
                 f"{at[s].mean:.3f} [{at[s].ci_low:.3f}, {at[s].ci_high:.3f}]" if s in at else "" for s in severities
             ]
             first = curve.iloc[0]
-            seeds = f"{first['seeds']} {first['seed_kind']}"
+            seeds = seeds_text(first["seed_kind"], curve["seeds"].min(), curve["seeds"].max())
             rows.append([_named(first, differing), first["adaptation"], operator, *cells, seeds, first["n"]])
         gsd = part.drop_duplicates("severity").set_index("severity")["gsd_m"].to_dict()
         heads = [
@@ -210,12 +215,10 @@ def _several(frame: pd.DataFrame, column: str) -> bool:
 
 def _seeds(frame: pd.DataFrame, side: str) -> str:
     """E.g. "3 model seeds", or "1 to 3 evaluation seeds"."""
-    kinds = []
-    for kind, part in frame.groupby(f"seed_kind_{side}", sort=True):
-        low, high = part[f"seeds_{side}"].min(), part[f"seeds_{side}"].max()
-        name = str(kind).removesuffix("s") if high == 1 else kind
-        kinds.append(f"{low} {name}" if low == high else f"{low} to {high} {name}")
-    return ", ".join(kinds)
+    from rsfm.stats import seeds_text
+
+    counts = frame.groupby(f"seed_kind_{side}", sort=True)[f"seeds_{side}"].agg(["min", "max"])
+    return ", ".join(seeds_text(str(kind), low, high) for kind, low, high in counts.itertuples())
 
 
 def _p(value: float) -> str:

@@ -116,15 +116,18 @@ def paired(
     if not rows:
         why = " ".join(left_out[:5]) or f"There is no common result{f' for {adaptation}' if adaptation else ''}."
         raise RsfmError(f"{names[0]} and {names[1]} cannot be compared. {why}")
-    frame = pd.DataFrame(rows)
-    frame["p_adjusted"] = stats.holm(frame["p_value"].to_numpy())
-    better = [METRICS[name].higher_is_better for name in frame["metric"]]
-    first = np.where(better, frame["difference"] > 0, frame["difference"] < 0)
-    told = frame["p_adjusted"].to_numpy() < alpha
-    frame["verdict"] = np.where(told, np.where(first, "a", "b"), "no difference")
-    frame = frame[list(COLUMNS)]
+    frame = judged(pd.DataFrame(rows), alpha=alpha)[list(COLUMNS)]
     frame.attrs = {"a": names[0], "b": names[1], "alpha": alpha, "left_out": left_out}
     return frame
+
+
+def judged(cells: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
+    """Comparisons (metric, difference, p_value) with `p_adjusted` and `verdict`, see `paired`."""
+    adjusted = stats.holm(cells["p_value"].to_numpy())
+    better = [METRICS[name].higher_is_better for name in cells["metric"]]
+    first = np.where(better, cells["difference"] > 0, cells["difference"] < 0)
+    verdicts = np.where(adjusted < alpha, np.where(first, "a", "b"), "no difference")
+    return cells.assign(p_adjusted=adjusted, verdict=verdicts)
 
 
 def _sortable(value: object) -> tuple[bool, object]:

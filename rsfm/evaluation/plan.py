@@ -176,12 +176,12 @@ def _severities(spec: EvaluateSpec, degrade: OperatorEntry, task: Task, pack: Pa
     # The operator's own, as far as they suit the images (a tile of 4 pixels has no 8× coarser one).
     first, second, *worse = map(float, degrade.severities)
     degrade.check(second, height, width, info.bands)
-    suits = [first, second]
+    possible = [first, second]
     for severity in worse:
         with contextlib.suppress(RsfmError):
             degrade.check(severity, height, width, info.bands)
-            suits.append(severity)
-    return tuple(suits)
+            possible.append(severity)
+    return tuple(possible)
 
 
 def _map_classes(pack: Pack) -> list[str]:

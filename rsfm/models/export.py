@@ -212,7 +212,9 @@ def load_encoder(folder: Path) -> tuple[Encoder, ModelInfo]:
     return encoder, info
 
 
-def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+def state_differences(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
     """Keys that are missing, keys that are left over, and "<key> is <shape> instead of <shape>"."""
     misshapen = [
         f"{name} is {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -228,7 +230,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
     Raises:
         RsfmError: names the keys that are missing, left over, or of another shape.
     """
-    missing, extra, problems = misfits(state, module.state_dict())
+    missing, extra, problems = state_differences(state, module.state_dict())
     if extra:
         problems.insert(0, f"left over {', '.join(extra)}")
     if missing:

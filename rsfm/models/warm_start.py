@@ -19,7 +19,7 @@ from rsfm.bands import RGB_NM, rgb_bands
 from rsfm.data.source import LayerInput
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, model_folder
-from rsfm.models.export import load_encoder, misfits
+from rsfm.models.export import load_encoder, state_differences
 from rsfm.models.foreign.files import load_state
 from rsfm.models.imagenet import timm_weights
 from rsfm.models.resnet import ResNet
@@ -75,7 +75,7 @@ def warm_start(encoder: Encoder, init: InitParams, layer: LayerInput, workspace:
 
 
 def _account(state: dict[str, Tensor], wanted: dict[str, Tensor], title: str) -> None:
-    missing, extra, problems = misfits(state, wanted)
+    missing, extra, problems = state_differences(state, wanted)
     if extra:
         problems.insert(0, f"has {', '.join(extra[:8])}, which the encoder has not")
     if missing:

@@ -44,6 +44,13 @@ from rsfm.stats.bootstrap import Statistic
 SeedKind = Literal["model seeds", "evaluation seeds"]
 
 
+def seeds_text(kind: str, fewest: int, most: int | None = None) -> str:
+    """What was averaged over: "1 evaluation seed", "1 to 3 model seeds"."""
+    most = fewest if most is None else most
+    name = kind.removesuffix("s") if most == 1 else kind
+    return f"{fewest} {name}" if fewest == most else f"{fewest} to {most} {name}"
+
+
 @dataclass(frozen=True)
 class Measured:
     """One model on one test set.

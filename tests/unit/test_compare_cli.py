@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from comparison_world import curve, evaluated
 from typer.testing import CliRunner
 
 from rsfm.cli import app
 from rsfm.errors import RsfmError
+from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 N = 200
@@ -54,6 +56,34 @@ def test_by_default_it_prints_curves(lab: Workspace) -> None:
     rows = json.loads(run(lab, "--json", "--metric", "accuracy"))
     assert len(rows) == 6 and {"model", "mean", "ci_low", "seeds", "train_degrade"} <= set(rows[0])
     assert json.loads(run(lab, "--json", "--adaptation", "linear")) == []
+
+
+def test_seeds_are_counted_as_people_do(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    evaluated(workspace, "one", curve(rng, N, {1.0: 0.8, 2.0: 0.7}), title="One")
+    evaluated(workspace, "some", curve(rng, N, {1.0: 0.8}, seeds=3) | curve(rng, N, {2.0: 0.7}), title="Some")
+    text = run(workspace)
+    line = {name: next(x for x in text.splitlines() if x.startswith(name)) for name in ("One", "Some")}
+    assert "1 evaluation seed " in line["One"] and "1 to 3 evaluation seeds" in line["Some"]
+    assert "A  One  (1 evaluation seed)\nB  Some  (1 to 3 evaluation seeds)" in run(workspace, "--models", "one,some")
+
+
+def test_the_age_of_the_index_is_told(lab: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside whatever was asked, and without asking for anything else."""
+    monkeypatch.setattr(Store, "notice", property(lambda self: "As of this morning."))
+    monkeypatch.setattr(Store, "compare", lambda self, **_: pd.DataFrame())
+    asked = []
+    real = Store.scores
+    monkeypatch.setattr(Store, "scores", lambda self, *a, **k: asked.append(k) or real(self, *a, **k))
+    for args, questions in (
+        ((), 0),
+        (("--tiers",), 1),
+        (("--normalised",), 1),
+        (("--models", "952a,random:vit-nano"), 2),
+    ):
+        asked.clear()
+        result = CliRunner().invoke(app, ["compare", *args, "--workspace", str(lab.root)])
+        assert "As of this morning." in result.stderr and len(asked) == questions, args
 
 
 def test_operators_of_different_severities_have_their_own_tables(lab: Workspace) -> None:

@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from comparison_world import SEVERITIES, curve, evaluated, judged, right
+import pandas as pd
+from comparison_world import SEVERITIES, curve, evaluated, right
+from comparison_world import judged as shown
 from store_world import indexed
 
 from rsfm import comparison, stats
+from rsfm.comparison.paired import judged
 from rsfm.metrics import METRICS
 from rsfm.workspace import Workspace
 
@@ -32,9 +35,8 @@ def repeat(rng: np.random.Generator, *, better: float, spread: float) -> str:
             counts = {(seed, 0): right(c) for seed, c in enumerate(correct)}
             measured.append(stats.measure(counts, METRICS["accuracy"].function))
         rows.append(stats.group_difference(*measured))
-    p = stats.holm(np.array([r.p_value for r in rows]))
-    names = np.where(p < 0.05, np.where([r.difference > 0 for r in rows], "a", "b"), "no difference")
-    return comparison.verdict(judged(*names)).name
+    cells = pd.DataFrame(map(vars, rows)).assign(metric="accuracy")
+    return comparison.verdict(shown(*judged(cells)["verdict"])).name
 
 
 def test_equal_recipes_are_not_told_apart() -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torchgeo.models import get_model, get_weight
 
 from rsfm.errors import RsfmError
-from rsfm.models.export import misfits
+from rsfm.models.export import state_differences
 from rsfm.models.foreign import inputs, networks, published
 from rsfm.models.foreign.model import ForeignModel
 from rsfm.workspace import Workspace
@@ -120,7 +120,7 @@ def test_published_sizes_are_torchgeos(monkeypatch: pytest.MonkeyPatch) -> None:
     for theirs, ours in pairs:
         state = {k: v for k, v in theirs.state_dict().items() if not k.startswith(networks.CLASSIFIERS)}
         wanted_ = {k: v for k, v in ours.state_dict().items() if not k.startswith(networks.CLASSIFIERS)}
-        assert misfits(state, wanted_) == ([], [], []), type(theirs)
+        assert state_differences(state, wanted_) == ([], [], []), type(theirs)
 
 
 def test_the_key_holds_weights_bands_scaling_and_size(workspace: Workspace) -> None:

@@ -22,7 +22,7 @@ from torchgeo.models.scale_mae import ScaleMAE
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
 from rsfm.errors import RsfmError
-from rsfm.models.export import misfits
+from rsfm.models.export import state_differences
 from rsfm.models.foreign.network import Network, TimmNetwork
 from rsfm.models.vit import pyramid_blocks
 
@@ -49,7 +49,7 @@ def load_all(
     if odd:
         raise RsfmError(f"{where} holds {', '.join(odd[:4])} beside tensors: these are not the weights expected.")
     own = module.state_dict()
-    missing, extra, problems = misfits(state, own)
+    missing, extra, problems = state_differences(state, own)
     left = [k for k in extra if k.startswith(tuple(unused))]
     kept = [k for k in missing if k.startswith(tuple(optional))]
     wrong = [k for k in extra if k not in left]
