@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
+from app.loading import load_ahead
 from app.routes import build_routes
 from app.security import Guard
 from rsfm.workspace import Workspace
@@ -32,7 +33,7 @@ def warm_up(stop: threading.Event) -> None:
     for name in WARM_UP:
         importlib.import_module(name)
     if not stop.wait(MAP_DELAY_S):
-        importlib.import_module("app.maps.compose").load_leafmap()
+        load_ahead()
 
 
 @asynccontextmanager

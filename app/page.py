@@ -22,6 +22,8 @@ RUNS = "app_pages/runs.py"
 RUN = "app_pages/run.py"
 DEGRADATION = "app_pages/degradation.py"
 EMBEDDINGS = "app_pages/embeddings.py"
+SEGMENTATION = "app_pages/segmentation.py"
+CHANGE = "app_pages/change.py"
 DATASETS = "app_pages/datasets.py"
 
 #: Of every chart: no logo, no buttons that few need; the picture is saved in a size that suits a slide.

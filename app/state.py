@@ -7,8 +7,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from rsfm.embed.table import PATH as EMBEDDING_PATH
-from rsfm.embed.table import Embedding, read_embedding
+from rsfm.embedding_info import PATH as EMBEDDING_PATH
+from rsfm.embedding_info import Embedding, read_embedding
 from rsfm.packs import Pack
 from rsfm.store.runs import open_run
 from rsfm.store.view import Store

@@ -40,6 +40,14 @@ current = st.navigation(
             help="Images laid out by a model's features; select some to see them, and what is near them.",
         ),
         st.Page(
+            pages.SEGMENTATION, title="Segmentation", icon=":material/layers:", url_path="segmentation",
+            help="Whole scenes as networks see them, on a map: classes, confidence, errors; swipe between two.",
+        ),
+        st.Page(
+            pages.CHANGE, title="Change", icon=":material/compare:", url_path="change",
+            help="What has changed between two dates, on a map: before and after, probability, outlines.",
+        ),
+        st.Page(
             pages.DATASETS, title="Datasets", icon=":material/dataset:", url_path="datasets",
             help="The catalog, prepared packs, their samples and where on Earth they lie.",
         ),

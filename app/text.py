@@ -28,6 +28,7 @@ KIND_ICON = {
     "pretrain": ":material/model_training:",
     "evaluate": ":material/analytics:",
     "embed": ":material/scatter_plot:",
+    "predict": ":material/map:",
     "prepare": ":material/inventory_2:",
 }
 #: Direction marks, embeddings, overrides and isolates, zero-width characters, and controls but tab and newline.
@@ -176,6 +177,8 @@ def run_title(run: Mapping[str, Any], titles: Mapping[str, str] | None = None) -
             return f"{model_name(run.get('model'), titles)} on {dataset}"
         case "embed":
             return f"Map of {dataset} by {model_name(run.get('model'), titles)}"
+        case "predict":
+            return f"Map of a scene by {model_name(run.get('model'), titles)}"
         case "prepare":
             return f"Prepare {dataset}"
     return visible(run.get("run_id") or "run")

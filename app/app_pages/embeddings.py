@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.embedding import Coloring, by_category, by_number, embedding_figure
-from app.components.measures import adaptation_title
+from app.components.measures import adaptation_title, scale_of
 from app.imaging import find_view
 from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
 from app.panels.sample_grid import labels_of, sample_grid
@@ -19,8 +19,7 @@ from app.state import open_embedding, open_pack, store, workspace
 from app.text import metres, missing, number, plain, visible
 from app.view_state import choose, choose_one_of, page_control, page_number, put
 from rsfm.comparison.outcomes import outcomes, settings
-from rsfm.degrade import operator
-from rsfm.embed.table import Embedding
+from rsfm.embedding_info import Embedding
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
 
@@ -47,12 +46,12 @@ class Shown:
 
 def severity_text(embedding: Embedding, severity: float) -> str:
     """`as they are`, or how they were degraded."""
-    degrade = operator(embedding.about["operator"])
-    if severity == degrade.identity:
+    scale = scale_of(embedding.about["operator"])
+    if severity == scale.identity:
         return "as they are"
     gsd = embedding.figures(severity)["gsd_m"]
-    coarser = f" ({metres(gsd)})" if gsd and degrade.changes_gsd else ""
-    return f"{degrade.title.lower()} {severity:g}{degrade.severity_unit}{coarser}"
+    coarser = f" ({metres(gsd)})" if gsd and scale.coarser else ""
+    return f"{scale.title.lower()} {severity:g}{scale.unit}{coarser}"
 
 
 # -- which maps ----------------------------------------------------------------------------------------------------

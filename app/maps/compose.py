@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import html
 import json
-import threading
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from app.loading import load
 from app.maps.geometry import Bounds, graticule
 
 HERE = Path(__file__).parent
-_import = threading.Lock()
 
 THEMES: dict[str, dict[str, str]] = {
     "light": {"background": "#E9EFF1", "grid": "#B9C7CD", "outline": "#0B6E6E", "scheme": "light"},
@@ -27,14 +25,6 @@ SPLIT_COLORS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 OTHER_SPLIT = "#CC79A7"
 #: From this many footprints on they are drawn faintly.
 DENSE = 400
-
-
-def load_leafmap() -> ModuleType:
-    """Import leafmap once (seconds), whichever thread comes first."""
-    with _import:
-        import leafmap.maplibregl as leafmap
-
-        return leafmap
 
 
 def base_style(bounds: Bounds, theme: str) -> dict[str, Any]:
@@ -62,7 +52,7 @@ def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str
         footprints: GeoJSON from `rsfm.thumbs.footprints`.
         mosaic: address of the picture that covers `bounds`, or None.
     """
-    leafmap = load_leafmap()
+    leafmap = load("leafmap.maplibregl")
     # Many footprints, often overlapping ones, would hide the pixels below them.
     dense = len(footprints["features"]) > DENSE
     fill = (0.02 if dense else 0.1) if mosaic else (0.15 if dense else 0.4)
@@ -89,6 +79,38 @@ def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str
         {"id": "Outlines", "type": "line", "source": "footprints", "paint": {"line-color": color, "line-width": 1}},
         opacity=0.2 if dense else 0.9,
     )
+    return composed.to_dict()
+
+
+def compose_prediction(
+    layers: list[dict[str, Any]], bounds: Bounds, *, theme: str, view: tuple[float, float, float] | None, maxzoom: int
+) -> dict[str, Any]:
+    """Layers of predictions over each other, the first one at the bottom, as leafmap's dict.
+
+    Args:
+        layers: see `app.routes.predictions`: id, tiles or data, version, visible.
+        view: longitude, latitude, zoom; None: the whole of `bounds`.
+        maxzoom: of the tiles; beyond it the browser enlarges them, so that pixels stay pixels.
+    """
+    leafmap = load("leafmap.maplibregl")
+    place = {"bounds": list(bounds)} if view is None else {"center": list(view[:2]), "zoom": view[2]}
+    composed = leafmap.Map(
+        style=base_style(bounds, theme), **place, use_message_queue=True,
+        controls={"navigation": "top-right", "fullscreen": "top-right", "scale": "bottom-left"},
+    )  # fmt: skip
+    outline = THEMES[theme]["outline"]
+    for layer in layers:
+        if "data" in layer:
+            composed.add_source(layer["id"], {"type": "geojson", "data": layer["data"]})
+            drawn: dict[str, Any] = {"type": "line", "paint": {"line-color": outline, "line-width": 1.5}}
+        else:
+            source = {"type": "raster", "tiles": [f"{layer['tiles']}?v={layer['version']}"], "tileSize": 256}
+            composed.add_source(layer["id"], {**source, "bounds": list(bounds), "maxzoom": maxzoom})
+            drawn = {"type": "raster", "paint": {"raster-fade-duration": 0, "raster-resampling": "nearest"}}
+        composed.add_layer(
+            {"id": layer["id"], "source": layer["id"], **drawn}, visible=layer["visible"],
+            opacity=1.0 if layer["image"] or "data" in layer else 0.75,
+        )  # fmt: skip
     return composed.to_dict()
 
 

@@ -1,4 +1,5 @@
-// Replays a map that leafmap composed, and adds layer switches, opacity, a legend and a popup with the sample.
+// Replays a map that leafmap composed, and adds layer switches, opacity, legends and what a click tells: a sample's
+// picture, or the values of a prediction's layers. Predictions can be swiped: a second map, clipped, in step.
 // Text that people wrote reaches the page through textContent only.
 "use strict";
 
@@ -12,7 +13,7 @@
     if (className) made.className = className;
     return made;
   };
-  const here = (url) => (url.startsWith("/") ? new URL(url, location.origin).href : url);
+  const here = (url) => (typeof url === "string" && url.startsWith("/") ? location.origin + url : url);
 
   // What leafmap may ask for; anything else in its list of calls is ignored, never evaluated.
   const calls = {
@@ -20,25 +21,40 @@
       const known = { NavigationControl: 1, FullscreenControl: 1, ScaleControl: 1 };
       if (known[kind]) map.addControl(new maplibregl[kind](settings), position);
     },
-    addSource: (map, [id, source]) =>
-      map.addSource(id, source.type === "image" ? { ...source, url: here(source.url) } : source),
+    addSource: (map, [id, source]) => {
+      const made = { ...source };
+      if (made.tiles) made.tiles = made.tiles.map(here);
+      for (const key of ["url", "data"]) if (made[key]) made[key] = here(made[key]);
+      map.addSource(id, made);
+    },
     addLayer: (map, [layer, before]) => map.addLayer(layer, before || undefined),
     setPaintProperty: (map, args) => map.setPaintProperty(...args),
     setLayoutProperty: (map, args) => map.setLayoutProperty(...args),
   };
   const opacityOf = { raster: "raster-opacity", fill: "fill-opacity", line: "line-opacity" };
+  const replay = (map, wanted) => {
+    for (const [name, args] of composed.calls) if (calls[name] && wanted(name)) calls[name](map, args);
+  };
+  const open = (container, more) => new maplibregl.Map({
+    ...composed.mapOptions, container, attributionControl: false, renderWorldCopies: false,
+    fitBoundsOptions: { padding: 24 }, ...more,
+  });
 
   let map;
   try {
-    map = new maplibregl.Map({
-      ...composed.mapOptions, container: "map", attributionControl: false, renderWorldCopies: false,
-      fitBoundsOptions: { padding: 24 },
-    });
+    map = open("map", { preserveDrawingBuffer: false });
   } catch (error) {
     say("This browser cannot draw the map: WebGL is not available.");
     return;
   }
+  let other = null; // the map on the right of the swipe
+  const both = (act) => { act(map); if (other) act(other); };
+  const panel = document.getElementById("panel");
 
+  const popup = (at, body, wide) =>
+    new maplibregl.Popup({ maxWidth: wide ? "300px" : "200px" }).setLngLat(at).setDOMContent(body).addTo(map);
+
+  // -- samples ---------------------------------------------------------------------------------------------------
   const showSample = (feature, at) => {
     const sample = feature.properties;
     const body = element("div");
@@ -48,44 +64,212 @@
     body.append(image, element("p", sample.label || sample.id));
     const details = [sample.label ? sample.id : "", sample.split, sample.date || ""].filter(Boolean).join(" · ");
     body.append(element("p", details, "soft"));
-    new maplibregl.Popup({ maxWidth: "200px" }).setLngLat(at).setDOMContent(body).addTo(map);
+    popup(at, body);
   };
 
-  const addPanel = () => {
-    const panel = document.getElementById("panel");
-    for (const { id, title } of options.layers) {
-      const layer = map.getLayer(id);
-      if (!layer) continue;
-      const property = opacityOf[layer.type];
-      const row = element("label", undefined);
-      const box = Object.assign(element("input"), { type: "checkbox", checked: true });
-      const range = Object.assign(element("input"), { type: "range", min: 0, max: 1, step: 0.05 });
-      range.value = map.getPaintProperty(id, property) ?? 1;
-      range.setAttribute("aria-label", `Opacity of ${title}`);
-      box.addEventListener("change", () => map.setLayoutProperty(id, "visibility", box.checked ? "visible" : "none"));
-      range.addEventListener("input", () => map.setPaintProperty(id, property, Number(range.value)));
-      row.append(box, element("span", title), range);
-      panel.append(row);
-    }
+  // -- layers ----------------------------------------------------------------------------------------------------
+  const visible = (on, id, shown) => on.setLayoutProperty(id, "visibility", shown ? "visible" : "none");
+  const rows = new Map(); // id -> its checkbox
+  const legends = new Map(); // id -> its legend
+
+  const swatches = (entries) => {
     const legend = element("div", undefined, "legend");
-    for (const { title, color } of options.legend) {
+    for (const { title, color, share } of entries) {
       const entry = element("span");
       const swatch = element("span", undefined, "swatch");
       swatch.style.background = color;
-      entry.append(swatch, element("span", title));
+      entry.append(swatch, element("span", share === undefined ? title : `${title} ${(100 * share).toFixed(1)} %`));
       legend.append(entry);
     }
-    panel.append(legend);
-    if (options.note) panel.append(element("div", options.note, "note"));
+    return legend;
+  };
+  const ramp = (colors) => {
+    const legend = element("div", undefined, "ramp");
+    const bar = element("span", undefined, "bar");
+    bar.style.background = `linear-gradient(to right, ${colors.join(",")})`;
+    legend.append(element("span", "0 %"), bar, element("span", "100 %"));
+    return legend;
+  };
+
+  const retile = (layer) => {
+    const query = new URLSearchParams({ v: layer.version, bands: layer.way, stretch: layer.stretch });
+    both((on) => on.getSource(layer.id)?.setTiles([`${location.origin}${layer.tiles}?${query}`]));
+  };
+
+  const addRow = (layer) => {
+    const drawn = map.getLayer(layer.id);
+    if (!drawn) return;
+    const property = opacityOf[drawn.type];
+    const shown = layer.visible ?? true;
+    const row = element("label");
+    const box = Object.assign(element("input"), { type: "checkbox", checked: shown });
+    const range = Object.assign(element("input"), { type: "range", min: 0, max: 1, step: 0.05 });
+    range.value = map.getPaintProperty(layer.id, property) ?? 1;
+    range.setAttribute("aria-label", `Opacity of ${layer.title}`);
+    box.addEventListener("change", () => {
+      visible(map, layer.id, box.checked);
+      if (legends.has(layer.id)) legends.get(layer.id).hidden = !box.checked;
+    });
+    range.addEventListener("input", () => both((on) => on.setPaintProperty(layer.id, property, Number(range.value))));
+    row.append(box, element("span", layer.title), range);
+    panel.append(row);
+    rows.set(layer.id, box);
+    if (layer.ways?.length > 1) {
+      const choice = element("select");
+      choice.setAttribute("aria-label", `Bands of ${layer.title}`);
+      for (const { key, title } of layer.ways) choice.append(Object.assign(element("option", title), { value: key }));
+      const stretch = element("select");
+      stretch.setAttribute("aria-label", `Stretch of ${layer.title}`);
+      for (const name of options.stretches) stretch.append(Object.assign(element("option", name), { value: name }));
+      const change = () => { layer.way = choice.value; layer.stretch = stretch.value; retile(layer); };
+      choice.addEventListener("change", change);
+      stretch.addEventListener("change", change);
+      const line = element("div", undefined, "choices");
+      line.append(choice, stretch);
+      panel.append(line);
+    }
+    if (layer.ramp?.length || (options.prediction && layer.legend?.length)) {
+      const legend = layer.ramp?.length ? ramp(layer.ramp) : swatches(layer.legend);
+      legend.hidden = !shown;
+      legends.set(layer.id, legend);
+      panel.append(legend);
+    }
+  };
+
+  // -- swipe -----------------------------------------------------------------------------------------------------
+  const addSwipe = () => {
+    const rasters = options.layers.filter((layer) => map.getLayer(layer.id)?.type === "raster");
+    if (rasters.length < 2) return;
+    const divider = document.getElementById("divider");
+    const surface = document.getElementById("other");
+    const box = Object.assign(element("input"), { type: "checkbox" });
+    const row = element("label", undefined, "swipe");
+    row.append(box, element("span", "Swipe"));
+    const line = element("div", undefined, "choices");
+    line.hidden = true;
+    const pick = (name, start) => {
+      const select = element("select");
+      select.setAttribute("aria-label", `${name} of the swipe`);
+      for (const { id, title } of rasters) select.append(Object.assign(element("option", title), { value: id }));
+      select.value = start.id;
+      line.append(select);
+      return select;
+    };
+    const find = (kind, prefix) => rasters.find((l) => l.id === `${prefix}:${kind}`);
+    const main = (prefix) => find("classes", prefix) || find("changes", prefix);
+    const two = find("image", "b") !== undefined;
+    const left = pick("Left", (two ? main("a") : find("image_before", "a") || find("image", "a")) || rasters[0]);
+    const right = pick("Right", (two ? main("b") : find("image_before", "a") ? find("image", "a") : main("a")) || rasters[1]);
+    panel.append(row, line);
+
+    let share = 0.5;
+    const place = (value) => {
+      share = Math.min(1, Math.max(0, value));
+      divider.style.left = `${100 * share}%`;
+      divider.setAttribute("aria-valuenow", Math.round(100 * share));
+      surface.style.clipPath = `inset(0 0 0 ${100 * share}%)`;
+    };
+    divider.addEventListener("pointerdown", (event) => divider.setPointerCapture(event.pointerId));
+    divider.addEventListener("pointermove", (event) => {
+      if (divider.hasPointerCapture(event.pointerId)) place(event.clientX / document.body.clientWidth);
+    });
+    divider.addEventListener("keydown", ({ key }) => {
+      if (key === "ArrowLeft" || key === "ArrowRight") place(share + (key === "ArrowLeft" ? -0.02 : 0.02));
+    });
+
+    const show = () => {
+      for (const [on, chosen] of [[map, left.value], [other, right.value]]) {
+        // A map lies on its image; an image lies on nothing.
+        const ground = rasters.find((layer) => layer.id === chosen).image ? chosen : `${chosen.split(":")[0]}:image`;
+        for (const { id } of options.layers) {
+          if (on.getLayer(id)) visible(on, id, box.checked ? id === chosen || id === ground : rows.get(id).checked);
+        }
+      }
+      for (const [id, legend] of legends) {
+        legend.hidden = !(box.checked ? id === left.value || id === right.value : rows.get(id).checked);
+      }
+    };
+    const follow = (from, to) => from.on("move", () => {
+      if (from.following) return;
+      to.following = true;
+      to.jumpTo({ center: from.getCenter(), zoom: from.getZoom(), bearing: 0, pitch: 0 });
+      to.following = false;
+    });
+    const toggle = () => {
+      line.hidden = divider.hidden = surface.hidden = !box.checked;
+      for (const mark of rows.values()) mark.disabled = box.checked;
+      if (!other) {
+        document.documentElement.dataset.swipe = "loading";
+        other = open("other", { bounds: undefined, center: map.getCenter(), zoom: map.getZoom(), dragRotate: false });
+        other.on("load", () => {
+          replay(other, (name) => name !== "addControl");
+          follow(map, other);
+          follow(other, map);
+          other.on("click", clicked);
+          show();
+          other.once("idle", () => { document.documentElement.dataset.swipe = "ready"; });
+        });
+      } else {
+        other.resize();
+        show();
+      }
+      place(share);
+    };
+    box.addEventListener("change", toggle);
+    left.addEventListener("change", show);
+    right.addEventListener("change", show);
+  };
+
+  // -- values ----------------------------------------------------------------------------------------------------
+  const clicked = async ({ lngLat }) => {
+    const place = lngLat.wrap();
+    const body = element("div", undefined, "values");
+    const answers = await Promise.all(options.values.map(async (url) => {
+      try {
+        const answer = await fetch(`${url}?lon=${place.lng}&lat=${place.lat}`);
+        return answer.ok ? (await answer.json()).layers : [];
+      } catch (error) { return []; }
+    }));
+    answers.forEach((layers, number) => {
+      if (answers.length > 1) body.append(element("p", "AB"[number]));
+      for (const { title, text } of layers) {
+        const line = element("p", `${title}: `, "soft");
+        line.append(element("b", text));
+        body.append(line);
+      }
+      if (!layers.length) body.append(element("p", "Nothing was observed here.", "soft"));
+    });
+    popup(lngLat, body, true);
+  };
+
+  // The view stands in the address of the page around the map, so that a link restores it.
+  const remember = () => {
+    const { lng, lat } = map.getCenter();
+    try {
+      const url = new URL(window.parent.location.href);
+      url.searchParams.set("at", `${lng.toFixed(5)},${lat.toFixed(5)},${map.getZoom().toFixed(2)}`);
+      window.parent.history.replaceState(window.parent.history.state, "", url);
+    } catch (error) { /* the map stands alone, or in somebody else's page */ }
   };
 
   map.on("error", (event) => { if (event.error) console.warn(event.error.message); });
   map.on("load", () => {
-    for (const [name, args] of composed.calls) if (calls[name]) calls[name](map, args);
-    addPanel();
-    map.on("click", "Footprints", (event) => showSample(event.features[0], event.lngLat));
-    map.on("mouseenter", "Footprints", () => { map.getCanvas().style.cursor = "pointer"; });
-    map.on("mouseleave", "Footprints", () => { map.getCanvas().style.cursor = ""; });
+    replay(map, () => true);
+    for (const layer of options.prediction ? [...options.layers].reverse() : options.layers) {
+      Object.assign(layer, { way: layer.ways?.[0]?.key ?? "", stretch: options.stretches?.[0] ?? "" });
+      addRow(layer);
+    }
+    if (options.prediction) {
+      addSwipe();
+      map.on("click", clicked);
+      map.once("idle", () => map.on("moveend", remember));
+    } else {
+      panel.append(swatches(options.legend));
+      map.on("click", "Footprints", (event) => showSample(event.features[0], event.lngLat));
+      map.on("mouseenter", "Footprints", () => { map.getCanvas().style.cursor = "pointer"; });
+      map.on("mouseleave", "Footprints", () => { map.getCanvas().style.cursor = ""; });
+    }
+    if (options.note) panel.append(element("div", options.note, "note"));
     map.once("idle", () => { document.documentElement.dataset.ready = "true"; });
   });
   const position = document.getElementById("position");

@@ -18,6 +18,11 @@ TABLE: dict[str, str] = {
     "/artifacts/{run_id}/{artifact_id}": "app.routes.artifacts:artifact",
     "/maps/packs/{pack}": "app.routes.maps:footprints",
     "/maps/packs/{pack}/mosaic.png": "app.routes.maps:mosaic",
+    "/maps/predictions/{run_id}": "app.routes.predictions:prediction_map",
+    "/tiles/{run_id}/{kind}/{z:int}/{x:int}/{y:int}.png": "app.routes.predictions:tile_png",
+    "/predictions/{run_id}/values": "app.routes.predictions:values",
+    "/predictions/{run_id}/outlines.{form}": "app.routes.predictions:outlines",
+    "/predictions/{run_id}/{kind}.png": "app.routes.predictions:preview_png",
     "/vendor/{name}": "app.routes.vendor:vendor",
 }
 

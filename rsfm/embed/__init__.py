@@ -1,4 +1,4 @@
 """Embedding maps: features of one model on one pack, laid out in two dimensions, with figures of how far to trust it.
 
-`rsfm.embed.table` (the artifact, no torch) · `job` · `layout` (PCA, UMAP) · `quality` (neighbours and figures)
+`job` · `layout` (PCA, UMAP) · `quality` (neighbours and figures)
 """

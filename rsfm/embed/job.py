@@ -13,7 +13,7 @@ from rsfm.degrade import OperatorEntry, operator
 from rsfm.device import granted_device
 from rsfm.embed.layout import normalised, principal, umap_layout
 from rsfm.embed.quality import figures, kept, nearest
-from rsfm.embed.table import KIND, PATH, Embedding, write_embedding
+from rsfm.embedding_info import KIND, PATH, Embedding, write_embedding
 from rsfm.errors import RsfmError
 from rsfm.evaluation.features import FeatureCache, extract, forward
 from rsfm.evaluation.images import PackImages

@@ -19,8 +19,8 @@ from PIL import Image
 
 from rsfm.bands import SENSORS
 from rsfm.degrade import OPERATORS
-from rsfm.embed.table import PATH as EMBEDDING
-from rsfm.embed.table import Embedding, write_embedding
+from rsfm.embedding_info import PATH as EMBEDDING
+from rsfm.embedding_info import Embedding, write_embedding
 from rsfm.metrics import METRICS
 from rsfm.model_info import ModelBand, ModelInfo
 from rsfm.pack_writer import PackWriter
@@ -32,7 +32,7 @@ from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "app" / "streamlit_app.py"
-PAGES = ("now", "launch", "runs", "run", "degradation", "embeddings", "datasets")
+PAGES = ("now", "launch", "runs", "run", "degradation", "embeddings", "segmentation", "change", "datasets")
 #: Ends a script element, breaks out of attributes, is Markdown, and turns the reading direction round.
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' ![i](http://example.com/x.png) \u202eabc\u2066"
 CLASSES = ["Forest", "Water", "Residential", "Crop"]

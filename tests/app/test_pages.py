@@ -106,8 +106,8 @@ for page in {PAGES!r}:
     test = AppTest.from_file({str(SCRIPT)!r}, default_timeout=60).run()
     test.switch_page(f"app_pages/{{page}}.py").run()
     assert not test.exception, test.exception
-import app.maps.compose
-app.maps.compose.load_leafmap()
+from app.loading import load_ahead
+load_ahead()
 heavy = [m for m in ("torch", "lightning", "timm", "torchgeo", "umap") if m in sys.modules]
 assert not heavy, heavy
 """

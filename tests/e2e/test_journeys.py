@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -13,7 +14,9 @@ import pytest
 from lab import HOSTILE, beat, embed, history, make_lab, make_pack
 from PIL import Image
 from playwright.sync_api import expect
+from predicted import make_predicted
 
+from app.predictions import open_prediction
 from rsfm.alarms import ALARMS
 from rsfm.packs import Pack
 from rsfm.specs import pretrain_spec
@@ -27,6 +30,7 @@ pytestmark = pytest.mark.e2e
 PAGES = {
     "/now": "Recently finished", "/launch": "The same from a terminal", "/runs": "runs in this workspace",
     "/run": "created", "/degradation": "How scores fall as test images get worse", "/embeddings": "Draw around points",
+    "/segmentation": "No scene was predicted yet", "/change": "No scene was predicted yet",
     "/datasets": "On disk",
 }  # fmt: skip
 
@@ -285,6 +289,68 @@ def test_a_lasso_leads_to_samples_map_and_neighbours(
     expect(thumbnails).to_have_count(10)
     page.get_by_role("button", name="Clear").click()
     expect(chosen).to_have_count(0)
+    assert analyst.foreign() == [] and analyst.troubles == []
+
+
+def test_a_predicted_change_is_swiped_and_its_outlines_are_downloaded(
+    tmp_path: Path, served: Callable, visit: Callable
+) -> None:
+    made = make_predicted(tmp_path)
+    analyst = visit(served(made.workspace), height=1500).open("/change")
+    page, frame = analyst.page, analyst.page.frame_locator("iframe")
+    frame.locator("html[data-ready=true]").wait_for(timeout=90_000)
+
+    def ground() -> np.ndarray:
+        """The map's middle, without what lies over it."""
+        page.wait_for_timeout(1500)
+        shot = tmp_path / "map.png"
+        frame.locator("#map").screenshot(path=shot)
+        pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
+        height, width, _ = pixels.shape
+        return pixels[height // 10 : 9 * height // 10, width // 4 : 3 * width // 4]
+
+    layers = open_prediction(made.workspace, made.change)
+    found = tuple(int(layers.layer("errors").legend[1].colour[k : k + 2], 16) for k in (1, 3, 5))
+
+    def share(pixels: np.ndarray) -> float:
+        return float((np.abs(pixels - found).max(axis=2) < 12).mean())
+
+    assert share(ground()) < 0.001
+    frame.get_by_role("checkbox", name="Errors").check()
+    frame.get_by_role("slider", name="Opacity of Errors").fill("1")
+    assert share(ground()) > 0.01, "what was found is drawn in the colour that the legend gives it"
+    frame.get_by_role("checkbox", name="Errors").uncheck()
+
+    # Before and after: another picture on each side of the divider, which the keyboard moves.
+    frame.get_by_role("checkbox", name="Swipe").check()
+    frame.locator("html[data-swipe=ready]").wait_for(timeout=60_000)
+    half = ground()
+    divider = frame.get_by_role("slider", name="Position of the swipe")
+    for _ in range(20):
+        divider.press("ArrowLeft")
+    moved = ground()
+    middle = half.shape[1] // 2
+    assert np.abs(half[:, : middle - 20] - moved[:, : middle - 20]).mean() > 10, "this side shows the later image now"
+    assert np.abs(half[:, middle + 20 :] - moved[:, middle + 20 :]).mean() < 2
+    frame.get_by_role("checkbox", name="Swipe").uncheck()
+
+    # A click tells what each layer holds; the view goes into the address, and comes back from it.
+    box = frame.locator("#map").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 0.55 * box["width"], box["y"] + 0.5 * box["height"])
+    expect(frame.locator(".maplibregl-popup")).to_contain_text("Probability of change")
+    frame.get_by_role("button", name="Zoom in").click()
+    page.wait_for_url(re.compile(r"at=15\.0"))
+    zoom = float(page.url.rpartition("%2C")[2])
+    again = visit(analyst.base).open(page.url.removeprefix(analyst.base))
+    source = again.page.locator("iframe").get_attribute("src")
+    assert source is not None and f"%2C{zoom:.2f}" in source
+
+    page.get_by_role("radiogroup", name="Show").get_by_text("Files", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Outlines (GeoJSON)").click()
+    outlines = json.loads(Path(download.value.path()).read_text())
+    assert len(outlines["features"]) == layers.polygons.count > 0
     assert analyst.foreign() == [] and analyst.troubles == []
 
 

@@ -16,7 +16,7 @@ from rsfm.embed import job as module
 from rsfm.embed.job import dry_run, plan, run_job
 from rsfm.embed.layout import normalised, principal, umap_layout
 from rsfm.embed.quality import figures, kept, nearest
-from rsfm.embed.table import PATH, Embedding, read_embedding, write_embedding
+from rsfm.embedding_info import PATH, Embedding, read_embedding, write_embedding
 from rsfm.errors import RsfmError
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack

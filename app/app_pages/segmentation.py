@@ -1,0 +1,5 @@
+"""Segmentation: predicted scenes on a map."""
+
+from app.panels.prediction_view import prediction_page
+
+prediction_page("segmentation")

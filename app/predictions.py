@@ -1,0 +1,246 @@
+"""Pictures and values of predicted scenes: tiles, colours, legends. Files are found by run id and kind of layer."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from app.imaging import COMPOSITES, TOLERANCE_NM
+from app.loading import load
+from rsfm.errors import RsfmError
+from rsfm.prediction_info import NODATA, LayerBand, LayerEntry, PredictionInfo, prediction_file, read_prediction
+from rsfm.store.runs import open_run
+from rsfm.workspace import Workspace
+
+TILE = 256
+#: How strongly an image is stretched: name -> how much of the range between its 2nd and 98th percentile is shown.
+STRETCHES = {"normal": 1.0, "soft": 1.8, "strong": 0.6}
+_NATURAL_NM = (665.0, 560.0, 490.0)
+#: Percent -> colour, of confidence (dark is unsure) and of the probability of change (clear is none).
+_RAMPS = {
+    "confidence": ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)),
+    "change_probability": ((255, 245, 235), (253, 190, 133), (253, 141, 60), (217, 71, 1), (127, 39, 4)),
+}
+
+
+@lru_cache(maxsize=64)
+def _read(folder: Path, stamp: int) -> PredictionInfo:
+    return read_prediction(folder)
+
+
+def open_prediction(workspace: Workspace, run_id: str) -> PredictionInfo:
+    """What a run has predicted, read once.
+
+    Raises:
+        RsfmError: no such run, or it has no prediction (yet).
+    """
+    folder = open_run(workspace, run_id).path
+    file = prediction_file(folder)
+    return _read(folder, file.stat().st_mtime_ns) if file.is_file() else read_prediction(folder)
+
+
+def layer_file(workspace: Workspace, run_id: str, kind: str) -> tuple[LayerEntry, Path]:
+    """A layer and its file, which lies in the run's own folder.
+
+    Raises:
+        RsfmError: no such run, prediction or layer, or its file is gone.
+    """
+    entry = next((x for x in open_prediction(workspace, run_id).layers if x.kind == kind), None)
+    if entry is None:
+        raise RsfmError(f"The prediction {run_id} has no layer {kind!r}.")
+    return entry, artifact_file(workspace, run_id, entry.file)
+
+
+def artifact_file(workspace: Workspace, run_id: str, path: str) -> Path:
+    """A file that a prediction names, if it lies where artifacts lie.
+
+    Raises:
+        RsfmError: it does not, or is gone.
+    """
+    root = open_run(workspace, run_id).path.resolve()
+    file = (root / path).resolve()
+    if not file.is_relative_to(root / "artifacts") or not file.is_file():
+        raise RsfmError(f"The file of this layer of {run_id} is gone: predict again.")
+    return file
+
+
+# -- bands ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Composite:
+    """Three bands as red, green, blue, or one as grey; `bands` are positions in the layer."""
+
+    key: str
+    title: str
+    bands: tuple[int, ...]
+
+
+def composites(layer: LayerEntry) -> list[Composite]:
+    """Every way to look at an image layer, the most natural one first."""
+    found = []
+    names = {b.name.lower(): i for i, b in enumerate(layer.bands)}
+    if {"red", "green", "blue"} <= set(names):
+        found.append(Composite("natural", "Natural colour", (names["red"], names["green"], names["blue"])))
+    wanted = {"natural": ("Natural colour", _NATURAL_NM), **COMPOSITES}
+    for key, (title, wavelengths) in wanted.items():
+        chosen = tuple(_nearest(layer.bands, w) for w in wavelengths)
+        if None not in chosen and len(set(chosen)) == 3 and key not in {c.key for c in found}:
+            found.append(Composite(key, title, chosen))  # type: ignore[arg-type]
+    found += [Composite(f"band-{i}", b.name, (i,)) for i, b in enumerate(layer.bands)]
+    return found
+
+
+def _nearest(bands: list[LayerBand], wavelength: float) -> int | None:
+    known = [(abs(b.wavelength_nm - wavelength), i) for i, b in enumerate(bands) if b.wavelength_nm is not None]
+    distance, position = min(known, default=(float("inf"), -1))
+    return position if distance <= TOLERANCE_NM.get(int(wavelength), 60) else None
+
+
+def find_composite(layer: LayerEntry, key: str | None) -> Composite:
+    """The way to look with that key; without one the first.
+
+    Raises:
+        RsfmError: there is no such way.
+    """
+    known = composites(layer)
+    found = next((c for c in known if key in (None, "", c.key)), None)
+    if found is None:
+        raise RsfmError(f"This image cannot be shown as {key!r}; it can be as {', '.join(c.key for c in known)}.")
+    return found
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------
+def hex_colour(text: str) -> tuple[int, int, int]:
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def palette_of(layer: LayerEntry) -> np.ndarray:
+    """(256, 4) uint8: colour of each stored number; unknown ones are see-through."""
+    table = np.zeros((256, 4), np.uint8)
+    for item in layer.legend:
+        table[item.value] = (*hex_colour(item.colour), 0 if item.clear else 255)
+    if layer.kind in _RAMPS:
+        ramp = np.array(_RAMPS[layer.kind], float)
+        at = np.linspace(0, 100, len(ramp))
+        for channel in range(3):
+            table[:101, channel] = np.interp(np.arange(101), at, ramp[:, channel]).round()
+        table[:101, 3] = 255
+        if layer.kind == "change_probability":  # what surely did not change hides nothing
+            table[:101, 3] = np.interp(np.arange(101), (0, 15, 60), (0, 60, 255)).round()
+    table[NODATA] = 0
+    return table
+
+
+def ramp_colours(kind: str) -> list[str]:
+    """The colours of a layer of percentages, low to high."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in _RAMPS[kind]]
+
+
+def paint(layer: LayerEntry, values: np.ndarray, valid: np.ndarray, look: Composite | None, stretch: str) -> np.ndarray:
+    """(H, W, 4) uint8 picture.
+
+    Args:
+        values: (C, H, W) as stored, of the composite's bands, or of the one band of a map.
+        valid: (H, W) where there is something.
+    """
+    if look is None:
+        picture = palette_of(layer)[values[0].astype(np.uint8)]
+        picture[~valid] = 0
+        return picture
+    planes = []
+    for plane, position in zip(values, look.bands, strict=True):
+        band = layer.bands[position]
+        middle, half = (band.p2 + band.p98) / 2, max(band.p98 - band.p2, 1e-9) / 2 * STRETCHES[stretch]
+        shown = (np.nan_to_num(plane.astype(np.float64)) - (middle - half)) / (2 * half)
+        planes.append((shown.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    colours = planes if len(planes) == 3 else planes * 3
+    return np.stack([*colours, np.where(valid, 255, 0).astype(np.uint8)], axis=-1)
+
+
+def png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture, "RGBA").save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def empty_tile() -> bytes:
+    return png(np.zeros((TILE, TILE, 4), np.uint8))
+
+
+def tile(file: Path, layer: LayerEntry, z: int, x: int, y: int, look: Composite | None, stretch: str) -> bytes:
+    """One Web Mercator tile as PNG; an empty one outside of the scene."""
+    rio_tiler = load("rio_tiler.io")
+    from rio_tiler.errors import RioTilerError, TileOutsideBounds
+
+    kind = "nearest" if look is None and layer.legend else "bilinear"
+    try:
+        with _gdal(), rio_tiler.Reader(str(file)) as source:
+            data = source.tile(
+                x, y, z, tilesize=TILE, indexes=[b + 1 for b in look.bands] if look else [1],
+                resampling_method=kind, reproject_method=kind,
+            )  # fmt: skip
+    except TileOutsideBounds:
+        return empty_tile()
+    except RioTilerError as error:
+        raise RsfmError(f"The tile {z}/{x}/{y} of {layer.title} cannot be drawn: {error}") from None
+    return png(paint(layer, data.data, data.mask > 0, look, stretch))
+
+
+def preview(file: Path, layer: LayerEntry, look: Composite | None, stretch: str, longest: int = 1024) -> bytes:
+    """The whole layer as one PNG, on its own grid: for scenes without a place on Earth, and for reports."""
+    with _gdal(), load("rio_tiler.io").ImageReader(str(file)) as source:
+        data = source.preview(
+            max_size=longest, indexes=[b + 1 for b in look.bands] if look else [1],
+            resampling_method="nearest" if look is None and layer.legend else "bilinear",
+        )  # fmt: skip
+    return png(paint(layer, data.data, data.mask > 0, look, stretch))
+
+
+def values_at(workspace: Workspace, run_id: str, longitude: float, latitude: float) -> dict[str, Any]:
+    """What each layer holds at a place.
+
+    Returns:
+        layers: [{kind, title, text}], only those that were observed there.
+    """
+    rio_tiler = load("rio_tiler.io")
+    from rio_tiler.errors import PointOutsideBounds
+
+    found = []
+    for layer in open_prediction(workspace, run_id).layers:
+        file = artifact_file(workspace, run_id, layer.file)
+        try:
+            with _gdal(), rio_tiler.Reader(str(file)) as source:
+                point = source.point(longitude, latitude)
+        except PointOutsideBounds:
+            continue
+        values = np.ma.getdata(point.array)
+        if np.ma.getmaskarray(point.array).all():
+            continue
+        found.append({"kind": layer.kind, "title": layer.title, "text": _said(layer, values)})
+    return {"run_id": run_id, "layers": found}
+
+
+def _said(layer: LayerEntry, values: np.ndarray) -> str:
+    if layer.legend:
+        return next((i.label for i in layer.legend if i.value == int(values[0])), str(int(values[0])))
+    if layer.unit == "percent":
+        return f"{int(values[0])} %"
+    parts = [f"{b.name} {float(v) * b.scale + b.offset:.4g}" for b, v in zip(layer.bands, values, strict=True)]
+    return ", ".join(parts) + f" ({layer.unit})"
+
+
+def _gdal() -> Any:
+    """GDAL's settings for many small reads of local files; it must not look around in the folder."""
+    return load("rasterio").Env(
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+        GDAL_CACHEMAX=128,
+        VSI_CACHE=True,
+        GDAL_NUM_THREADS=os.cpu_count() or 1,
+    )

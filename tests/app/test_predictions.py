@@ -1,0 +1,268 @@
+"""Predicted scenes in the browser: tiles, values, outlines, the map's page, and the two pages around it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from predicted import Predicted, make_predicted
+from rio_tiler.io import Reader
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+from streamlit.testing.v1 import AppTest
+
+from app.predictions import composites, find_composite, open_prediction, paint, palette_of
+from app.routes import build_routes
+from app.routes.predictions import finest_zoom, parse_view, prediction_map_url
+from app.security import Guard
+from rsfm.errors import RsfmError
+from rsfm.prediction_info import LayerBand, LayerEntry, prediction_file
+from rsfm.store.files import read_json, write_json
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
+    return make_predicted(tmp_path_factory.mktemp("predicted"))
+
+
+@pytest.fixture
+def client(made: Predicted) -> Iterator[TestClient]:
+    app = Starlette(routes=build_routes(made.workspace), middleware=[Middleware(Guard, allowed_hosts=())])
+    with TestClient(app, raise_server_exceptions=True, follow_redirects=False) as client:
+        yield client
+
+
+def picture(answer: object) -> np.ndarray:
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/png", answer.text
+    return np.asarray(Image.open(io.BytesIO(answer.content)))
+
+
+def middle_tile(made: Predicted, run_id: str) -> tuple[int, int, int]:
+    """Zoom, x, y of the tile that holds the scene's middle, at its finest zoom."""
+    info = open_prediction(made.workspace, run_id)
+    west, south, east, north = info.scene.bounds
+    zoom = finest_zoom(info)
+    with Reader(str(made.workspace.runs / run_id / "artifacts/image.tif")) as reader:
+        tile = reader.tms.tile((west + east) / 2, (south + north) / 2, zoom)
+    return zoom, tile.x, tile.y
+
+
+# -- tiles ---------------------------------------------------------------------------------------------------------
+def test_a_tile_of_classes_has_the_colours_of_its_legend(client: TestClient, made: Predicted) -> None:
+    z, x, y = middle_tile(made, made.segmentation)
+    tile = picture(client.get(f"/rsfm/tiles/{made.segmentation}/classes/{z}/{x}/{y}.png"))
+    assert tile.shape == (256, 256, 4)
+    entry = open_prediction(made.workspace, made.segmentation).layer("classes")
+    known = {tuple(int(i.colour[k : k + 2], 16) for k in (1, 3, 5)) for i in entry.legend}
+    seen = {tuple(c) for c in tile[tile[..., 3] > 0][:, :3]}
+    assert seen <= known and len(seen) == 2, "land and roofs, and no mixture of their numbers"
+    # As many pixels of each as the file holds there.
+    with Reader(str(made.workspace.runs / made.segmentation / "artifacts/classes.tif")) as reader:
+        data = reader.tile(x, y, z, tilesize=256, resampling_method="nearest", reproject_method="nearest")
+    roof = tuple(int(entry.legend[1].colour[k : k + 2], 16) for k in (1, 3, 5))
+    assert (
+        ((tile[..., :3] == roof).all(axis=2) & (tile[..., 3] > 0)).sum()
+        == ((data.data[0] == 1) & (data.mask > 0)).sum()
+        > 50
+    )
+
+
+def test_a_tile_of_the_image_shows_the_bands_that_are_asked_for(client: TestClient, made: Predicted) -> None:
+    z, x, y = middle_tile(made, made.segmentation)
+    base = f"/rsfm/tiles/{made.segmentation}/image/{z}/{x}/{y}.png"
+    natural = picture(client.get(base))
+    grey = picture(client.get(f"{base}?bands=band-0"))
+    assert (grey[..., 0] == grey[..., 1]).all() and not (natural[..., 0] == natural[..., 1]).all()
+    assert np.array_equal(grey[..., 0], natural[..., 0]), "red as grey"
+    inside = natural[..., 3] > 0
+    assert picture(client.get(f"{base}?stretch=soft"))[inside][:, :3].std() < natural[inside][:, :3].std()
+
+
+def test_outside_of_the_scene_is_nothing(client: TestClient, made: Predicted) -> None:
+    z, x, y = middle_tile(made, made.segmentation)
+    assert not picture(client.get(f"/rsfm/tiles/{made.segmentation}/classes/{z}/{x + 50}/{y}.png")).any()
+    assert not picture(client.get(f"/rsfm/tiles/{made.segmentation}/image/0/0/0.png"))[:100].any()
+
+
+def test_tiles_are_kept_by_browsers_only_under_their_version(client: TestClient, made: Predicted) -> None:
+    z, x, y = middle_tile(made, made.segmentation)
+    page = client.get(prediction_map_url(made.segmentation, theme="light")).text
+    version = re.search(r"classes/\{z\}/\{x\}/\{y\}.png\?v=([0-9a-f]+)", page)[1]
+    base = f"/rsfm/tiles/{made.segmentation}/classes/{z}/{x}/{y}.png"
+    assert "immutable" in client.get(f"{base}?v={version}").headers["cache-control"]
+    assert client.get(f"{base}?v=old").headers["cache-control"] == "no-cache"
+
+
+def test_previews_are_the_layer_on_its_own_grid(client: TestClient, made: Predicted) -> None:
+    answer = picture(client.get(f"/rsfm/predictions/{made.nowhere}/classes.png"))
+    with rasterio.open(made.workspace.runs / made.nowhere / "artifacts/classes.tif") as file:
+        classes = file.read(1)
+    assert answer.shape[:2] == classes.shape
+    entry = open_prediction(made.workspace, made.nowhere).layer("classes")
+    assert np.array_equal(answer, palette_of(entry)[classes])
+
+
+# -- values and outlines -------------------------------------------------------------------------------------------
+def test_values_at_a_place(client: TestClient, made: Predicted) -> None:
+    west, south, east, north = open_prediction(made.workspace, made.change).scene.bounds
+    place = {"lon": (west + east) / 2, "lat": (south + north) / 2}
+    told = {
+        x["kind"]: x["text"]
+        for x in client.get(f"/rsfm/predictions/{made.change}/values", params=place).json()["layers"]
+    }
+    assert set(told) == {"image", "image_before", "change_probability", "changes", "errors"}
+    assert told["change_probability"].endswith(" %") and told["changes"] in ("change", "no change")
+    assert re.fullmatch(r"red \d+, green \d+, blue \d+ \(uint8\)", told["image"])
+    away = client.get(f"/rsfm/predictions/{made.change}/values", params={"lon": west - 1, "lat": south})
+    assert away.json()["layers"] == []
+
+
+def test_outlines_can_be_drawn_and_downloaded(client: TestClient, made: Predicted) -> None:
+    drawn = client.get(f"/rsfm/predictions/{made.change}/outlines.geojson")
+    assert drawn.json()["type"] == "FeatureCollection"
+    assert len(drawn.json()["features"]) == open_prediction(made.workspace, made.change).polygons.count > 0
+    package = client.get(f"/rsfm/predictions/{made.change}/outlines.gpkg")
+    assert package.content.startswith(b"SQLite format 3") and "attachment" in package.headers["content-disposition"]
+    assert client.get(f"/rsfm/predictions/{made.segmentation}/outlines.geojson").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tiles/{run}/nothing/3/1/1.png", "tiles/{run}/classes/3/9/1.png", "tiles/{run}/classes/99/0/0.png",
+        "tiles/{run}/classes/-1/0/0.png", "tiles/20261121-093045-no-run-7f3a/classes/0/0/0.png",
+        "tiles/..%2f..%2fetc/classes/0/0/0.png", "tiles/{run}/..%2fimage/0/0/0.png", "predictions/{run}/passwd.png",
+        "predictions/{run}/outlines.exe", "predictions/..%2f{run}/values?lon=1&lat=1", "maps/predictions/nobody",
+        "maps/predictions/{nowhere}", "maps/predictions/{run}?beside=nobody", "predictions/{evaluation}/classes.png",
+        "tiles/{run}/image/0/0/0.png?bands=band-99", "tiles/{run}/image/0/0/0.png?bands=<script>",
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_404(client: TestClient, made: Predicted, path: str) -> None:
+    evaluation = open_prediction(made.workspace, made.segmentation).model.evaluation
+    answer = client.get("/rsfm/" + path.format(run=made.segmentation, nowhere=made.nowhere, evaluation=evaluation))
+    assert answer.status_code == 404 and str(made.workspace.root) not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "predictions/{run}/values", "predictions/{run}/values?lon=nan&lat=0", "predictions/{run}/values?lon=0&lat=91",
+        "predictions/{run}/values?lon=1e400&lat=0", "tiles/{run}/image/0/0/0.png?stretch=odd",
+        "predictions/{run}/image.png?size=99999", "maps/predictions/{run}?theme=pink",
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_400(client: TestClient, made: Predicted, path: str) -> None:
+    assert client.get("/rsfm/" + path.format(run=made.segmentation)).status_code == 400
+
+
+def test_a_prediction_cannot_point_out_of_its_folder(client: TestClient, made: Predicted) -> None:
+    file = prediction_file(made.workspace.runs / made.coarser)
+    before = read_json(file)
+    try:
+        for target in ("/etc/passwd", "../../../index.duckdb", "spec.json", "artifacts/../../x.tif"):
+            changed = json.loads(json.dumps(before))
+            changed["layers"][1]["file"] = target
+            write_json(file, changed)
+            assert client.get(f"/rsfm/predictions/{made.coarser}/classes.png").status_code == 404
+    finally:
+        write_json(file, before)
+
+
+# -- the map's page ------------------------------------------------------------------------------------------------
+def test_the_map_lists_the_layers_of_both(client: TestClient, made: Predicted) -> None:
+    answer = client.get(prediction_map_url(made.segmentation, theme="dark", beside=made.coarser, at="15.0,45.1,12"))
+    assert answer.status_code == 200 and "default-src 'none'" in answer.headers["content-security-policy"]
+    data = json.loads(re.search(r'id="data">(.*?)</script>', answer.text, re.S)[1])
+    ids = [layer["id"] for layer in data["options"]["layers"]]
+    assert {"a:image", "a:classes", "a:errors", "b:classes"} <= set(ids) and "b:errors" not in ids
+    assert data["map"]["mapOptions"]["zoom"] == 12 and "bounds" not in data["map"]["mapOptions"]
+    shown = {args[0]: args[2] for name, args in data["map"]["calls"] if name == "setLayoutProperty"}
+    assert shown["a:classes"] == "visible" and shown["a:errors"] == "none"
+
+
+def test_views_that_make_no_sense_are_left_out() -> None:
+    assert parse_view("15.5,-45,7.25") == (15.5, -45.0, 7.25)
+    for text in (None, "", "1,2", "200,0,3", "0,95,3", "0,0,99", "nan,0,1", "a,b,c", "1,2,3,4"):
+        assert parse_view(text) is None, text
+
+
+# -- colours -------------------------------------------------------------------------------------------------------
+def image_layer(*bands: tuple[str, float | None]) -> LayerEntry:
+    made = [LayerBand(name=n, wavelength_nm=w, unit="uint8", scale=1, offset=0, p2=10, p98=110) for n, w in bands]
+    return LayerEntry(
+        kind="image", title="Image", file="artifacts/image.tif", dtype="uint8", nodata=None, unit="uint8", bands=made
+    )
+
+
+def test_composites_are_found_by_wavelength() -> None:
+    layer = image_layer(("B8", 842), ("B4", 665), ("B3", 560), ("B2", 490), ("B11", 1610), ("B12", 2190))
+    found = {c.key: c.bands for c in composites(layer)}
+    assert found["natural"] == (1, 2, 3) and found["infrared"] == (0, 1, 2) and found["shortwave"] == (5, 0, 1)
+    assert found["band-4"] == (4,)
+    radar = composites(image_layer(("VV", None), ("VH", None)))
+    assert [c.key for c in radar] == ["band-0", "band-1"]
+    with pytest.raises(RsfmError, match="natural"):
+        find_composite(layer, "odd")
+
+
+def test_stretching_shows_the_middle_of_the_numbers() -> None:
+    layer = image_layer(("red", 650))
+    look = composites(layer)[-1]
+    values = np.array([[[0, 10, 60, 110, 200]]], float)
+    valid = np.array([[True, True, True, True, False]])
+    shown = paint(layer, values, valid, look, "normal")[0]
+    assert shown[:, 0].tolist() == [0, 0, 128, 255, 255] and shown[:, 3].tolist() == [255, 255, 255, 255, 0]
+    assert paint(layer, values, valid, look, "soft")[0, 1, 0] > 0
+
+
+# -- pages ---------------------------------------------------------------------------------------------------------
+def said(test: AppTest) -> str:
+    kinds = ("markdown", "caption", "subheader", "warning", "info")
+    return "\n".join(str(e.value) for kind in kinds for e in test.get(kind)).replace("\\", "")
+
+
+def test_segmentation_page(open_page: Open, made: Predicted) -> None:
+    test = open_page(made.workspace, "segmentation", prediction=made.segmentation)
+    assert not test.exception
+    assert test.get("iframe")[0].proto.src.startswith(f"/rsfm/maps/predictions/{made.segmentation}?")
+    tiles = {m.label: m.value for m in test.metric}
+    assert tiles["Size (px)"] == "160 × 120" and tiles["Pixel"] == "2 m" and "Mean IoU" in tiles
+    assert list(test.dataframe[0].value["Class"]) == ["land", "roof"]
+    options = test.selectbox(key="url.beside").options
+    assert len(options) == 2, "the other prediction of that place; not the one of nowhere, nor those of change"
+
+
+def test_change_page(open_page: Open, made: Predicted) -> None:
+    test = open_page(made.workspace, "change", tab="Scores")
+    assert not test.exception
+    tiles = {m.label: m.value for m in test.metric}
+    assert int(tiles["Places of change"]) > 0 and tiles["Changed area"].endswith("m²")
+    assert "before.tif" in said(test) and "truth.tif" in said(test)
+    assert list(test.dataframe[0].value["Class"])[-1] == "change"
+    test = open_page(made.workspace, "change", tab="Files")
+    assert not test.exception and len(test.get("download_button")) == 5
+
+
+def test_a_scene_without_a_place_is_shown_as_pictures(open_page: Open, made: Predicted) -> None:
+    test = open_page(made.workspace, "segmentation", prediction=made.nowhere, tab="Scores")
+    assert not test.exception and not test.get("iframe")
+    assert f"/rsfm/predictions/{made.nowhere}/classes.png" in said(test) and "no place on Earth" in said(test)
+    assert "No truth was given" in said(test)
+
+
+def test_the_view_of_the_address_is_taken_once(open_page: Open, made: Predicted) -> None:
+    test = open_page(made.workspace, "change", at="15.001,45.152,16")
+    address = test.get("iframe")[0].proto.src
+    assert "at=15.001%2C45.152%2C16" in address
+    test.query_params["at"] = "15.002,45.153,17"  # what the map wrote while it was moved
+    assert test.run().get("iframe")[0].proto.src == address, "or it would begin anew at every click on the page"
+    assert "at=" not in open_page(made.workspace, "change", at="</script>").get("iframe")[0].proto.src
