@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -178,10 +180,23 @@ def run_title(run: Mapping[str, Any], titles: Mapping[str, str] | None = None) -
         case "embed":
             return f"Map of {dataset} by {model_name(run.get('model'), titles)}"
         case "predict":
-            return f"Map of a scene by {model_name(run.get('model'), titles)}"
+            return f"Map of {scene_name(run)}"
         case "prepare":
             return f"Prepare {dataset}"
     return visible(run.get("run_id") or "run")
+
+
+def scene_name(run: Mapping[str, Any]) -> str:
+    """The file that a prediction is of, without where it lies."""
+    try:
+        scene = json.loads(str(run.get("spec") or "{}")).get("scene")
+    except ValueError:
+        scene = None
+    if scene:
+        return visible(PurePath(str(scene)).name)
+    # The table of runs has no request; the id does.
+    words = str(run.get("run_id") or "").split("-predict-")
+    return visible(words[1].rpartition("-")[0]) if len(words) == 2 else "a scene"
 
 
 def run_details(run: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from data_catalog.entry import DatasetEntry, EntryLayer
 from data_catalog.guess import Finding, guess_bands, guess_sensor, guess_unit, named_bands
 from data_catalog.look import Looked, look, readme
 from data_catalog.readers.files import RASTERS, Header
-from data_catalog.readers.image_folder import LABELS, Listing, assign_splits
+from data_catalog.readers.image_folder import LABELS, TEST_SHARE, Listing, assign_splits
 from rsfm.bands import UNITS, Unit, sensor
 from rsfm.errors import RsfmError
 from rsfm.geo import ground_gsd
@@ -83,7 +83,7 @@ def describe_images(source: Path, listing: Listing | None, name: str | None, kno
         splits = dict(Counter(item.split or "train" for item in items))
         findings.append(splits_finding(splits, note))
         if note is not None:
-            seed_options = {"split_seed": 0, "test_share": 0.2}
+            seed_options = {"split_seed": 0, "test_share": TEST_SHARE}
     if not is_scene and layer.size is None:
         findings.append(Finding("size", f"{sizes_text(looked)}: give an image size when preparing.", False))
     entry = DatasetEntry(

@@ -20,7 +20,9 @@ from data_catalog.entry import DatasetEntry, EntryLayer, Task, entry
 from data_catalog.guess import Finding
 from data_catalog.guess_masks import guess_masks
 from data_catalog.look import Looked, look
+from data_catalog.readers.bigearthnet import S1_FOLDER, S1_FOLDERS_V1, S2_FOLDER, S2_FOLDERS_V1, first_folder
 from data_catalog.readers.groups import LAYOUTS, Groups, divide
+from data_catalog.readers.image_folder import TEST_SHARE
 from rsfm.errors import RsfmError
 
 SEGMENTATION_READER = "data_catalog.readers.dense:SegmentationFolderReader"
@@ -38,7 +40,7 @@ def describe_dense(source: Path, task: str, groups: Groups, name: str | None, kn
     looked = look(source, [group.files[layer] for group in good for layer in images])
     masks = guess_masks(source, [group.files["mask"] for group in good], _NAMES[task])
     layer, about = describe_layer(source, looked, known)
-    divided, note = divide(groups.items, 0, 0.2)
+    divided, note = divide(groups.items, 0, TEST_SHARE)
     splits = dict(Counter(g.split or "train" for g in divided))
     options: dict[str, Any] = {k: v for k, v in masks.options.items() if v}
     findings = [_layout_finding(task, groups), *about, *masks.findings, splits_finding(splits, note)]
@@ -85,10 +87,10 @@ def _tile_size(looked: Looked) -> int:
 
 def describe_bigearthnet(source: Path, name: str | None, known: Known) -> Understanding | None:
     """BigEarthNet of either version: what the catalog knows of it, for this folder. None where it is something else."""
-    if (source / "BigEarthNet-S2").is_dir() and (source / "metadata.parquet").is_file():
+    older = first_folder(source, S2_FOLDERS_V1)
+    if (source / S2_FOLDER).is_dir() and (source / "metadata.parquet").is_file():
         built_in = entry("bigearthnet-v2")
-    elif any((source / n).is_dir() and any((source / n).glob("*/*_labels_metadata.json"))
-             for n in ("BigEarthNet-v1.0", "BigEarthNet-S2-v1.0", "S2")):  # fmt: skip
+    elif older is not None and any((source / older).glob("*/*_labels_metadata.json")):
         built_in = entry("bigearthnet-v1")
     else:
         return None
@@ -99,7 +101,7 @@ def describe_bigearthnet(source: Path, name: str | None, known: Known) -> Unders
         Finding("bands", f"{' '.join(b.name for b in built_in.bands)} of Sentinel-2, brought to 10 m."),
         Finding("unit", "reflectance, scale 1/10000: as this dataset is published."),
     ]
-    if any((source / n).is_dir() for n in ("BigEarthNet-S1", "BigEarthNet-S1-v1.0", "S1")):
+    if first_folder(source, (S1_FOLDER, *S1_FOLDERS_V1)):
         findings.append(
             Finding("sensor", "Sentinel-1 is there too: the option s1 = true adds it as the layer image_s1.")
         )

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_catalog.guess import Finding
 from data_catalog.readers.base import BadFile
+from data_catalog.readers.files import LOSSY
 from data_catalog.readers.masks import Colour, one_channel, pack_colours, read_mask, unpack_colour
 from data_catalog.readers.tiles import IGNORE
 from rsfm.errors import RsfmError
@@ -21,7 +22,6 @@ TABLES = ("classes.csv", "classes.txt")
 _LOOKED_INTO = 200
 _MOST_COLOURS = 40
 _MOST_INDICES = 64
-_LOSSY = (".jpg", ".jpeg")
 _BLACK = (0, 0, 0)
 #: Rows of a class table with such a name are no class.
 _NO_CLASS = {"unlabelled", "unlabeled", "ignore", "ignored", "void", "unknown", "no data", "nodata", "undefined"}
@@ -65,7 +65,7 @@ def guess_masks(folder: Path, paths: Sequence[str], usual_names: tuple[str, str]
         classes, options, findings = _of_colours(colours, table, where)
     else:
         values, bad = _values_used(folder, chosen)
-        lossy = any(p.lower().endswith(_LOSSY) for p in chosen)
+        lossy = any(Path(p).suffix.lower() in LOSSY for p in chosen)
         classes, options, findings = _of_values(values, table, where, usual_names, lossy=lossy)
     findings += [Finding("files", f"{b.path} {b.reason}: it will be reported and left out.") for b in bad[:5]]
     return MaskFacts(classes, options, findings)

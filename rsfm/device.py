@@ -20,7 +20,7 @@ def granted_device(wanted: str, granted: str) -> torch.device:
     if wanted == "cpu":
         return torch.device("cpu")
     if wanted == "cuda" and granted != "cuda":
-        raise RsfmError("The device is set to cuda, but the run got a CPU slot: set it to auto or cpu.")
+        raise RsfmError("This job asks for a GPU, but it was given a CPU slot: set the device to auto or cpu.")
     if granted == "cuda" and not torch.cuda.is_available():
         raise RsfmError("The run got a GPU slot, but PyTorch finds no GPU here: set the device to cpu.")
     return torch.device(granted)

@@ -71,7 +71,6 @@ class PackWriter:
         position: how many items (samples, skipped files, dropped tiles) the journal already holds.
         splits: number of samples so far, per split.
         skipped: unusable files so far, with reasons; a file that several samples are made from is named once.
-        unusable: number of samples that were lost with them.
         dropped: reason -> number of items left out on purpose (e.g. tiles without data).
     """
 
@@ -98,9 +97,13 @@ class PackWriter:
         self.position = 0
         self.splits: dict[str, int] = {}
         self.skipped: list[Skipped] = []
-        self.unusable = 0
         self.dropped: dict[str, int] = {}
         self._ids: set[str] = set()
+
+    @property
+    def unusable(self) -> int:
+        """Number of samples that were lost with the files that are skipped."""
+        return self.position - sum(self.splits.values()) - sum(self.dropped.values())
 
     # -- opening ---------------------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
@@ -215,7 +218,6 @@ class PackWriter:
     def _count(self, row: dict[str, Any]) -> None:
         self.position += 1
         if "skipped" in row:
-            self.unusable += 1
             if (found := Skipped(path=row["skipped"], reason=row["reason"])) not in self.skipped[-1:]:
                 self.skipped.append(found)
         elif "dropped" in row:

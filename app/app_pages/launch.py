@@ -14,22 +14,39 @@ from app.components.commands import command_line
 from app.components.measures import adaptation_title, operator_title
 from app.components.method_form import groups_of, start_of
 from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, merged, show_errors, spec_form
-from app.page import DATASETS, RUN, empty_state, heading, model_titles
+from app.page import DATASETS, LAUNCH, RUN, empty_state, heading, model_titles
 from app.state import open_pack, store, workspace
 from app.text import KIND_ICON, metres, missing, model_name, number, plain, visible
 from app.view_state import choose, choose_many, choose_one_of, put
 from jobs.client import DryRun, dry_run, submit
 from rsfm.errors import RsfmError
+from rsfm.network_info import NetworkInfo, list_networks
 from rsfm.packs import PackInfo
 from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
 from rsfm.registry.evaluation import EVALUATION_PRESETS, evaluation_values
-from rsfm.specs import EmbedSpec, EncoderParams, EvaluateSpec, Operator, PrepareSpec, PretrainSpec, Spec, spec_hash
+from rsfm.specs import (
+    EmbedSpec,
+    EncoderParams,
+    EvaluateSpec,
+    Operator,
+    PredictSpec,
+    PrepareSpec,
+    PretrainSpec,
+    Spec,
+    spec_hash,
+)
 from rsfm.store.runs import is_run_id
 from rsfm.tasks import ADAPTATIONS, TASKS
 
 #: How long the answer of a dry run is believed: packs, models and the disk change.
 BELIEVED_S = 120.0
-JOBS = {"pretrain": "Pretrain", "evaluate": "Evaluate", "embed": "Embed", "prepare": "Prepare data"}
+JOBS = {
+    "pretrain": "Pretrain",
+    "evaluate": "Evaluate",
+    "embed": "Embed",
+    "predict": "Predict a scene",
+    "prepare": "Prepare data",
+}
 
 
 # -- what there is to choose from ---------------------------------------------------------------------------------
@@ -399,6 +416,65 @@ def queue_for_models(
     actions(specs if models and not errors else None, names, key)
 
 
+def predict_form() -> None:
+    main, side = st.columns([5, 3], gap="large")
+    networks, problems = list_networks(workspace())
+    by_run: dict[str, list[NetworkInfo]] = {}
+    for network in networks:
+        by_run.setdefault(network.run_id, []).append(network)
+    with main:
+        if not by_run:
+            empty_state(
+                ":material/map:", "No network can draw maps yet",
+                "Evaluate a model on a pack with maps (segmentation or change): what is trained there draws scenes.",
+                [(LAUNCH, "Launch an evaluation")],
+            )  # fmt: skip
+            return
+        newest = sorted(by_run, reverse=True)
+        run_id = choose(
+            "Evaluation", newest, "evaluation",
+            format_func=lambda r: f"{visible(by_run[r][0].title)}  ·  …{r[-4:]}" if r in by_run else r,
+        )  # fmt: skip
+        assert run_id is not None
+        mine = by_run[run_id]
+        first = mine[0]
+        choices = {
+            ("adaptation",): Choices([n for n in dict.fromkeys(n.adaptation for n in mine)]),
+            ("bands",): Choices([b.name for b in first.bands], others=True, blank="As the file says"),
+        }
+        result = FormResult({"kind": "predict", "evaluation": run_id})
+        pairs = ("scene_before",) if first.task == "change" else ()
+        layout = Layout(
+            skip=frozenset({"kind", "evaluation", *(() if pairs else ("scene_before", "threshold", "min_area_m2"))}),
+            first=("scene", *pairs, "truth", "bands"),
+        )  # fmt: skip
+        spec_form(PredictSpec, defaults_of(PredictSpec), f"launch.predict.{run_id}", result, layout, choices)
+        spec, errors = check(PredictSpec, result.values)
+        if not result.values.get("scene"):
+            st.caption("Name the file of a scene on the machine that runs the lab.")
+            spec, errors = None, {}
+        explain(result, errors)
+        actions([spec] if spec else None, [f"map of {visible(result.values.get('scene', ''))}"], "launch.predict")  # type: ignore[list-item]
+    with side, st.container(border=True):
+        st.markdown(f"**{plain(first.title)}**")
+        st.table(
+            {
+                "Task": first.task, "Classes": plain(", ".join(first.classes)),
+                "Bands": plain(", ".join(b.name for b in first.bands)),
+                "Units": plain(", ".join(dict.fromkeys(b.unit for b in first.bands))),
+                "Pixel": metres(first.gsd_m) if first.gsd_m else "unknown",
+                "Trained on": plain(first.trained_on),
+            },
+            border="horizontal",
+        )  # fmt: skip
+        st.caption(
+            "The scene needs these bands, by name or by the order you give, in this unit. It may be of any size: it is "
+            "drawn in overlapping tiles, and what was not observed stays empty."
+        )
+        for name, problem in problems.items():
+            st.caption(f":material/folder_off: …{name[-4:]}: {plain(problem)}")
+
+
 def prepare_form() -> None:
     entries = {n: e for n, e in data_catalog.entries(workspace()).items() if e.reader}
     main, side = st.columns([5, 3], gap="large")
@@ -434,4 +510,11 @@ job = choose_one_of(
 if st.session_state.get("launch.job") != job:
     st.session_state["launch.job"] = job
     st.session_state.pop("launch.queued", None)
-{"pretrain": pretrain_form, "evaluate": evaluate_form, "embed": embed_form, "prepare": prepare_form}[job]()
+FORMS = {
+    "pretrain": pretrain_form,
+    "evaluate": evaluate_form,
+    "embed": embed_form,
+    "predict": predict_form,
+    "prepare": prepare_form,
+}
+FORMS[job]()

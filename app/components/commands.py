@@ -10,11 +10,13 @@ from typing import Any
 from rsfm.specs import (
     EmbedSpec,
     EvaluateSpec,
+    PredictSpec,
     PrepareSpec,
     PretrainSpec,
     Spec,
     embed_spec,
     evaluate_spec,
+    predict_spec,
     pretrain_spec,
 )
 
@@ -82,6 +84,22 @@ def embed_command(spec: EmbedSpec) -> list[str]:
     return [*words, *_settings(_changes({**base, "severities": wanted["severities"]}, wanted))]
 
 
+def predict_command(spec: PredictSpec) -> list[str]:
+    own = {
+        "scene_before": ("--before", spec.scene_before), "truth": ("--truth", spec.truth),
+        "bands": ("--bands", ",".join(spec.bands or [])), "unit": ("--unit", spec.unit),
+        "adaptation": ("--adaptation", spec.adaptation), "eval_seed": ("--seed", spec.eval_seed),
+    }  # fmt: skip
+    base = predict_spec(spec.evaluation, spec.scene).model_dump(mode="json")
+    wanted = spec.model_dump(mode="json")
+    words = ["rsfm", "predict", "--evaluation", spec.evaluation, "--scene", spec.scene]
+    for name, (option, value) in own.items():
+        if wanted[name] != base[name]:
+            words += [option, str(value)]
+            base[name] = wanted[name]
+    return [*words, *_settings(_changes(base, wanted))]
+
+
 def prepare_command(spec: PrepareSpec) -> list[str]:
     words = ["rsfm", "data", "prepare", spec.dataset]
     options = {
@@ -103,6 +121,8 @@ def command_line(spec: Spec) -> str:
             words = evaluate_command(spec)
         case EmbedSpec():
             words = embed_command(spec)
+        case PredictSpec():
+            words = predict_command(spec)
         case _:
             words = prepare_command(spec)
     if spec.kind != "prepare":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from data_catalog.readers.options import read_options
+from rsfm.errors import RsfmError
 from rsfm.packs import LayerInfo
 from rsfm.specs import PrepareSpec
 from rsfm.workspace import Workspace
@@ -92,3 +94,41 @@ class Reader(Protocol):
     def notes(self) -> list[str]:
         """What a user of the pack should know, one sentence each."""
         ...
+
+
+class EntryReader:
+    """What readers of files share: the entry, the options, the source, and notes.
+
+    Attributes:
+        source: where the data is; wanted: what that is, and how it is named.
+    """
+
+    synthetic = False
+    wanted: ClassVar[tuple[str, str]] = "its folder", "DIR"
+
+    def __init__(
+        self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, defaults: dict[str, Any], *,
+        tiles: bool = False,
+    ) -> None:  # fmt: skip
+        """Args: defaults, tiles: see `read_options`; the entry's own options win over the defaults.
+
+        Raises:
+            RsfmError: as `read_options`, or no source is named.
+        """
+        self.entry = entry
+        self.options = read_options(spec, {**defaults, **entry.reader_options}, tiles=tiles)
+        if source is None:
+            what, named = self.wanted
+            raise RsfmError(f"Where is {entry.title}? Name {what}: rsfm data prepare {entry.name} --source {named}")
+        self.source = source
+        self._notes: list[str] = []
+
+    @property
+    def origin(self) -> str:
+        return self.entry.homepage or self.entry.title
+
+    def classes(self) -> list[str]:
+        return self.entry.classes
+
+    def notes(self) -> list[str]:
+        return self._notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_catalog.entry import DatasetEntry, Task
-from data_catalog.readers.base import BadFile, LeftOut, Sample, SampleKey
+from data_catalog.readers.base import BadFile, EntryReader, LeftOut, Sample, SampleKey
 from data_catalog.readers.files import Header, read_raster_at
 from data_catalog.readers.image_folder import TEST_SHARE, draw_test
-from data_catalog.readers.options import read_options
 from rsfm.errors import RsfmError
 from rsfm.packs import LayerInfo
 from rsfm.specs import PrepareSpec
@@ -24,6 +23,9 @@ from rsfm.workspace import Workspace
 
 _SIDE_M = 1200.0  # of a patch
 _S1 = "image_s1"
+#: Names of the folders of patches, of version 2 and of version 1.
+S2_FOLDER, S1_FOLDER = "BigEarthNet-S2", "BigEarthNet-S1"
+S2_FOLDERS_V1, S1_FOLDERS_V1 = ("BigEarthNet-v1.0", "BigEarthNet-S2-v1.0", "S2"), ("BigEarthNet-S1-v1.0", "S1")
 #: CORINE classes of version 1 -> the 19 classes; the others have no counterpart (arXiv 2105.07921).
 _NINETEEN = {
     "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
@@ -67,7 +69,7 @@ class Patch:
     labels: tuple[str, ...] | None = None
 
 
-class BigEarthNetReader:
+class BigEarthNetReader(EntryReader):
     """Version 2: splits, labels and pairing from `metadata.parquet`.
 
     All bands are brought to the 120 x 120 pixels of the 10 m bands, bilinear, as torchgeo and the field do.
@@ -75,17 +77,12 @@ class BigEarthNetReader:
         s1: also read Sentinel-1 (VV, VH) as the layer `image_s1`.
     """
 
-    synthetic = False
     task: Task = "multilabel"
     _defaults: ClassVar[dict[str, Any]] = {"s1": False}
 
     def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None:
-        self.entry = entry
-        self.options = read_options(spec, {**self._defaults, **entry.reader_options})
-        if source is None:
-            raise RsfmError(f"Where is {entry.title}? Name its folder: rsfm data prepare {entry.name} --source DIR")
-        self.source = source
-        self._notes = ["Bands of 20 m and 60 m are brought to the 10 m grid (bilinear)."]
+        super().__init__(entry, spec, source, self._defaults)
+        self._notes.append("Bands of 20 m and 60 m are brought to the 10 m grid (bilinear).")
         self._patches = {p.id: p for p in self._list()}
         if not self._patches:
             raise RsfmError(f"{source} holds no patch of {entry.title}.")
@@ -101,7 +98,7 @@ class BigEarthNetReader:
             rows = pd.read_parquet(file, columns=columns)
         except (OSError, ValueError) as error:
             raise RsfmError(f"{file} cannot be read ({error}): it needs the columns {', '.join(columns)}.") from error
-        folder = self.source / "BigEarthNet-S2"
+        folder = self.source / S2_FOLDER
         there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
         absent = 0
         for name, labels, split, s1 in rows.itertuples(index=False):
@@ -110,22 +107,13 @@ class BigEarthNetReader:
                 absent += 1
                 continue
             yield Patch(
-                name, {"validation": "val"}.get(split, split), f"BigEarthNet-S2/{tile}/{name}",
-                f"BigEarthNet-S1/{s1.rsplit('_', 3)[0]}/{s1}" if self.options["s1"] else None, tuple(labels),
+                name, {"validation": "val"}.get(split, split), f"{S2_FOLDER}/{tile}/{name}",
+                f"{S1_FOLDER}/{s1.rsplit('_', 3)[0]}/{s1}" if self.options["s1"] else None, tuple(labels),
             )  # fmt: skip
         if absent:
-            self._notes.append(
-                f"{absent} patches of the metadata lie in tiles that are not in BigEarthNet-S2: left out."
-            )
+            self._notes.append(f"{absent} patches of the metadata lie in tiles that are not in {S2_FOLDER}: left out.")
 
     # -- the reader's contract -----------------------------------------------------------------------------------------
-    @property
-    def origin(self) -> str:
-        return self.entry.homepage or self.entry.title
-
-    def classes(self) -> list[str]:
-        return self.entry.classes
-
     def layers(self) -> list[LayerInfo]:
         names = ["image", _S1] if self.options["s1"] else ["image"]
         layers = [self.entry.layer(name) for name in names]
@@ -180,9 +168,6 @@ class BigEarthNetReader:
         assert grid is not None
         return grid, np.concatenate(bands)
 
-    def notes(self) -> list[str]:
-        return self._notes
-
 
 class BigEarthNetV1Reader(BigEarthNetReader):
     """Version 1: labels in a JSON file per patch, folded to 19 classes; splits from lists, else drawn.
@@ -194,12 +179,11 @@ class BigEarthNetV1Reader(BigEarthNetReader):
     _defaults: ClassVar[dict[str, Any]] = {"s1": False, "split_seed": 0, "test_share": TEST_SHARE}
 
     def _list(self) -> Iterator[Patch]:
-        s2 = _first(self.source, "BigEarthNet-v1.0", "BigEarthNet-S2-v1.0", "S2")
-        s1 = _first(self.source, "BigEarthNet-S1-v1.0", "S1")
+        s2, s1 = (first_folder(self.source, names) for names in (S2_FOLDERS_V1, S1_FOLDERS_V1))
         if s2 is None:
-            raise RsfmError(f"{self.source} has no folder BigEarthNet-v1.0 (or S2) of {self.entry.title}.")
+            raise RsfmError(f"{self.source} has no folder {' or '.join(S2_FOLDERS_V1)} of {self.entry.title}.")
         if self.options["s1"] and s1 is None:
-            raise RsfmError(f"{self.source} has no folder BigEarthNet-S1-v1.0 (or S1): prepare without s1.")
+            raise RsfmError(f"{self.source} has no folder {' or '.join(S1_FOLDERS_V1)}: prepare without s1.")
         lists = {s: self.source / f"bigearthnet-{s}.csv" for s in ("train", "val", "test")}
         missing = [file.name for file in lists.values() if not file.is_file()]
         if missing and len(missing) < len(lists):
@@ -255,5 +239,6 @@ class BigEarthNetV1Reader(BigEarthNetReader):
         return said
 
 
-def _first(source: Path, *names: str) -> str | None:
+def first_folder(source: Path, names: Sequence[str]) -> str | None:
+    """The first of these folders that is there."""
     return next((n for n in names if (source / n).is_dir()), None)

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_catalog.entry import DatasetEntry, Task
-from data_catalog.readers.base import BadFile, Sample, SampleKey
+from data_catalog.readers.base import BadFile, EntryReader, Sample, SampleKey
 from data_catalog.readers.files import Header, band_order_problem, read_header, read_image
 from data_catalog.readers.groups import LAYOUTS, Group, divide, group_files
 from data_catalog.readers.image_folder import TEST_SHARE, image_files, usual_header
 from data_catalog.readers.masks import MaskCoding
-from data_catalog.readers.options import read_options
 from data_catalog.readers.tiles import IGNORE, Tile, cut_image, cut_mask, tiles
 from rsfm.errors import RsfmError
 from rsfm.geo import ground_gsd
@@ -31,12 +30,11 @@ _DEFAULTS: dict[str, Any] = {
 class _Scene(NamedTuple):
     """One group, decoded: arrays by layer, and the header of its first image."""
 
-    group: Group
     arrays: dict[str, np.ndarray]
     header: Header
 
 
-class DenseFolderReader:
+class DenseFolderReader(EntryReader):
     """Reads groups of files that `find_groups` puts together; subclasses name the task.
 
     Options (in the entry or in the spec):
@@ -46,24 +44,18 @@ class DenseFolderReader:
         below: folders to look into, the first of these that exists, e.g. `Real/subset`.
     """
 
-    synthetic = False
     task: Task
 
     def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None:
-        self.entry = entry
         if "tile_size" in spec.options:
             raise RsfmError("Write tile_size as the spec's own field, not among its options.")
         if spec.stride is not None:
             raise RsfmError(f"Tiles of {entry.title} do not overlap, so that no label counts twice: give no stride.")
-        self.options = read_options(spec, {**_DEFAULTS, **entry.reader_options}, tiles=True)
-        if source is None:
-            raise RsfmError(f"Where is {entry.title}? Name its folder: rsfm data prepare {entry.name} --source DIR")
-        if not source.is_dir():
-            raise RsfmError(f"{source} is not a folder.")
-        self.source = source
+        super().__init__(entry, spec, source, _DEFAULTS, tiles=True)
+        if not self.source.is_dir():
+            raise RsfmError(f"{self.source} is not a folder.")
         self.tile: int = spec.tile_size or self.options["tile_size"]
         self.coding = MaskCoding.of(self.options, self.classes(), entry.title)
-        self._notes: list[str] = []
         self._groups = self._list()
         if not any(g.problem is None for g in self._groups):
             path, reason = self._groups[0].problem or ("", "")
@@ -139,10 +131,6 @@ class DenseFolderReader:
                 raise BadFile(group.files[layer], f"has {h} x {w} pixels, but {group.files[first]} has {fh} x {fw}")
 
     # -- the reader's contract -----------------------------------------------------------------------------------------
-    @property
-    def origin(self) -> str:
-        return self.entry.homepage or self.entry.title
-
     def classes(self) -> list[str]:
         return self.entry.layer("mask").classes or self.entry.classes
 
@@ -172,7 +160,7 @@ class DenseFolderReader:
         if key.id in self._bad:
             raise self._bad[key.id]
         group, tile = self._where[key.id]
-        _, arrays, header = self._scene(group)
+        arrays, header = self._scene(group)
         transform, size = header.transform, (header.height, header.width)
         if tile is not None:
             masks = {x.name for x in self.entry.layers if x.role == "mask"}
@@ -187,9 +175,6 @@ class DenseFolderReader:
 
     def _date(self, group: Group) -> str | None:
         return None
-
-    def notes(self) -> list[str]:
-        return self._notes
 
     # -- reading -------------------------------------------------------------------------------------------------------
     def _scene(self, group: Group) -> _Scene:
@@ -218,7 +203,7 @@ class DenseFolderReader:
                 raise BadFile(group.files[name], "is constant: no image, only fill")
         self._require_equal_sizes(group, {name: a.shape[1:] for name, a in arrays.items()})
         assert first is not None
-        return _Scene(group, arrays, first)
+        return _Scene(arrays, first)
 
     def _image(self, group: Group, layer: str) -> tuple[Header, np.ndarray]:
         path = group.files[layer]

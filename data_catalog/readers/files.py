@@ -12,6 +12,7 @@ from data_catalog.readers.base import BadFile
 from rsfm.geo import crs_text, is_georeferenced
 
 PHOTOS = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+LOSSY = frozenset({".jpg", ".jpeg"})
 RASTERS = frozenset({".tif", ".tiff", ".jp2", ".vrt", ".img"})
 IMAGES = PHOTOS | RASTERS
 

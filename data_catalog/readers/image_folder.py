@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data_catalog.entry import DatasetEntry, Task
-from data_catalog.readers.base import BadFile, Sample, SampleKey
+from data_catalog.readers.base import BadFile, EntryReader, Sample, SampleKey
 from data_catalog.readers.files import IMAGES, Header, band_order_problem, read_header, read_image
-from data_catalog.readers.options import read_options
 from rsfm.errors import RsfmError
 from rsfm.geo import ground_gsd
 from rsfm.packs import LayerInfo
@@ -175,18 +174,11 @@ def usual_header(folder: Path, paths: list[str]) -> Header:
     return next(h for h in headers if (h.count, h.height, h.width, h.dtype) == common)
 
 
-class ImageFolderReader:
+class ImageFolderReader(EntryReader):
     """Reads what `list_folder` finds. Band names, units and scaling come from the entry."""
 
-    synthetic = False
-
     def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None:
-        self.entry = entry
-        self.options = read_options(spec, {"split_seed": 0, "test_share": TEST_SHARE, **entry.reader_options})
-        if source is None:
-            raise RsfmError(f"Where is {entry.title}? Name its folder: rsfm data prepare {entry.name} --source DIR")
-        self.source = source
-        self._notes: list[str] = []
+        super().__init__(entry, spec, source, {"split_seed": 0, "test_share": TEST_SHARE})
         self._items = self._list()
         self._by_path = {item.path: item for item in self._items}
 
@@ -199,10 +191,6 @@ class ImageFolderReader:
     @property
     def task(self) -> Task:
         return "classification" if any(item.label for item in self._items) else "unlabelled"
-
-    @property
-    def origin(self) -> str:
-        return self.entry.homepage or self.entry.title
 
     def classes(self) -> list[str]:
         found = sorted({item.label for item in self._items if item.label is not None})
@@ -233,6 +221,3 @@ class ImageFolderReader:
             {"image": image}, label=item.label, crs=header.crs, transform=header.transform,
             gsd_m=ground_gsd(header.crs, header.transform, header.height, header.width) or self.entry.gsd_m,
         )  # fmt: skip
-
-    def notes(self) -> list[str]:
-        return self._notes

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from data_catalog.readers.base import BadFile
-from data_catalog.readers.files import is_photo, message, read_image, require_content
+from data_catalog.readers.files import LOSSY, is_photo, message, read_image, require_content
 from data_catalog.readers.tiles import IGNORE
 from rsfm.errors import RsfmError
 
@@ -18,7 +18,6 @@ Kind = Literal["index", "binary", "values", "colours"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Colour = tuple[int, int, int]
 
-_LOSSY = frozenset({".jpg", ".jpeg"})
 _UNKNOWN = -1
 #: JPEG keeps 0 and 255 apart, but not exact: from here on a pixel is of class 1.
 _HALF = 128
@@ -76,7 +75,7 @@ class MaskCoding:
             BadFile: it cannot be decoded, or holds a value that is no class.
         """
         raw = read_mask(path, shown, self.kind)
-        lossy = path.suffix.lower() in _LOSSY
+        lossy = path.suffix.lower() in LOSSY
         if lossy and self.kind != "binary":
             raise BadFile(shown, "is a JPEG, which cannot hold exact class values: save it as PNG or TIFF")
         if self.kind == "colours":

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_catalog.entry import DatasetEntry, Task
-from data_catalog.readers.base import BadFile, LeftOut, Sample, SampleKey
+from data_catalog.readers.base import BadFile, EntryReader, LeftOut, Sample, SampleKey
 from data_catalog.readers.files import RASTERS, Header, band_order_problem, read_header
 from data_catalog.readers.image_folder import image_files
-from data_catalog.readers.options import read_options
 from rsfm.errors import RsfmError
 from rsfm.geo import crs_text, ground_gsd, is_georeferenced
 from rsfm.packs import LayerInfo
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 TILE_SIZE = 64
 
 
-class SceneReader:
+class SceneReader(EntryReader):
     """Cuts rasters into square tiles on a regular grid from the upper left corner.
 
     Options (in the entry or in the spec):
@@ -35,31 +34,27 @@ class SceneReader:
             out, so that no pixel is in both splits.
     """
 
-    synthetic = False
     task: Task = "unlabelled"
+    wanted = "the file", "FILE"
 
     def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None:
-        self.entry = entry
-        defaults = {"max_nodata": 0.0, "val_share": 0.0, "tile_size": TILE_SIZE, "stride": 0, **entry.reader_options}
         if clash := {"tile_size", "stride"} & set(spec.options):
             raise RsfmError(f"Write {', '.join(sorted(clash))} as the spec's own field, not among its options.")
-        self.options = read_options(spec, defaults, tiles=True)
-        if source is None:
-            raise RsfmError(f"Where is {entry.title}? Name the file: rsfm data prepare {entry.name} --source FILE")
+        defaults = {"max_nodata": 0.0, "val_share": 0.0, "tile_size": TILE_SIZE, "stride": 0}
+        super().__init__(entry, spec, source, defaults, tiles=True)
         self.tile = spec.tile_size or self.options["tile_size"]
         self.stride = spec.stride or (self.tile if spec.tile_size else self.options["stride"] or self.tile)
         for name in ("max_nodata", "val_share"):
             if not 0 <= self.options[name] < 1:
                 raise RsfmError(f"Option {name} must be in 0..1, got {self.options[name]}.")
-        self.folder, self.files = _scenes(source)
+        self.folder, self.files = _scenes(self.source)
         self._open: tuple[str, DatasetReader] | None = None
         self._windows: dict[str, tuple[str, int, int]] = {}
         self._bad: dict[str, BadFile] = {}
-        self._keys, self._notes = self._plan()
+        self._keys = self._plan()
 
-    def _plan(self) -> tuple[list[SampleKey], list[str]]:
+    def _plan(self) -> list[SampleKey]:
         keys: list[SampleKey] = []
-        notes: list[str] = []
         for name in self.files:
             try:
                 header = read_header(self.folder / name, name)
@@ -84,8 +79,8 @@ class SceneReader:
                     self._windows[key] = (name, row, column)
                     keys.append(SampleKey(key, "train" if column < border else "val", name))
             if across:
-                notes.append(f"{across} tiles of {name} lie across the border between train and val: left out.")
-        return keys, notes
+                self._notes.append(f"{across} tiles of {name} lie across the border between train and val: left out.")
+        return keys
 
     def _check(self, name: str, header: Header) -> None:
         layer = self.entry.layer()
@@ -109,10 +104,6 @@ class SceneReader:
         gsd = ground_gsd(header.crs, header.transform, header.height, header.width)
         nodata = info.nodata if info.nodata is not None else header.nodata
         return [info.model_copy(update={"gsd_m": gsd or info.gsd_m, "nodata": nodata})]
-
-    @property
-    def origin(self) -> str:
-        return self.entry.homepage or self.entry.title
 
     def classes(self) -> list[str]:
         return []
@@ -154,9 +145,6 @@ class SceneReader:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 self._open = (name, rasterio.open(self.folder / name))
         return self._open[1]
-
-    def notes(self) -> list[str]:
-        return self._notes
 
 
 def _scenes(source: Path) -> tuple[Path, list[str]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rsfm import metrics
 from rsfm.data.seeding import seeded
+from rsfm.device import granted_device
 from rsfm.errors import RsfmError
 from rsfm.evaluation.attempts import start_over_if_changed
 from rsfm.evaluation.batches import IGNORE, LabelledImages
@@ -54,7 +55,7 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
         RsfmError: the evaluation cannot run.
     """
     what = plan(spec, workspace)
-    device = torch.device(_device(spec, "cuda" if spec.device == "cuda" else "cpu"))
+    device = granted_device(spec.device, "cuda" if spec.device == "cuda" else "cpu")
     model = resolve(spec, what.pack, workspace, device)
     images = LabelledImages(what, model)
     remarks = evaluation_remarks(spec, what, model)
@@ -113,17 +114,6 @@ def _try_step(
     return taken * len(spec.eval_seeds) * (trained + len(what.severities) * what.n_test / 3)
 
 
-def _device(spec: EvaluateSpec, granted: str) -> str:
-    """The device to run on: what the slot grants, unless the spec says cpu."""
-    if spec.device == "cpu":
-        return "cpu"
-    if spec.device == "cuda" and granted != "cuda":
-        raise RsfmError("This evaluation asks for a GPU, but it was given a CPU slot: set device to auto or cpu.")
-    if granted == "cuda" and not torch.cuda.is_available():
-        raise RsfmError("This evaluation asks for a GPU, but PyTorch finds none here: set device to cpu.")
-    return granted
-
-
 def run_job(spec: EvaluateSpec, context: JobContext) -> None:
     """Evaluate one model on one pack; scores and predictions go to the run folder.
 
@@ -135,7 +125,7 @@ def run_job(spec: EvaluateSpec, context: JobContext) -> None:
     """
     torch.set_num_threads(spec.threads or context.threads)
     what = plan(spec, context.workspace)
-    device = torch.device(_device(spec, context.device))
+    device = granted_device(spec.device, context.device)
     model = resolve(spec, what.pack, context.workspace, device)
     print(f"{model.title} on {what.pack.name} ({what.test_split}, {what.n_test} samples)", flush=True)
     for remark in evaluation_remarks(spec, what, model):

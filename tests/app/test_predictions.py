@@ -24,6 +24,7 @@ from app.routes.predictions import finest_zoom, parse_view, prediction_map_url
 from app.security import Guard
 from rsfm.errors import RsfmError
 from rsfm.prediction_info import LayerBand, LayerEntry, prediction_file
+from rsfm.specs import PredictSpec
 from rsfm.store.files import read_json, write_json
 
 Open = Callable[..., AppTest]
@@ -266,3 +267,28 @@ def test_the_view_of_the_address_is_taken_once(open_page: Open, made: Predicted)
     test.query_params["at"] = "15.002,45.153,17"  # what the map wrote while it was moved
     assert test.run().get("iframe")[0].proto.src == address, "or it would begin anew at every click on the page"
     assert "at=" not in open_page(made.workspace, "change", at="</script>").get("iframe")[0].proto.src
+
+
+def test_launch_describes_the_network_and_queues_the_scene(open_page: Open, made: Predicted, no_jobs: list) -> None:
+    change = open_prediction(made.workspace, made.change).model.evaluation
+    test = open_page(made.workspace, "launch", job="predict", evaluation=change)
+    assert not test.exception and "Name the file of a scene" in said(test)
+    assert test.button(key="launch.predict.queue").disabled
+    key = f"launch.predict.{change}"
+    test.text_input(key=f"{key}.scene").set_value("/data/after it.tif")
+    test.text_input(key=f"{key}.scene_before").set_value("/data/before.tif").run()
+    assert not test.exception
+    command = test.code[0].value
+    assert f"rsfm predict --evaluation {change} --scene '/data/after it.tif' --before /data/before.tif" in command
+    test.button(key="launch.predict.queue").click().run()
+    (spec,) = [spec for verb, spec in no_jobs if verb == "submit"]
+    assert spec == PredictSpec(evaluation=change, scene="/data/after it.tif", scene_before="/data/before.tif")
+    alone = open_prediction(made.workspace, made.segmentation).model.evaluation
+    test = open_page(made.workspace, "launch", job="predict", evaluation=alone)
+    assert not [t for t in test.text_input if t.key == f"launch.predict.{alone}.scene_before"], "one date only"
+
+
+def test_runs_of_predictions_are_named_by_their_scene(open_page: Open, made: Predicted) -> None:
+    test = open_page(made.workspace, "run", run=made.change)
+    assert not test.exception and "Map of after.tif" in "".join(t.value for t in test.title).replace("\\", "")
+    assert "Map of after" in list(open_page(made.workspace, "runs").dataframe[0].value["what"])

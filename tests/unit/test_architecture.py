@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "lightning", "torchgeo.datasets", "umap", "timm")
 LIGHT_RSFM = (
     "alarms", "band_statistics", "bands", "cli", "commands", "comparison", "dryrun", "embedding_info", "errors",
-    "execute", "geo", "metrics", "model_info", "network_info", "pack_arrays", "pack_writer", "packs", "prediction_info", "protocols",
-    "registry", "scenes", "specs", "stats", "store", "synthetic", "tasks", "thumbs", "workspace",
+    "execute", "geo", "metrics", "model_info", "network_info", "pack_arrays", "pack_writer", "packs",
+    "prediction_info", "protocols", "registry", "scenes", "specs", "stats", "store", "synthetic", "tasks",
+    "thumbs", "workspace",
 )  # fmt: skip
 #: Pages are scripts: importing one would draw it, so what they import is read from their text.
 PAGES = [ROOT / "app" / "streamlit_app.py", *sorted((ROOT / "app" / "app_pages").glob("*.py"))]
