@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 from PIL import Image
+from rasters import save, write_tif
 
 S2_BANDS = {
     "B01": 60, "B02": 10, "B03": 10, "B04": 10, "B05": 20, "B06": 20, "B07": 20, "B08": 10, "B8A": 20, "B09": 60,
@@ -20,25 +21,8 @@ BOUNDS = (404_400.0, 5_342_400.0)
 
 def write_band(path: Path, array: np.ndarray, gsd: float = 10) -> None:
     """One band (H, W) as a georeferenced GeoTIFF."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, height=array.shape[0], width=array.shape[1], dtype=array.dtype,
-        crs="EPSG:32633", transform=rasterio.Affine(gsd, 0, BOUNDS[0], 0, -gsd, BOUNDS[1]),
-    ) as file:  # fmt: skip
-        file.write(array, 1)
-
-
-def write_image(path: Path, array: np.ndarray) -> None:
-    """Several bands (C, H, W) as a GeoTIFF without place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = array.shape
-    with rasterio.open(path, "w", driver="GTiff", count=count, height=height, width=width, dtype=array.dtype) as file:
-        file.write(array)
-
-
-def save(path: Path, array: np.ndarray, **options) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
+    place = rasterio.Affine(gsd, 0, BOUNDS[0], 0, -gsd, BOUNDS[1])
+    write_tif(path, array[None], crs="EPSG:32633", transform=place)
 
 
 # -- BigEarthNet -------------------------------------------------------------------------------------------------------
@@ -135,9 +119,7 @@ def oscd(root: Path) -> Path:
             folder = root / f"{OSCD_NAME} - Images" / city
             for date in (1, 2):
                 for band, array in zip(OSCD_BANDS, oscd_image(city, date, *size), strict=True):
-                    path = folder / f"imgs_{date}_rect" / f"{band}.tif"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(array).save(path)
+                    save(folder / f"imgs_{date}_rect" / f"{band}.tif", array)
             (folder / "dates.txt").write_text("date_1: 20160315\ndate_2: 20171206\n")
             label = root / f"{OSCD_NAME} - {split.capitalize()} Labels" / city / "cm" / "cm.png"
             save(label, oscd_mask(city, *size) * 255)

@@ -18,13 +18,12 @@ from dataset_trees import (
     oscd,
     oscd_image,
     oscd_mask,
-    save,
     scene,
     write_band,
-    write_image,
 )
 from dataset_trees import uc_merced as uc_merced_tree
 from PIL import Image
+from rasters import save, write_tif
 
 from data_catalog import entry
 from data_catalog.prepare import open_reader, prepare
@@ -109,7 +108,7 @@ def test_eurosat_by_longitude_needs_its_lists(tmp_path, workspace):
     for label in ("Forest", "River", "SeaLake"):
         for i in range(3):
             image = np.random.default_rng(i).integers(500, 4000, (13, 64, 64)).astype(np.uint16)
-            write_image(base / label / f"{label}_{i}.tif", image)
+            write_tif(base / label / f"{label}_{i}.tif", image)
     with pytest.raises(RsfmError, match=r"lacks eurosat-spatial-train\.txt"):
         pack_of("eurosat-spatial", tmp_path, workspace)
     for label, split in (("Forest", "train"), ("River", "val"), ("SeaLake", "test")):
@@ -256,7 +255,7 @@ def test_segmunich(tmp_path, workspace):
     truth = np.random.default_rng(0).integers(0, 13, (4, 128, 128))
     for i, split in enumerate(("train", "train", "train", "val")):
         image = np.random.default_rng(i).integers(100, 3000, (10, 128, 128)).astype(np.uint16)
-        write_image(tmp_path / f"TUM_128/{split}/img/{i}.tif", image)
+        write_tif(tmp_path / f"TUM_128/{split}/img/{i}.tif", image)
         save(tmp_path / f"TUM_128/{split}/label/{i}.tif", raw[truth[i]])
     pack = pack_of("segmunich", tmp_path, workspace)
     assert pack.info.splits == {"train": 3, "val": 1} and len(pack.info.classes) == 13

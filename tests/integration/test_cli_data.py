@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_trees import save
+from rasters import save
 from typer.testing import CliRunner
 
 from rsfm.cli import app

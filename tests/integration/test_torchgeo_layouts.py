@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasters import write_tif
 
 from data_catalog.prepare import prepare
 from rsfm.errors import RsfmError
@@ -32,14 +33,11 @@ def pixels(label: str, number: int) -> np.ndarray:
 def eurosat(tmp_path: Path) -> Path:
     root = tmp_path / "eurosat"
     for label in CLASSES:
-        folder = root / BASE / label
-        folder.mkdir(parents=True)
         for number in range(1, 5):
-            with rasterio.open(
-                folder / f"{label}_{number}.tif", "w", driver="GTiff", count=13, height=64, width=64, dtype="uint16",
-                crs="EPSG:32633", transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
-            ) as file:  # fmt: skip
-                file.write(pixels(label, number))
+            write_tif(
+                root / BASE / label / f"{label}_{number}.tif", pixels(label, number), crs="EPSG:32633",
+                transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
+            )  # fmt: skip
     for split, numbers in PER_SPLIT.items():
         lines = [f"{label}_{n}.jpg" for label in CLASSES for n in numbers]
         (root / f"eurosat-{split}.txt").write_text("\n".join(lines) + "\n")

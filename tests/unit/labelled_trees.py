@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from rasters import save
 
 SIDE = 16
 
@@ -20,11 +20,6 @@ def truth(seed: int, height: int = SIDE, width: int = SIDE, classes: int = 2) ->
     mask = np.random.default_rng([seed, 1]).integers(0, classes, (height, width), np.uint8)
     mask.flat[:classes] = np.arange(classes)
     return mask
-
-
-def save(path: Path, array: np.ndarray, **options) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
 
 
 def segmentation_tree(root: Path, names: list[str], classes: int = 3) -> Path:

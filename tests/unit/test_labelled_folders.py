@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-from labelled_trees import SIDE, change_tree, picture, save, segmentation_tree, truth
+from labelled_trees import SIDE, change_tree, picture, segmentation_tree, truth
 from rasterio.transform import from_origin
-from rasters import reflectance, write_tif
+from rasters import reflectance, save, write_tif
 
 from data_catalog.add import registered, understand
 from data_catalog.entry import write_registered
