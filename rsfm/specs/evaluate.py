@@ -111,7 +111,10 @@ class EvaluateSpec(Params):
     fit: FitParams = Field(FitParams(), title="Training on the task")
     bootstrap: int = Field(1000, ge=100, le=100_000, title="Bootstrap draws")
     images_per_pass: int = Field(256, ge=1, title="Images per pass", json_schema_extra=LOCAL)
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", json_schema_extra=LOCAL)
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", title="Device", description="On a GPU images are degraded there too, with equal results.",
+        json_schema_extra=LOCAL,
+    )  # fmt: skip
     threads: int = Field(0, ge=0, title="CPU threads", json_schema_extra=LOCAL)
 
     def protocol_name(self, adaptation: str, task: Task) -> str:
