@@ -9,9 +9,22 @@ import streamlit as st
 
 from app.components.alarms import alarm_badge
 from app.components.ladder import ladder
-from app.page import DATASETS, LAUNCH, empty_state, guarded, heading, model_titles, standing_alarms, state_badge
+from app.page import (
+    CHANGE,
+    DATASETS,
+    EMBEDDINGS,
+    LAUNCH,
+    SEGMENTATION,
+    empty_state,
+    guarded,
+    heading,
+    model_titles,
+    standing_alarms,
+    state_badge,
+)
 from app.panels.run_tabs import Shown, tabs_of
-from app.state import store, workspace
+from app.predictions import open_prediction
+from app.state import open_embedding, store, workspace
 from app.text import (
     KIND_ICON,
     ago,
@@ -89,6 +102,10 @@ def act(what: Any, run_id: str, said: str) -> None:
         st.session_state["run.problem"] = (run_id, str(error))
 
 
+def first_severity(run_id: str) -> str:
+    return f"{open_embedding(workspace(), run_id).severities[0]:g}"
+
+
 def next_step(run: dict[str, Any]) -> None:
     """Where a run that has succeeded leads."""
     match run.get("kind"):
@@ -96,6 +113,17 @@ def next_step(run: dict[str, Any]) -> None:
             st.page_link(
                 LAUNCH, label="Evaluate it", icon=":material/analytics:",
                 query_params={"job": "evaluate", "model": run["run_id"]},
+            )  # fmt: skip
+        case "embed":
+            st.page_link(
+                EMBEDDINGS, label="Open the map", icon=":material/scatter_plot:",
+                query_params={"map": f"{run['run_id']}@{first_severity(str(run['run_id']))}"},
+            )  # fmt: skip
+        case "predict":
+            task = open_prediction(workspace(), str(run["run_id"])).task
+            st.page_link(
+                CHANGE if task == "change" else SEGMENTATION, label="Open the map", icon=":material/map:",
+                query_params={"prediction": run["run_id"]},
             )  # fmt: skip
         case "prepare":
             spec = json.loads(run.get("spec") or "{}")

@@ -16,7 +16,9 @@ class EmbedSpec(Params):
     kind: Literal["embed"] = "embed"
     model: str = Field(..., title="Model", description="A run's id, or a baseline such as random:vit-nano.")
     dataset: str = Field(..., title="Pack", description="With or without labels.")
-    splits: list[str] = Field([], title="Splits", description="Empty: all of them.")
+    splits: list[str] = Field(
+        [], title="Splits", description="Empty: all of them.", json_schema_extra={"blank": "All of them"}
+    )
     image: Literal["auto", "pre", "post"] = Field(
         "auto", title="Image of a pair", description="auto: the later one (post)."
     )

@@ -239,3 +239,11 @@ def test_outcomes_of_single_samples(world: Workspace) -> None:
     with pytest.raises(RsfmError, match="no predictions of linear"):
         outcomes(store, run_id, "linear", 4.0)
     assert settings(store, runs["run_id"].iloc[-1]).empty
+
+
+def test_the_run_leads_to_its_map(open_page: Open, world: Workspace) -> None:
+    run_id = open_page(world, "embeddings").query_params["map"].partition("@")[0]
+    test = open_page(world, "run", run=run_id)
+    assert not test.exception
+    (link,) = [link for link in test.get("page_link") if link.proto.label == "Open the map"]
+    assert f"map={run_id}%401" in link.proto.query_string

@@ -291,4 +291,5 @@ def test_launch_describes_the_network_and_queues_the_scene(open_page: Open, made
 def test_runs_of_predictions_are_named_by_their_scene(open_page: Open, made: Predicted) -> None:
     test = open_page(made.workspace, "run", run=made.change)
     assert not test.exception and "Map of after.tif" in "".join(t.value for t in test.title).replace("\\", "")
+    assert "Open the map" in [link.proto.label for link in test.get("page_link")]
     assert "Map of after" in list(open_page(made.workspace, "runs").dataframe[0].value["what"])
