@@ -212,6 +212,15 @@ def stored_bands(
     ], origin
 
 
+def can_hold(dtype: str, number: float) -> bool:
+    """Whether a file of that type can store the number."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return not np.isfinite(number) or abs(number) <= float(np.finfo(kind).max)
+    limits = np.iinfo(kind)
+    return bool(np.isfinite(number)) and float(number).is_integer() and limits.min <= number <= limits.max
+
+
 # -- grids -------------------------------------------------------------------------------------------------------------
 def same_grid(a: SceneInfo, b: SceneInfo) -> bool:
     """Whether pixel (row, column) of both is the same place: same size, CRS and transform, to a hundredth pixel.

@@ -11,7 +11,7 @@ from rsfm.errors import RsfmError
 from rsfm.inference.reader import Source, on_grid
 from rsfm.network_info import NetworkInfo, find_network
 from rsfm.packs import BandInfo
-from rsfm.scenes import SceneInfo, first_line, read_scene, require_alignable, same_grid, stored_bands
+from rsfm.scenes import SceneInfo, can_hold, first_line, read_scene, require_alignable, same_grid, stored_bands
 from rsfm.specs import PredictSpec
 from rsfm.store.lint import FAR_MEAN, FAR_STD, WRONG_MEAN, WRONG_STD
 from rsfm.workspace import Workspace
@@ -92,6 +92,10 @@ def plan(spec: PredictSpec, workspace: Workspace) -> Plan:
         )
     if not pair and len(info.classes) > 128:
         raise RsfmError(f"{info.title} has {len(info.classes)} classes; a map of 8-bit numbers holds at most 128.")
+    if spec.truth is not None and not pair and len(info.classes) > 127:
+        raise RsfmError(
+            f"{info.title} has {len(info.classes)} classes; the layer of errors holds at most 127: leave the truth out."
+        )
     grid = read_scene(spec.scene, spec.bands)
     remarks = []
     scenes = [grid]
@@ -127,6 +131,11 @@ def plan(spec: PredictSpec, workspace: Workspace) -> Plan:
 
 def _source(spec: PredictSpec, info: NetworkInfo, scene: SceneInfo, layer: str) -> tuple[Source, str]:
     """The scene's bands for the network, and what its numbers were taken for."""
+    if spec.nodata is not None and not can_hold(scene.dtype, spec.nodata):
+        raise RsfmError(
+            f"nodata {spec.nodata:g} cannot be a number of {scene.name}, which holds {scene.dtype}: give one that it "
+            "can hold, or none."
+        )
     stored = info.trained_on.layer(layer)
     by_name = {band.name: band for band in stored.bands}
     trained: list[BandInfo] = [by_name[band.name] for band in info.bands]

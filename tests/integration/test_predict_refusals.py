@@ -54,6 +54,9 @@ def test_scenes_that_do_not_suit(lab, village, tmp_path: Path) -> None:
             unit="reflectance")  # fmt: skip
     lab.refuses("There is no file", evaluation=lab.segmentation, scene=str(tmp_path / "none.tif"))
     lab.refuses("at most half of a tile", evaluation=lab.segmentation, scene=scene, overlap=20)
+    for number in (-9999, 256, 0.5):
+        lab.refuses("cannot be a number of after.tif, which holds uint8", evaluation=lab.segmentation, scene=scene,
+                nodata=number)  # fmt: skip
     lab.refuses("class numbers are one band", evaluation=lab.segmentation, scene=scene, truth=scene)
     lab.refuses("has 3 numbers for 2 classes", evaluation=lab.segmentation, scene=scene, truth=truth,
             truth_values=[0, 1, 2])  # fmt: skip
