@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from rsfm.embedding_info import PATH as EMBEDDING_PATH
-from rsfm.embedding_info import Embedding, read_embedding
+from rsfm.embedding_info import Embedding, EmbeddingInfo, read_embedding, read_embedding_info
 from rsfm.packs import Pack
 from rsfm.store.runs import open_run
 from rsfm.store.view import Store
@@ -64,11 +64,29 @@ def _embedding(path: Path, stamp: int) -> Embedding:
     return read_embedding(path)
 
 
+@lru_cache(maxsize=1024)
+def _embedding_info(path: Path, stamp: int) -> EmbeddingInfo:
+    return read_embedding_info(path)
+
+
+def _stamped(workspace: Workspace, run_id: str) -> tuple[Path, int]:
+    path = open_run(workspace, run_id).path / EMBEDDING_PATH
+    return path, path.stat().st_mtime_ns if path.is_file() else 0
+
+
 def open_embedding(workspace: Workspace, run_id: str) -> Embedding:
     """The map that an embedding run left, read once.
 
     Raises:
         RsfmError: no such run, or it left no map that can be read.
     """
-    path = open_run(workspace, run_id).path / EMBEDDING_PATH
-    return _embedding(path, path.stat().st_mtime_ns) if path.is_file() else read_embedding(path)
+    return _embedding(*_stamped(workspace, run_id))
+
+
+def open_embedding_info(workspace: Workspace, run_id: str) -> EmbeddingInfo:
+    """What that map shows, without its points.
+
+    Raises:
+        RsfmError: as `open_embedding`.
+    """
+    return _embedding_info(*_stamped(workspace, run_id))

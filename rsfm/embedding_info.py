@@ -23,24 +23,37 @@ COLUMNS = ("severity", "split", "row", "id", "x", "y", "pc1", "pc2", "neighbours
 
 
 @dataclass(frozen=True)
-class Embedding:
+class EmbeddingInfo:
+    """What an embedding shows.
+
+    Attributes:
+        about: model, model_title, model_group, model_seed, dataset, pack_hash, layer, synthetic, bands, operator,
+            metric, splits, count and total (samples shown and there), seed, feature_dim, explained (share of the
+            variance along pc1 and pc2), neighbors, min_dist, and `maps`: for each severity its figures, see
+            `rsfm.embed.quality.figures`.
+    """
+
+    about: dict[str, Any]
+
+    @property
+    def severities(self) -> list[float]:
+        return [float(m["severity"]) for m in self.about["maps"]]
+
+    def figures(self, severity: float) -> dict[str, Any]:
+        return next(m for m in self.about["maps"] if float(m["severity"]) == severity)
+
+
+@dataclass(frozen=True)
+class Embedding(EmbeddingInfo):
     """A map at each severity.
 
     Attributes:
         points: severity, split, row and id of the sample; x, y (UMAP); pc1, pc2; neighbours (positions, within the
             same severity, of the nearest samples by their features, nearest first); kept (share of the neighbours at
             the first severity that are still among them). The samples stand in the same order at every severity.
-        about: model, model_title, model_group, dataset, pack_hash, layer, synthetic, bands, operator, metric, splits,
-            count and total (samples shown and there), seed, feature_dim, explained (share of the variance along pc1
-            and pc2), and `maps`: for each severity its figures, see `rsfm.embed.quality.figures`.
     """
 
     points: pd.DataFrame
-    about: dict[str, Any]
-
-    @property
-    def severities(self) -> list[float]:
-        return [float(m["severity"]) for m in self.about["maps"]]
 
     def at(self, severity: float) -> pd.DataFrame:
         """The points of one severity, numbered from 0.
@@ -51,9 +64,6 @@ class Embedding:
         if severity not in self.severities:
             raise RsfmError(f"This embedding has no severity {severity:g}; it has {self.severities}.")
         return self.points[self.points["severity"] == severity].reset_index(drop=True)
-
-    def figures(self, severity: float) -> dict[str, Any]:
-        return next(m for m in self.about["maps"] if float(m["severity"]) == severity)
 
 
 def write_embedding(path: Path, embedding: Embedding) -> None:
@@ -74,20 +84,33 @@ def write_embedding(path: Path, embedding: Embedding) -> None:
             temporary.unlink()
 
 
-def read_embedding(path: Path) -> Embedding:
-    """Read what `write_embedding` wrote.
+def read_embedding_info(path: Path) -> EmbeddingInfo:
+    """What an embedding shows, without its points.
 
     Raises:
         RsfmError: no such file, a damaged one, or one of another version.
     """
     try:
-        table = pq.read_table(path)
+        schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
         raise RsfmError(f"The embedding {path} cannot be read: {error}") from None
-    about = (table.schema.metadata or {}).get(_ABOUT)
-    if about is None or not set(COLUMNS) <= set(table.column_names):
+    about = (schema.metadata or {}).get(_ABOUT)
+    if about is None or not set(COLUMNS) <= set(schema.names):
         raise RsfmError(f"{path} is not an embedding of this lab.")
     facts = json.loads(about)
     if facts.pop("format", None) != FORMAT:
         raise RsfmError(f"The embedding {path} is of another version: embed again.")
-    return Embedding(table.to_pandas(), facts)
+    return EmbeddingInfo(facts)
+
+
+def read_embedding(path: Path) -> Embedding:
+    """Read what `write_embedding` wrote.
+
+    Raises:
+        RsfmError: see `read_embedding_info`.
+    """
+    info = read_embedding_info(path)
+    try:
+        return Embedding(about=info.about, points=pq.read_table(path).to_pandas())
+    except (OSError, pa.ArrowException) as error:
+        raise RsfmError(f"The embedding {path} cannot be read: {error}") from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,14 @@ from app.imaging import find_view
 from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
 from app.panels.sample_grid import labels_of, sample_grid
 from app.routes.maps import MAX_CHOSEN, map_url
-from app.state import open_embedding, open_pack, store, workspace
-from app.text import metres, missing, number, plain, visible
+from app.state import open_embedding, open_embedding_info, open_pack, opened, pack_stamp, store, workspace
+from app.text import metres, missing, number, plain, plotly_text, visible
 from app.view_state import choose, choose_one_of, page_control, page_number, put
-from rsfm.comparison.outcomes import outcomes, settings
-from rsfm.embedding_info import Embedding
+from rsfm.comparison.outcomes import outcomes
+from rsfm.embedding_info import Embedding, EmbeddingInfo
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
+from rsfm.store.runs import is_run_id
 
 PER_PAGE = 36
 LAYOUTS = {"UMAP": ("x", "y"), "PCA": ("pc1", "pc2")}
@@ -44,7 +46,7 @@ class Shown:
         return f"{visible(self.embedding.about['model_title'])} · {severity_text(self.embedding, self.severity)}"
 
 
-def severity_text(embedding: Embedding, severity: float) -> str:
+def severity_text(embedding: EmbeddingInfo, severity: float) -> str:
     """`as they are`, or how they were degraded."""
     scale = scale_of(embedding.about["operator"])
     if severity == scale.identity:
@@ -55,29 +57,35 @@ def severity_text(embedding: Embedding, severity: float) -> str:
 
 
 # -- which maps ----------------------------------------------------------------------------------------------------
-def known_maps() -> tuple[dict[str, tuple[str, float]], dict[str, Embedding], dict[str, str]]:
-    """Key -> run and severity; run -> embedding; run -> why it cannot be shown. Newest first."""
+def known_maps() -> tuple[dict[str, tuple[str, float]], dict[str, EmbeddingInfo], dict[str, str]]:
+    """Key -> run and severity; run -> what it shows; run -> why it cannot be shown. Newest first."""
     keys: dict[str, tuple[str, float]] = {}
-    found: dict[str, Embedding] = {}
+    found: dict[str, EmbeddingInfo] = {}
     broken: dict[str, str] = {}
-    for run_id in store().runs(kind="embed", states=("succeeded",), limit=100)["run_id"]:
+    runs = [str(r) for r in store().runs(kind="embed", states=("succeeded",), limit=100)["run_id"]]
+    # A link may lead to one that is older than those.
+    asked = [v.partition("@")[0] for name in ("map", "beside") for v in st.query_params.get_all(name)]
+    for run_id in dict.fromkeys([*runs, *(r for r in asked if is_run_id(r))]):
         try:
-            found[run_id] = open_embedding(workspace(), str(run_id))
+            found[run_id] = open_embedding_info(workspace(), run_id)
         except RsfmError as error:
             broken[run_id] = str(error)
             continue
-        keys.update({f"{run_id}@{severity:g}": (str(run_id), severity) for severity in found[run_id].severities})
+        keys.update({f"{run_id}@{severity:g}": (run_id, severity) for severity in found[run_id].severities})
     return keys, found, broken
 
 
-def map_label(embedding: Embedding, run_id: str, severity: float) -> str:
-    about = embedding.about
-    parts = (about["dataset"], about["model_title"], severity_text(embedding, severity), f"…{run_id[-4:]}")
+def map_label(info: EmbeddingInfo, run_id: str, severity: float) -> str:
+    about = info.about
+    parts = (about["dataset"], about["model_title"], severity_text(info, severity), f"…{run_id[-4:]}")
     return "  ·  ".join(visible(p) for p in parts)
 
 
-def choose_maps(keys: dict[str, tuple[str, float]], found: dict[str, Embedding]) -> list[Shown]:
+def choose_maps(keys: dict[str, tuple[str, float]], found: dict[str, EmbeddingInfo]) -> list[Shown]:
     labels = {key: map_label(found[run], run, severity) for key, (run, severity) in keys.items()}
+    asked = st.query_params.get("map")
+    if asked and asked not in keys:
+        st.warning(f"There is no map {plain(asked)} here; this is the newest one.", icon=":material/search_off:")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = choose("Map", list(keys), "map", format_func=lambda k: labels.get(k, k))
         assert first is not None
@@ -88,19 +96,35 @@ def choose_maps(keys: dict[str, tuple[str, float]], found: dict[str, Embedding])
             format_func=lambda k: labels.get(k, "Nothing" if k == "none" else k),
             help="Another model or another severity on the same pack; both show one selection.",
         )  # fmt: skip
-    return [
-        Shown(key, keys[key][0], found[keys[key][0]], keys[key][1], found[keys[key][0]].at(keys[key][1]))
-        for key in (first, beside)
-        if key in keys
-    ]
+    shown = []
+    for key in (first, beside):
+        if key in keys:
+            run_id, severity = keys[key]
+            embedding = open_embedding(workspace(), run_id)
+            shown.append(Shown(key, run_id, embedding, severity, embedding.at(severity)))
+    return shown
 
 
 # -- colours -------------------------------------------------------------------------------------------------------
-def evaluations_of(model: str, dataset: str) -> dict[str, str]:
-    """Evaluation runs of that model on that pack, newest first: run -> label."""
-    runs = store().runs(kind="evaluate", states=("succeeded",), search=dataset, limit=500)
-    mine = runs[(runs["model"] == model) & (runs["dataset"] == dataset)]
-    return {str(r): f"…{str(r)[-4:]}" for r in mine["run_id"].head(10)}
+def evaluations_of(shown: Shown) -> pd.DataFrame:
+    """What was measured of the very model, images and degradation that a map shows, newest first.
+
+    Returns:
+        run_id, adaptation, split, each adaptation once.
+    """
+    about = shown.embedding.about
+    rows = store().scores(about["dataset"])
+    same = (
+        (rows["model"] == about["model"]) & (rows["model_seed"] == about["model_seed"])
+        & (rows["pack_hash"] == about["pack_hash"]) & (rows["bands"] == ",".join(about["bands"]))
+        & (rows["severity"] == shown.severity) & (rows["train_degrade"] == "none")
+    )  # fmt: skip
+    # Untouched images are the same ones for every operator.
+    if shown.severity != scale_of(about["operator"]).identity:
+        same &= rows["operator"] == about["operator"]
+    rows = rows[same & (rows["degrade_target"].isin(("single", about["layer"].removeprefix("image_"), "both")))]
+    newest = rows.sort_values("time", ascending=False, kind="stable")
+    return newest.drop_duplicates("adaptation")[["run_id", "adaptation", "split"]].reset_index(drop=True)
 
 
 def colors_for(shown: Shown, pack: Pack) -> dict[str, str]:
@@ -117,19 +141,17 @@ def colors_for(shown: Shown, pack: Pack) -> dict[str, str]:
             found[column] = title
     if shown.severity != shown.embedding.severities[0]:
         found["kept"] = "Neighbours kept"
-    for run_id, text in evaluations_of(shown.embedding.about["model"], pack.name).items():
-        for row in settings(store(), run_id).itertuples():
-            if row.severity == shown.severity:
-                name = visible(adaptation_title(row.adaptation))
-                found[f"score@{run_id}@{row.adaptation}"] = f"Score: {name} {text}"
-                if pack.info.task == "classification":
-                    found[f"predicted@{run_id}@{row.adaptation}"] = f"Predicted: {name} {text}"
+    for adaptation in sorted(evaluations_of(shown)["adaptation"]):
+        name = visible(adaptation_title(adaptation))
+        found[f"score@{adaptation}"] = f"Score: {name}"
+        if pack.info.task == "classification":
+            found[f"predicted@{adaptation}"] = f"Predicted: {name}"
     return found
 
 
 def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pack) -> Coloring:
     """The colours of one map's points; `samples` are theirs, in their order."""
-    what, _, rest = key.partition("@")
+    what, _, adaptation = key.partition("@")
     match what:
         case "label":
             return by_category(title, samples["label"], pack.info.classes)
@@ -141,14 +163,19 @@ def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pa
         case "gsd_m":
             return by_number(title, samples["gsd_m"])
         case "score" | "predicted":
-            run_id, _, adaptation = rest.partition("@")
-            try:
-                frame = outcomes(store(), run_id, adaptation, shown.severity).set_index("sample_id")
-            except RsfmError as error:
-                st.warning(plain(error), icon=":material/error:")
-                frame = pd.DataFrame({"score": [], "predicted_index": []})
-            # Of the test split only; ids are unique within a split.
-            mine = samples["id"].where(samples["split"].isin(("test", "val")))
+            mine = pd.Series(pd.NA, index=samples.index, dtype=object)
+            frame = pd.DataFrame({"score": [], "predicted_index": []})
+            evaluations = evaluations_of(shown)
+            evaluations = evaluations[evaluations["adaptation"] == adaptation]
+            if evaluations.empty:
+                st.caption(f"{plain(shown.title)} was not evaluated like that: no colours.")
+            for run_id, split in evaluations[["run_id", "split"]].itertuples(index=False):
+                try:
+                    frame = outcomes(store(), run_id, adaptation, shown.severity).set_index("sample_id")
+                except RsfmError as error:
+                    st.warning(plain(error), icon=":material/error:")
+                else:
+                    mine = samples["id"].where(samples["split"] == split)
             if what == "score":
                 return by_number(title, mine.map(frame["score"]), (0, 1))
             names = dict(enumerate(pack.info.classes))
@@ -158,6 +185,10 @@ def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pa
 
 # -- selection -----------------------------------------------------------------------------------------------------
 SELECTED = "embeddings.selected"
+#: Side -> what its figure shows and marks.
+DRAWN = "embeddings.drawn"
+#: Counts how often the selection was cleared: then charts begin anew.
+TURN = "embeddings.turn"
 
 
 def selection(pack: Pack) -> np.ndarray:
@@ -166,18 +197,30 @@ def selection(pack: Pack) -> np.ndarray:
     return np.asarray(rows if content == pack.info.content_hash else (), np.int64)
 
 
-def take_selection(key: str, content: str, positions: np.ndarray) -> None:
+def take_selection(side: str, key: str, content: str, positions: np.ndarray) -> None:
     """What was lassoed becomes the one selection of the page. `positions`: point -> sample."""
     points = st.session_state[key].selection.points
     chosen = sorted({int(p["customdata"][0] if isinstance(p["customdata"], list) else p["customdata"])
                      for p in points if p.get("customdata") is not None})  # fmt: skip
     rows = positions[np.array([c for c in chosen if c < len(positions)], int)]
     st.session_state[SELECTED] = (content, tuple(int(r) for r in rows))
+    # This chart marks what was lassoed by itself; drawn anew it would lose its zoom.
+    st.session_state[DRAWN] = {s: d for s, d in st.session_state.get(DRAWN, {}).items() if s == side}
     put("page", None)
 
 
 def clear_selection() -> None:
     st.session_state.pop(SELECTED, None)
+    st.session_state.pop(DRAWN, None)
+    st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
+
+
+def marked(side: str, signature: str, chosen: np.ndarray) -> np.ndarray:
+    """What a chart's figure marks: what was selected when it was drawn first, so that it stays the same figure."""
+    drawn = st.session_state.setdefault(DRAWN, {})
+    if drawn.get(side, ("",))[0] != signature:
+        drawn[side] = (signature, chosen)
+    return drawn[side][1]
 
 
 def positions_of(shown: Shown, pack: Pack) -> np.ndarray:
@@ -187,10 +230,11 @@ def positions_of(shown: Shown, pack: Pack) -> np.ndarray:
 
 
 # -- what is drawn -------------------------------------------------------------------------------------------------
-def quality(shown: Shown) -> None:
+def quality(shown: Shown, layout: str) -> None:
     """How far this map may be read."""
     said, about = shown.embedding.figures(shown.severity), shown.embedding.about
     parts = [
+        *([] if layout == "UMAP" else ["Of the UMAP layout:"]),
         f"**Neighbourhoods preserved {number(said['preservation'], 2)}**",
         f"trustworthiness {number(said['trustworthiness'], 2)}",
     ]
@@ -200,7 +244,8 @@ def quality(shown: Shown) -> None:
             f"{number(said['silhouette_map'], 2)} on the map"
         )
     if shown.severity != shown.embedding.severities[0]:
-        parts.append(f"neighbours kept {number(said['neighbours_kept'], 2)}")
+        before = severity_text(shown.embedding, shown.embedding.severities[0])
+        parts.append(f"neighbours kept {number(said['neighbours_kept'], 2)} of those {plain(before)}")
     st.markdown("  ·  ".join(parts), help=(
         f"Share of each sample's {said['k']} nearest by features that are among its {said['k']} nearest on the map; "
         "trustworthiness (Venna and Kaski 2001): 1 where no strangers stand between neighbours; silhouette (Rousseeuw "
@@ -214,6 +259,21 @@ def quality(shown: Shown) -> None:
     )
 
 
+@lru_cache(maxsize=4)
+def _texts(folder: Path, stamp: int) -> list[str]:
+    samples = opened(folder, stamp).samples
+    labels = [", ".join(labels_of(s)) for s in samples[["label", "labels"]].itertuples()]
+    return [
+        f"{plotly_text(i)}<br>{plotly_text(name)}" if name else plotly_text(i)
+        for i, name in zip(samples["id"], labels, strict=True)
+    ]
+
+
+def texts_of(pack: Pack) -> list[str]:
+    """What the pointer shows of each sample."""
+    return _texts(pack.path, pack_stamp(pack.path))
+
+
 def draw(shown: Shown, pack: Pack, color: str, colors: dict[str, str], layout: str, side: str) -> None:
     positions = positions_of(shown, pack)
     if (positions < 0).any():
@@ -225,25 +285,20 @@ def draw(shown: Shown, pack: Pack, color: str, colors: dict[str, str], layout: s
     axes = columns
     if layout == "PCA":
         axes = tuple(f"{c} ({share:.0%})" for c, share in zip(columns, shown.embedding.about["explained"], strict=True))
-    texts = samples["id"].astype(str)
-    if samples["label"].notna().any():
-        texts = texts + "<br>" + samples["label"].fillna("no label").map(plotly_safe)
+    signature = f"{shown.key}|{color}|{layout}|{pack.info.content_hash}|{st.session_state.get(TURN, 0)}"
     figure = embedding_figure(
         shown.points[columns[0]].to_numpy(np.float32), shown.points[columns[1]].to_numpy(np.float32),
-        coloring(color, colors[color], shown, samples, pack), texts.tolist(), selected=chosen,
-        axes=("UMAP 1", "UMAP 2") if layout == "UMAP" else axes, revision=f"{shown.key}|{layout}",
+        coloring(color, colors[color], shown, samples, pack), [texts_of(pack)[i] for i in positions],
+        selected=marked(side, signature, chosen),
+        axes=("UMAP 1", "UMAP 2") if layout == "UMAP" else axes, revision=signature,
     )  # fmt: skip
     key = f"embeddings.chart.{side}"
     st.plotly_chart(
         figure, key=key, config=SCATTER, selection_mode=("lasso", "box", "points"),
-        on_select=lambda: take_selection(key, pack.info.content_hash, positions),
+        on_select=lambda: take_selection(side, key, pack.info.content_hash, positions),
         alt=f"Map of {shown.embedding.about['dataset']} by {shown.title}",
     )  # fmt: skip
-    quality(shown)
-
-
-def plotly_safe(text: Any) -> str:
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    quality(shown, layout)
 
 
 def table_of(pack: Pack, rows: pd.DataFrame) -> None:
@@ -270,30 +325,35 @@ def map_of(pack: Pack, rows: pd.DataFrame) -> None:
     st.iframe(url, height=480, alt="Where the selected samples lie")
 
 
-def neighbours_of(pack: Pack, rows: pd.DataFrame, found: dict[str, Embedding], layer: str, view: str) -> None:
+def neighbours_of(pack: Pack, rows: pd.DataFrame, shown: Shown, found: dict[str, EmbeddingInfo]) -> None:
     """The nearest samples of one, by the features of each model that was embedded on this pack."""
     ids = [f"{r.split}/{r.id}" for r in rows.head(200).itertuples()]
     chosen = st.selectbox("Of sample", ids, key="embeddings.of", format_func=visible)
     split, _, sample_id = chosen.partition("/")
-    same = [(run, e) for run, e in found.items() if e.about["pack_hash"] == pack.info.content_hash]
-    for run_id, embedding in same[:8]:
-        points = embedding.at(embedding.severities[0])
+    same = [run for run, e in found.items() if e.about["pack_hash"] == pack.info.content_hash]
+    index = pd.MultiIndex.from_frame(pack.samples[["split", "row"]])
+    for run_id in dict.fromkeys([shown.run_id, *same[:8]]):
+        info = found[run_id]
+        like = info.about["operator"] == shown.embedding.about["operator"] and shown.severity in info.severities
+        severity = shown.severity if like else info.severities[0]
+        st.markdown(f"**{plain(info.about['model_title'])} · {plain(severity_text(info, severity))}** · …{run_id[-4:]}")
+        points = open_embedding(workspace(), run_id).at(severity)
         at = np.flatnonzero((points["split"] == split) & (points["id"] == sample_id))
-        title = f"{plain(embedding.about['model_title'])} · {plain(severity_text(embedding, embedding.severities[0]))}"
-        st.markdown(f"**{title}** · …{run_id[-4:]}")
         if not len(at):
             st.caption("This sample is not among those embedded.")
             continue
         near = points.iloc[[int(at[0]), *map(int, points["neighbours"].iloc[int(at[0])][:9])]]
-        index = pd.MultiIndex.from_frame(pack.samples[["split", "row"]])
         samples = pack.samples.iloc[index.get_indexer(pd.MultiIndex.from_frame(near[["split", "row"]]))]
-        first = ", ".join(labels_of(next(samples.head(1).itertuples())))
-        names = [", ".join(labels_of(s)) or str(s.id) for s in samples.itertuples()]
-        notes = ["itself", *(("✓ " if n == first else "✗ ") + n if first else n for n in names[1:])]
-        sample_grid(pack, samples, layer=layer, view=view, notes=notes)
+        labels = [labels_of(s) for s in samples.itertuples()]
+        notes = ["itself"]
+        for mine, sample in zip(labels[1:], samples.iloc[1:].itertuples(), strict=True):
+            mark = ("✓ " if set(mine) & set(labels[0]) else "✗ ") if labels[0] and mine else ""
+            notes.append(mark + (", ".join(mine) or str(sample.id)))
+        layer = info.about["layer"]
+        sample_grid(pack, samples, layer=layer, view=find_view(pack.layer(layer), None).key, notes=notes)
 
 
-def show_selection(pack: Pack, found: dict[str, Embedding], layer: str) -> None:
+def show_selection(pack: Pack, shown: Shown, found: dict[str, EmbeddingInfo]) -> None:
     chosen = selection(pack)
     if not len(chosen):
         st.caption(
@@ -309,6 +369,7 @@ def show_selection(pack: Pack, found: dict[str, Embedding], layer: str) -> None:
         tab = choose_one_of(
             "Selected", ["Samples", "Table", "Map", "Neighbours"], "show", label_visibility="collapsed"
         )  # fmt: skip
+    layer = shown.embedding.about["layer"]
     view = find_view(pack.layer(layer), None).key
     if rows["label"].notna().any():
         counts = rows["label"].value_counts()
@@ -324,7 +385,7 @@ def show_selection(pack: Pack, found: dict[str, Embedding], layer: str) -> None:
     elif tab == "Map":
         map_of(pack, rows)
     else:
-        neighbours_of(pack, rows, found, layer, view)
+        neighbours_of(pack, rows, shown, found)
 
 
 heading("Embeddings", "How a model lays images out: what lies near what, at which resolution, and how far to trust it.")
@@ -360,4 +421,4 @@ for column, shown, side in zip(st.columns(len(maps)), maps, ("left", "right"), s
     with column:
         st.markdown(f"**{plain(shown.title)}**")
         draw(shown, pack, str(color), {**colors, **colors_for(shown, pack)}, layout, side)
-show_selection(pack, found, about["layer"])
+show_selection(pack, maps[0], found)

@@ -24,7 +24,7 @@ from app.page import (
 )
 from app.panels.run_tabs import Shown, tabs_of
 from app.predictions import open_prediction
-from app.state import open_embedding, store, workspace
+from app.state import open_embedding_info, store, workspace
 from app.text import (
     KIND_ICON,
     ago,
@@ -103,7 +103,7 @@ def act(what: Any, run_id: str, said: str) -> None:
 
 
 def first_severity(run_id: str) -> str:
-    return f"{open_embedding(workspace(), run_id).severities[0]:g}"
+    return f"{open_embedding_info(workspace(), run_id).severities[0]:g}"
 
 
 def next_step(run: dict[str, Any]) -> None:

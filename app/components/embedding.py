@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sequential
 
 from app.components.palette import COLORS, FLOOR
 from app.text import plotly_text
@@ -20,7 +21,9 @@ _CATEGORIES = (
     "#66B3E0", "#F2A36B", "#66C9AD", "#E4B3CD", "#E6BF66", "#8FC4EA", "#CFA178", "#B5A1D1",
 )  # fmt: skip
 _UNKNOWN = "#B8C0C4"
-_SCALE = "Viridis"
+_SCALE = sequential.Viridis
+#: How far below the scale unknown numbers lie, as a share of it.
+_STUB = 0.04
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,14 @@ def embedding_figure(
             ],
         }  # fmt: skip
     else:
+        # What is not known lies below the scale, in a colour of its own: else it would look like the lowest number.
+        low, high = coloring.limits
+        below = low - _STUB * (high - low)
+        edge = _STUB / (1 + _STUB) / 2
+        steps_ = [[edge + (1 - edge) * i / (len(_SCALE) - 1), color] for i, color in enumerate(_SCALE)]
         marker |= {
-            "color": coloring.values, "cmin": coloring.limits[0], "cmax": coloring.limits[1], "colorscale": _SCALE,
+            "color": np.where(np.isfinite(coloring.values), coloring.values, below).astype(np.float32),
+            "cmin": below, "cmax": high, "colorscale": [[0, _UNKNOWN], [edge, _UNKNOWN], *steps_],
             "colorbar": {"title": {"text": plotly_text(coloring.title)}, "thickness": 12, "outlinewidth": 0},
         }  # fmt: skip
     trace: dict[str, object] = {
@@ -111,7 +120,8 @@ def embedding_figure(
             {"type": "scattergl", "x": [None], "y": [None], "mode": "markers", "name": plotly_text(name),
              "marker": {"size": 9, "color": _color(i, name)}, "hoverinfo": "skip"}
         )  # fmt: skip
-    if coloring.codes is not None and (coloring.codes < 0).any():
+    unknown = coloring.codes < 0 if coloring.codes is not None else ~np.isfinite(coloring.values)
+    if unknown.any():
         data.append(
             {"type": "scattergl", "x": [None], "y": [None], "mode": "markers", "name": "unknown",
              "marker": {"size": 9, "color": _UNKNOWN}, "hoverinfo": "skip"}

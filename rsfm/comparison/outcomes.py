@@ -12,27 +12,11 @@ from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
 from rsfm.store.view import Store
 
-_SETTING = ["adaptation", "severity"]
-
 
 def _files(store: Store, run_id: str) -> list[str]:
     registered = store.artifacts(run_id, "predictions")
     good = registered.loc[registered["ok"], "path"] if len(registered) else []
     return [str(store.workspace.runs / run_id / path) for path in good if path.endswith(".parquet")]
-
-
-def settings(store: Store, run_id: str) -> pd.DataFrame:
-    """What a run left predictions for: adaptation and severity, each pair once; empty where it left none.
-
-    Raises:
-        RsfmError: the predictions cannot be read.
-    """
-    try:
-        parts = [pq.read_table(f, columns=_SETTING).group_by(_SETTING).aggregate([]) for f in _files(store, run_id)]
-    except (OSError, pa.ArrowException) as error:
-        raise RsfmError(f"The predictions of {run_id} cannot be read: {error}") from None
-    found = pa.concat_tables(parts).to_pandas() if parts else pd.DataFrame(columns=_SETTING)
-    return found.drop_duplicates().sort_values(_SETTING, ignore_index=True)
 
 
 def outcomes(store: Store, run_id: str, adaptation: str, severity: float) -> pd.DataFrame:

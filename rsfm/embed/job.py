@@ -71,11 +71,6 @@ def plan(spec: EmbedSpec, workspace: Workspace) -> Plan:
         pack.require_split(split)
     splits = {split: pack.info.splits[split] for split in spec.splits or pack.info.splits}
     total = sum(splits.values())
-    if total <= max(spec.neighbors, 3):
-        raise RsfmError(
-            f"Pack {pack.name!r} has {total} samples in {', '.join(splits)}: {spec.neighbors} UMAP neighbours need "
-            "more. Lower neighbors, or add splits."
-        )
     degrade = operator(spec.operator)
     if degrade.pairs_only:
         raise RsfmError(f"{degrade.title} is between the two images of a pair; an embedding shows one image each.")
@@ -84,6 +79,11 @@ def plan(spec: EmbedSpec, workspace: Workspace) -> Plan:
     for severity in severities:
         degrade.check(severity, height, width, pack.layer(layer).bands)
     chosen, most = np.arange(total), min(spec.max_samples, MAX_POINTS // len(severities))
+    if min(total, most) <= spec.neighbors:
+        raise RsfmError(
+            f"{min(total, most)} samples of pack {pack.name!r} ({', '.join(splits)}) would be embedded: "
+            f"{spec.neighbors} UMAP neighbours need more. Lower neighbors, or raise max_samples, or add splits."
+        )
     if total > most:
         chosen = np.sort(np.random.default_rng(spec.seed).choice(total, most, replace=False))
     rows, start = {}, 0
@@ -188,7 +188,7 @@ def run_job(spec: EmbedSpec, context: JobContext) -> None:
         "min_dist": spec.min_dist, "maps": maps,
     }  # fmt: skip
     path = context.folder.path / PATH
-    write_embedding(path, Embedding(pd.concat(points, ignore_index=True), about))
+    write_embedding(path, Embedding(about=about, points=pd.concat(points, ignore_index=True)))
     context.artifact(path, kind=KIND, title=f"{model.title} on {what.pack.name}")
     progress.finish()
 

@@ -19,7 +19,7 @@ from rsfm.specs import spec_hash
 from rsfm.workspace import Workspace
 
 #: Raised whenever equal models and packs no longer give equal features.
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 #: Images per forward pass on a CPU, whatever the batch: more do not fit its caches and are slower.
 _CPU_PIECE = 32
 
@@ -38,7 +38,7 @@ class FeatureCache:
             {
                 "format": CACHE_FORMAT, "model": model.key, "pack": images.pack.info.content_hash, "split": split,
                 "operator": None if native else operator.operator_hash, "severity": None if native else float(severity),
-                "bands": images.names,
+                "bands": images.names, "layer": images.layer,
             }
         )  # fmt: skip
         return self.workspace.features / f"{name}.npy"

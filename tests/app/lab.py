@@ -364,12 +364,12 @@ def embed(
         )  # fmt: skip
     about = {
         "model": model, "model_title": title, "model_group": "g", "model_seed": 0, "dataset": pack.name,
-        "pack_hash": pack.content_hash, "layer": "image", "synthetic": pack.synthetic, "bands": ["B3", "B2", "B1"],
+        "pack_hash": pack.content_hash, "layer": "image", "synthetic": pack.synthetic, "bands": ["B1", "B2", "B3"],
         "operator": "bilinear", "metric": "cosine", "splits": list(pack.splits), "count": len(group),
         "total": len(group), "seed": seed, "feature_dim": 192, "explained": [0.4, 0.2], "neighbors": 15,
         "min_dist": 0.1, "maps": maps,
     }  # fmt: skip
-    write_embedding(run.path / EMBEDDING, Embedding(pd.concat(parts, ignore_index=True), about))
+    write_embedding(run.path / EMBEDDING, Embedding(about=about, points=pd.concat(parts, ignore_index=True)))
     append_jsonl(
         run.path / "artifacts.jsonl",
         {"attempt": 1, "time": stamp(19), "path": EMBEDDING, "kind": "embedding", "title": title},

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from lab import HOSTILE, embed, history, make_lab, make_pack, stamp
+from lab import HOSTILE, embed, history, make_lab, make_pack, score, stamp
 from streamlit.testing.v1 import AppTest
 
 from app.components.embedding import MOST_COLORS, by_category, by_number, embedding_figure
-from rsfm.comparison.outcomes import outcomes, settings
+from rsfm.comparison.outcomes import outcomes
+from rsfm.embedding_info import PATH, Embedding, read_embedding, write_embedding
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
 from rsfm.specs import EmbedSpec, EvaluateSpec
@@ -49,6 +51,7 @@ def predicted(workspace: Workspace, model: str, dataset: str) -> None:
         for seed in (0, 1)
     ]  # fmt: skip
     columns = ["sample_id", "adaptation", "severity", "eval_seed", "label_index", "predicted_index", "correct"]
+    score(run, Pack.named(workspace, dataset).info, "Random ViT-nano", model, {"knn": [0.5, 0.5, 0.5, 0.5]})
     path = run.path / "artifacts" / "predictions.parquet"
     path.parent.mkdir(exist_ok=True)
     pd.concat(parts)[columns].to_parquet(path)
@@ -66,6 +69,8 @@ def select(test: AppTest, points: list[int]) -> AppTest:
     """As a lasso in the browser does, which AppTest cannot draw."""
     info = Pack.named(Workspace.resolve(), "synthetic-landsat7").info
     test.session_state["embeddings.selected"] = (info.content_hash, tuple(points))
+    if "embeddings.drawn" in test.session_state:
+        del test.session_state["embeddings.drawn"]
     return test.run()
 
 
@@ -94,6 +99,9 @@ def test_two_maps_show_one_selection(open_page: Open, world: Workspace) -> None:
     for figure in figures(test):
         assert len(figure["data"][0]["selectedpoints"]) == 3
     assert "3 selected" in [s.value for s in test.subheader]
+    # The page may run again for any reason: the same figure, or its zoom would be gone.
+    before = [chart.proto.id for chart in test.get("plotly_chart")]
+    assert [chart.proto.id for chart in test.run().get("plotly_chart")] == before
     test.button(key="embeddings.clear").click().run()
     assert "selectedpoints" not in figures(test)[0]["data"][0] and not test.subheader
 
@@ -129,9 +137,25 @@ def test_colours(open_page: Open, world: Workspace) -> None:
     assert scores and predicted, "an evaluation of the same model on the same pack is there"
     for title in ("Split", "Neighbours kept", scores[0], predicted[0]):
         test.selectbox(key="url.color").select(title).run()
-        assert not test.exception
+        assert not test.exception and "no colours" not in said(test)
         trace = figures(test)[0]["data"][0]["marker"]
         assert ("colorbar" in trace) == (title in ("Neighbours kept", scores[0])), title
+
+
+def test_scores_of_other_settings_colour_nothing(open_page: Open, world: Workspace) -> None:
+    """Other seeds, operators, bands or contents of the pack are other measurements."""
+    pack = Pack.named(world, "synthetic-landsat7").info
+    for change in ({"model_seed": 3}, {"operator": "blur"}, {"bands": ["B7"]}, {"pack_hash": "old"}):
+        run = embed(world, pack, model="random:vit-nano", title="Other", severities=(4.0, 2.0))
+        path = run.path / PATH
+        found = read_embedding(path)
+        write_embedding(path, Embedding(about=found.about | change, points=found.points))
+        test = open_page(world, "embeddings", map=f"{run.id}@4")
+        if "pack_hash" not in change:
+            options = test.selectbox(key="url.color").options
+            assert not [o for o in options if o.startswith("Score")], change
+        assert not test.exception
+        shutil.rmtree(run.path)
 
 
 def test_a_pack_that_was_prepared_again_has_other_samples(open_page: Open, tmp_path: Path) -> None:
@@ -139,8 +163,6 @@ def test_a_pack_that_was_prepared_again_has_other_samples(open_page: Open, tmp_p
     for folder in (workspace.runs, workspace.packs, workspace.models):
         folder.mkdir(parents=True)
     embed(workspace, make_pack(workspace, "p"), model="band-stats", title="B")
-    import shutil
-
     shutil.rmtree(workspace.packs / "p")
     make_pack(workspace, "p", count=30)
     test = open_page(workspace, "embeddings")
@@ -173,7 +195,7 @@ def test_hostile_names_stay_text(open_page: Open, tmp_path: Path) -> None:
     (figure,) = figures(test)
     names = [trace.get("name", "") for trace in figure["data"][1:]]
     assert names and all("<" not in name for name in names)
-    assert all("<img" not in text for text in figure["data"][0]["text"])
+    assert all("<" not in t.replace("<br>", "") and "\u202e" not in t for t in figure["data"][0]["text"])
 
 
 def test_launch_queues_an_embedding_for_each_model(open_page: Open, world: Workspace, no_jobs: list) -> None:
@@ -223,22 +245,22 @@ def test_numbers_have_a_scale() -> None:
     assert coloring.limits == (10.0, 30.0) and np.isnan(coloring.values[1])
     assert by_number("none", pd.Series([None, None])).limits == (0.0, 1.0)
     assert by_number("one", pd.Series([2.0, 2.0])).limits == (2.0, 3.0)
-    assert figure_of(coloring, 3, (1,))["data"][0]["marker"]["cmin"] == 10
+    figure = figure_of(coloring, 3, (1,))
+    marker, names = figure["data"][0]["marker"], [t.get("name") for t in figure["data"][1:]]
+    assert marker["cmin"] < 10 and marker["cmax"] == 30 and names == ["unknown"]
+    edge = marker["colorscale"][1][0]
+    assert (10 - marker["cmin"]) / (marker["cmax"] - marker["cmin"]) > edge, "the lowest known number is no unknown"
+    assert figure["data"][1]["marker"]["color"] == marker["colorscale"][0][1]
 
 
 def test_outcomes_of_single_samples(world: Workspace) -> None:
     store = Store(world)
     store.refresh_if_stale(0)
-    runs = store.runs(kind="evaluate")
-    run_id = next(r for r in runs["run_id"] if len(settings(store, r)))
-    assert settings(store, run_id).to_dict("records") == [
-        {"adaptation": "knn", "severity": 1.0}, {"adaptation": "knn", "severity": 4.0},
-    ]  # fmt: skip
+    run_id = store.runs(kind="evaluate")["run_id"].iloc[0]
     found = outcomes(store, run_id, "knn", 4.0)
     assert found["score"].tolist() == [1.0, 0.0] * 10 and set(found["predicted_index"]) == {0}
     with pytest.raises(RsfmError, match="no predictions of linear"):
         outcomes(store, run_id, "linear", 4.0)
-    assert settings(store, runs["run_id"].iloc[-1]).empty
 
 
 def test_the_run_leads_to_its_map(open_page: Open, world: Workspace) -> None:

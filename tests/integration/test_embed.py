@@ -107,7 +107,20 @@ def test_packs_without_labels_have_maps_too(workspace: Workspace) -> None:
     make(workspace, labelled=False)
     found, _ = embed(workspace, 'splits=["test"]')
     assert set(found.points["split"]) == {"test"}
-    assert found.figures(1)["silhouette_map"] is None and found.figures(1)["trustworthiness"] > 0.8
+    assert found.figures(1)["silhouette_map"] is None and found.figures(1)["preservation"] > 0.5
+
+
+def test_each_image_of_a_pair_has_features_of_its_own(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    images, later = ({"train": rng.integers(0, 255, (30, 3, 16, 16), dtype=np.uint8)} for _ in range(2))
+    masks = {"train": np.zeros((30, 1, 16, 16), np.uint8)}
+    write_arrays(
+        workspace, "colours", images, RGB8, later=later, masks=masks, classes=["no change", "change"], gsd_m=2.0
+    )
+    maps = {image: embed(workspace, f"image={image}")[0] for image in ("pre", "post", "auto")}
+    assert maps["pre"].about["layer"] == "image_pre" and maps["post"].about["layer"] == "image_post"
+    assert not np.allclose(maps["pre"].points["pc1"], maps["post"].points["pc1"])
+    assert np.array_equal(maps["auto"].points["pc1"], maps["post"].points["pc1"])
 
 
 def test_a_stop_is_heard_in_every_part(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +151,7 @@ def test_a_stop_is_heard_in_every_part(workspace: Workspace, monkeypatch: pytest
         (["operator=misregistration"], "pair"),
         (["severities=[64]"], "64"),
         (["neighbors=90"], "neighbours need more"),
+        (["max_samples=10"], "15 UMAP neighbours need more"),
     ],
 )
 def test_what_cannot_be_is_refused(workspace: Workspace, settings_: list[str], message: str) -> None:
@@ -184,7 +198,8 @@ def test_damaged_tables_are_refused(workspace: Workspace, tmp_path: Path) -> Non
 @settings(max_examples=30, deadline=None)
 @given(st.integers(3, 60), st.integers(1, 6), st.integers(1, 70), st.integers(0, 99), st.integers(1, 25))
 def test_nearest_is_exact(count: int, width: int, k: int, seed: int, piece: int) -> None:
-    x = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+    # Far from the origin, as features are: squares of the coordinates would swallow their differences.
+    x = (np.random.default_rng(seed).normal(size=(count, width)) + 1000).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rsfm.embed.quality._ROWS", piece)
         rows, far = nearest(x, k=k, after_rows=no_news)
