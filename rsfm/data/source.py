@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from rsfm.bands import Band, select
+from rsfm.data.observed import Observed
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
 from rsfm.packs import LayerInfo, Pack
+
+#: Samples that are copied into memory at once.
+_PIECE = 256
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def layer_input(pack: Pack, layer: str, names: Sequence[str] | None) -> tuple[La
 class PackSource:
     """Stored values of some bands of one layer, over several splits laid end to end.
 
-    Held in memory where it takes at most a quarter of what is free, else read by memory map.
+    Held in memory where it takes at most a quarter of what is free, else read by memory map. Pixels that were not
+    observed hold the bands' means (see `Observed`).
 
     Args:
         names: as in `layer_input`.
@@ -90,7 +95,7 @@ class PackSource:
         self.input, self._positions = layer_input(pack, layer, names)
         self.stored_bands: list[Band] = [info.bands[p].band() for p in self._positions]
         self.is_float = np.dtype(info.dtype).kind == "f"
-        self.nodata = info.nodata
+        self._observed = Observed(info, self._positions, where=f"Pack {pack.name!r}, layer {layer!r}")
         arrays = [pack.array(split, layer) for split in splits]
         self._ends = np.cumsum([len(a) for a in arrays])
         if self._ends[-1] == 0:
@@ -104,10 +109,12 @@ class PackSource:
             whole = np.empty(shape, arrays[0].dtype)
             start = 0
             for array in arrays:
-                whole[start : start + len(array)] = array if self._all_bands else array[:, self._positions]
-                start += len(array)
-            arrays, self._ends, self._all_bands = [whole], self._ends[-1:], True
-        self._arrays = arrays
+                for first in range(0, len(array), _PIECE):
+                    piece = array[first : first + _PIECE]
+                    whole[start : start + len(piece)] = self._observed.read(piece)
+                    start += len(piece)
+            arrays, self._ends = [whole], self._ends[-1:]
+        self._arrays, self._in_memory = arrays, in_memory
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -127,8 +134,10 @@ class PackSource:
         return torch.from_numpy(result)
 
     def _take(self, array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        if self._all_bands:
+        if self._in_memory:
             return np.asarray(array[rows])
+        if self._all_bands or self._observed.nodata is not None:
+            return self._observed.read(np.asarray(array[rows]))
         return np.asarray(array[rows[:, None], np.asarray(self._positions)[None, :]])
 
 
@@ -139,21 +148,17 @@ class Standardiser(nn.Module):
         super().__init__()
         scale = [b.scale / m.std for b, m in zip(source.stored_bands, source.input.bands, strict=True)]
         shift = [(b.offset - m.mean) / m.std for b, m in zip(source.stored_bands, source.input.bands, strict=True)]
-        self.check, self.nodata = source.is_float, source.nodata
+        self.check = source.is_float
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, stored: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, C, H, W) stored values to float32 standardised ones; and how many were not finite.
 
-        Values that are not finite become 0, the band's mean. Integers cannot be such: then the count is None. So does
-        what the pack declares as not observed (`nodata`), which is known and not counted.
+        Values that are not finite become 0, the band's mean. Integers cannot be such: then the count is None.
         """
         values = stored.to(torch.float32, copy=True)
-        unobserved = None if self.nodata is None else values == self.nodata
         values.mul_(self.scale).add_(self.shift)
-        if unobserved is not None:
-            values.masked_fill_(unobserved, 0.0)
         if not self.check:
             return values, None
         bad = (~torch.isfinite(values)).sum()

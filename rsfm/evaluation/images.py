@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from rsfm.bands import require_same_unit, select
+from rsfm.data.observed import Observed
 from rsfm.degrade import OperatorEntry
 from rsfm.degrade.device import ON_DEVICE, degrade_on_device
-from rsfm.errors import RsfmError
 from rsfm.models.export import FeatureModel
 from rsfm.packs import Pack
 
 Rows = slice | np.ndarray
 
 
-def storable(nodata: float | None, dtype: np.dtype) -> float | int | None:
-    """The `nodata` of a layer as a value of its arrays; None where they cannot hold it, or it is not finite."""
-    if nodata is None or not math.isfinite(nodata):
-        return None
-    if dtype.kind == "f":
-        return nodata
-    limits = np.iinfo(dtype)
-    return int(nodata) if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
-
-
 class PackImages:
     """One image layer of a pack, for a model.
 
-    Images for a model on a GPU are degraded there, if the operator can be: the results are equal (see
-    `rsfm.degrade.device`).
+    Images for a model on a GPU are degraded there, if the operator can be: with equal results for 8-bit images, others
+    up to rounding (see `rsfm.degrade.device`).
 
     Raises:
         RsfmError: a band is missing or in another unit.
@@ -49,34 +37,19 @@ class PackImages:
         self.bands = [stored[p] for p in self.positions]
         for wanted, band in zip(model.bands, self.bands, strict=True):
             require_same_unit(wanted.band(), band, where=f"Model {model.name} on pack {pack.name!r}")
-        # Stored value that stands in for one that was not observed: the band's mean, which is 0 once standardised with
-        # the pack's statistics (of integers within half a step), and near the ground for a model that has its own.
-        means = [b.statistics.mean if b.statistics else math.nan for b in self.infos]
-        self.fill = np.array([(m - b.offset) / b.scale for m, b in zip(means, self.bands, strict=True)])
-        self.nodata = storable(info.nodata, np.dtype(info.dtype))
-        if np.dtype(info.dtype).kind != "f":
-            if self.nodata is not None and not np.isfinite(self.fill).all():
-                raise RsfmError(f"{where}, layer {layer!r}: bands without statistics. Prepare the pack again.")
-            limits = np.iinfo(info.dtype)
-            self.fill = np.rint(self.fill).clip(limits.min, limits.max)
+        self.observed = Observed(info, self.positions, where=f"{where}, layer {layer!r}")
         self._ids: dict[str, np.ndarray] = {}
 
     def read(self, split: str, rows: Rows, severity: float | np.ndarray) -> Tensor:
         """Samples of a split: (B, C, H, W) float32 in the bands' units, on the model's device.
 
-        Values that were not observed (`nodata` of the layer, or not finite) become the band's mean first, because a
-        filter would spread them.
+        What was not observed (see `Observed`), or is not finite, becomes the band's mean first, because a filter would
+        spread it.
 
         Args:
             severity: of all of them, or one for each (then the operator must keep the grid).
         """
-        array = self.pack.array(split, self.layer)[rows]
-        chosen = array if self.positions == list(range(array.shape[1])) else array[:, self.positions]
-        missing = ~np.isfinite(chosen) if chosen.dtype.kind == "f" else None
-        if self.nodata is not None:
-            missing = (chosen == self.nodata) | (False if missing is None else missing)
-        if missing is not None:
-            chosen = np.where(missing, self.fill[None, :, None, None].astype(chosen.dtype), chosen)
+        chosen = self.observed.read(self.pack.array(split, self.layer)[rows], only_finite=True)
         ids = self.ids(split)[rows]
         if np.ndim(severity) == 0:
             return self._apply(chosen, float(severity), ids)
