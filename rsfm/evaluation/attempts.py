@@ -8,28 +8,35 @@ from rsfm.evaluation.plan import Plan
 from rsfm.models.export import FeatureModel
 from rsfm.store.job import JobContext
 
+#: Raised whenever what one attempt leaves is no longer what another one would make.
+PARTS_FORMAT = 2
 #: Folders of a run that hold what one attempt leaves for the next.
 _PARTS = ("checkpoints", "models")
 
 
 def start_over_if_changed(what: Plan, model: FeatureModel, context: JobContext) -> list[str]:
-    """Throw away what earlier attempts of the run left, if it is of another pack content, model or operator.
+    """Throw away what earlier attempts of the run left, if it is of another pack content, model, operator or format.
 
     Trained networks and predictions that are kept between attempts would otherwise be mixed with those of the pack as
     it is now. Nothing is lost that could be used: what is asked for is an evaluation of what there is now. (Features
     are cached under names that tell all of this apart.)
 
     Returns:
-        What has changed; nothing on the first attempt.
+        What has changed, or cannot be told to be the same; nothing on the first attempt.
+
+    Raises:
+        OSError: something cannot be thrown away, and would be taken for what it is not.
     """
     basis = {
         f"pack {what.pack.name}": what.pack.info.content_hash, f"model {model.name}": model.key,
-        f"operator {what.operator.name}": what.operator.operator_hash,
+        f"operator {what.operator.name}": what.operator.operator_hash, "format of kept parts": PARTS_FORMAT,
     }  # fmt: skip
-    began_with = context.recall("basis") or {}
-    changed = [name for name, value in basis.items() if began_with.get(name, value) != value]
+    began_with, left = context.recall("basis"), [p for p in map(context.folder.path.joinpath, _PARTS) if p.is_dir()]
+    # Without a note of it, parts are of a version that kept none: they may be of anything.
+    began_with = began_with or (dict.fromkeys(basis) if left else basis)
+    changed = [name for name, value in basis.items() if began_with.get(name) != value]
     if changed:
-        for part in _PARTS:
-            shutil.rmtree(context.folder.path / part, ignore_errors=True)
+        for part in left:
+            shutil.rmtree(part)
     context.remember("basis", basis)
     return changed
