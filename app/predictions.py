@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +18,7 @@ from app.imaging import COMPOSITES, TOLERANCE_NM
 from app.loading import load
 from rsfm.errors import RsfmError
 from rsfm.prediction_info import NODATA, LayerBand, LayerEntry, PredictionInfo, prediction_file, read_prediction
+from rsfm.scenes import first_line
 from rsfm.store.runs import open_run
 from rsfm.workspace import Workspace
 
@@ -30,7 +33,7 @@ _RAMPS = {
 }
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _read(folder: Path, stamp: int) -> PredictionInfo:
     return read_prediction(folder)
 
@@ -180,12 +183,10 @@ def tile(file: Path, layer: LayerEntry, z: int, x: int, y: int, look: Composite 
     from rio_tiler.errors import RioTilerError, TileOutsideBounds
 
     kind = "nearest" if look is None and layer.legend else "bilinear"
+    path, indexes = _of_bands(file, look)
     try:
-        with _gdal(), rio_tiler.Reader(str(file)) as source:
-            data = source.tile(
-                x, y, z, tilesize=TILE, indexes=[b + 1 for b in look.bands] if look else [1],
-                resampling_method=kind, reproject_method=kind,
-            )  # fmt: skip
+        with _readable(layer), _gdal(), rio_tiler.Reader(path) as source:
+            data = source.tile(x, y, z, tilesize=TILE, indexes=indexes, resampling_method=kind, reproject_method=kind)
     except TileOutsideBounds:
         return empty_tile()
     except RioTilerError as error:
@@ -195,11 +196,10 @@ def tile(file: Path, layer: LayerEntry, z: int, x: int, y: int, look: Composite 
 
 def preview(file: Path, layer: LayerEntry, look: Composite | None, stretch: str, longest: int = 1024) -> bytes:
     """The whole layer as one PNG, on its own grid: for scenes without a place on Earth, and for reports."""
-    with _gdal(), load("rio_tiler.io").ImageReader(str(file)) as source:
-        data = source.preview(
-            max_size=longest, indexes=[b + 1 for b in look.bands] if look else [1],
-            resampling_method="nearest" if look is None and layer.legend else "bilinear",
-        )  # fmt: skip
+    kind = "nearest" if look is None and layer.legend else "bilinear"
+    path, indexes = _of_bands(file, look)
+    with _readable(layer), _gdal(), load("rio_tiler.io").ImageReader(path) as source:
+        data = source.preview(max_size=longest, indexes=indexes, resampling_method=kind)
     return png(paint(layer, data.data, data.mask > 0, look, stretch))
 
 
@@ -216,7 +216,7 @@ def values_at(workspace: Workspace, run_id: str, longitude: float, latitude: flo
     for layer in open_prediction(workspace, run_id).layers:
         file = artifact_file(workspace, run_id, layer.file)
         try:
-            with _gdal(), rio_tiler.Reader(str(file)) as source:
+            with _readable(layer), _gdal(), rio_tiler.Reader(str(file)) as source:
                 point = source.point(longitude, latitude)
         except PointOutsideBounds:
             continue
@@ -234,6 +234,33 @@ def _said(layer: LayerEntry, values: np.ndarray) -> str:
         return f"{int(values[0])} %"
     parts = [f"{b.name} {float(v) * b.scale + b.offset:.4g}" for b, v in zip(layer.bands, values, strict=True)]
     return ", ".join(parts) + f" ({layer.unit})"
+
+
+def _of_bands(file: Path, look: Composite | None) -> tuple[str, list[int]]:
+    """What to open for a picture, and which bands of it: only those that are shown, as all that are open are warped."""
+    wanted = [b + 1 for b in look.bands] if look else [1]
+    if look is None or "?" in str(file):  # where GDAL would take the path to end
+        return str(file), wanted
+    return f"vrt://{file}?bands={','.join(map(str, wanted))}", list(range(1, len(wanted) + 1))
+
+
+class DamagedError(RsfmError):
+    """A layer's file is cut off or overwritten."""
+
+
+@contextlib.contextmanager
+def _readable(layer: LayerEntry) -> Iterator[None]:
+    """Raises:
+    DamagedError: what is read inside is no whole raster.
+    """
+    from rasterio.errors import RasterioError, RasterioIOError
+
+    try:
+        yield
+    except (RasterioError, RasterioIOError) as error:
+        raise DamagedError(
+            f"The file of {layer.title} cannot be read, it is damaged or cut off: {first_line(error)}. Predict again."
+        ) from error
 
 
 def _gdal() -> Any:

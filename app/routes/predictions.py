@@ -15,6 +15,7 @@ from app.maps.compose import compose_prediction, render
 from app.predictions import (
     STRETCHES,
     Composite,
+    DamagedError,
     artifact_file,
     composites,
     find_composite,
@@ -25,7 +26,7 @@ from app.predictions import (
     tile,
     values_at,
 )  # fmt: skip
-from app.routes.common import IMMUTABLE, query_choice, query_int
+from app.routes.common import IMMUTABLE, public_message, query_choice, query_int
 from app.routes.maps import POLICY
 from app.routes.vendor import vendor_files, vendor_url
 from rsfm.prediction_info import LayerEntry, PredictionInfo, prediction_file
@@ -60,7 +61,10 @@ def tile_png(request: Request, workspace: Workspace) -> Response:
         raise HTTPException(404, "There is no such tile.")
     layer, file = layer_file(workspace, run_id, request.path_params["kind"])
     look, stretch = _look(request, layer)
-    content = tile(file, layer, z, x, y, look, stretch)
+    try:
+        content = tile(file, layer, z, x, y, look, stretch)
+    except DamagedError as error:  # not 404: maps take that for a place without pixels, and say nothing
+        raise HTTPException(410, public_message(error, workspace)) from None
     return Response(content, media_type="image/png", headers=_cached(request, workspace, run_id))
 
 

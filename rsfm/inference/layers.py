@@ -96,7 +96,7 @@ def write_map(
     staged, counts = _beside(file), np.zeros(256, np.int64)
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": grid.width, "height": grid.height, "count": 1, "dtype": "uint8", "nodata": NODATA,
-        "compress": "deflate", **_place(grid),
+        "compress": "deflate", "BIGTIFF": "IF_SAFER", **_place(grid),
     }  # fmt: skip
     try:
         with _quiet(), rasterio.Env(**_GDAL), rasterio.open(staged, "w", **profile) as dataset:
@@ -140,12 +140,13 @@ def write_image(file: Path, source: Source, grid: SceneInfo) -> None:
                     copy.write(dataset.read(source.indexes, window=window), window=window)
                     if masked:
                         copy.write_mask(dataset.dataset_mask(window=window), window=window)
-        _to_cog(staged, file, "average")
+        # A picture shows three of many bands: each lies for itself.
+        _to_cog(staged, file, "average", INTERLEAVE="BAND")
     finally:
         staged.unlink(missing_ok=True)
 
 
-def _to_cog(source: Path, file: Path, overviews: str) -> None:
+def _to_cog(source: Path, file: Path, overviews: str, **profile: str) -> None:
     """Overviews and the layout of a COG; the file appears in one step."""
     from rio_cogeo.cogeo import cog_translate
     from rio_cogeo.profiles import cog_profiles
@@ -154,7 +155,8 @@ def _to_cog(source: Path, file: Path, overviews: str) -> None:
     try:
         with _quiet():
             cog_translate(
-                source, made, {**cog_profiles.get("deflate"), "BIGTIFF": "IF_SAFER"}, in_memory=False, quiet=True,
+                source, made, {**cog_profiles.get("deflate"), "BIGTIFF": "IF_SAFER", **profile}, in_memory=False,
+                quiet=True,
                 overview_resampling=overviews, allow_intermediate_compression=True, forward_band_tags=True,
                 config=_GDAL,
             )  # fmt: skip

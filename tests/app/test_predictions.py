@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ import rasterio
 from PIL import Image
 from predicted import Predicted, make_predicted
 from rio_tiler.io import Reader
+from scenes_world import write_scene
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
-from app.predictions import composites, find_composite, open_prediction, paint, palette_of
+from app.predictions import Composite, composites, find_composite, open_prediction, paint, palette_of, preview, tile
 from app.routes import build_routes
 from app.routes.predictions import finest_zoom, parse_view, prediction_map_url
 from app.security import Guard
@@ -176,6 +178,50 @@ def test_a_prediction_cannot_point_out_of_its_folder(client: TestClient, made: P
             assert client.get(f"/rsfm/predictions/{made.coarser}/classes.png").status_code == 404
     finally:
         write_json(file, before)
+
+
+def test_a_damaged_layer_is_told(client: TestClient, made: Predicted) -> None:
+    z, x, y = middle_tile(made, made.coarser)
+    file = made.workspace.runs / made.coarser / "artifacts/image.tif"
+    whole = file.read_bytes()
+    for left in (whole[: len(whole) // 3], b"nothing"):
+        file.write_bytes(left)
+        try:
+            answers = [
+                client.get(f"/rsfm/tiles/{made.coarser}/image/{z}/{x}/{y}.png"),
+                client.get(f"/rsfm/predictions/{made.coarser}/image.png"),
+                client.get(f"/rsfm/predictions/{made.coarser}/values?lon=15.001&lat=45.1525"),
+            ]
+        finally:
+            file.write_bytes(whole)
+        assert [a.status_code for a in answers] == [410, 404, 404]
+        for answer in answers:
+            assert "damaged or cut off" in answer.text and str(made.workspace.root) not in answer.text
+
+
+def test_only_the_shown_bands_are_opened(tmp_path: Path) -> None:
+    """A picture by way of GDAL's list of bands is that of the file itself, with its mask and overviews."""
+    layer = image_layer(*[(f"b{i}", None) for i in range(5)])
+    ramp, seen = np.linspace(10, 110, 900) * np.ones((700, 1)), np.arange(700)[:, None].repeat(900, 1) < 350
+    values = np.stack([ramp, ramp[:, ::-1], ramp / 2, ramp[::-1] + 20, 120 - ramp]).astype(np.uint8)
+    file = write_scene(tmp_path / "five.tif", values, names=[b.name for b in layer.bands], tiled=True, blockxsize=256,
+        blockysize=256)  # fmt: skip
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(file, "r+") as opened:
+        opened.write_mask(seen)
+        opened.build_overviews([2, 4])
+    look = Composite("x", "x", (3, 0, 4))
+    shown = np.asarray(Image.open(io.BytesIO(preview(file, layer, look, "normal", 2048))))
+    assert np.array_equal(shown, paint(layer, values[[3, 0, 4]], seen, look, "normal"))
+    with Reader(str(file)) as reader:
+        west, south, east, north = reader.get_geographic_bounds("epsg:4326")
+        at = reader.tms.tile((west + east) / 2, (south + north) / 2, 15)
+        plain = reader.tile(at.x, at.y, 15, tilesize=256, indexes=[4, 1, 5], resampling_method="bilinear",
+            reproject_method="bilinear")  # fmt: skip
+    drawn = np.asarray(Image.open(io.BytesIO(tile(file, layer, 15, at.x, at.y, look, "normal"))))
+    told = paint(layer, plain.data, plain.mask > 0, look, "normal")
+    assert np.array_equal(drawn[..., 3], told[..., 3]) and 0 < (drawn[..., 3] > 0).mean() < 1
+    seen = drawn[..., 3] > 0
+    assert np.abs(drawn.astype(int) - told)[seen].max() <= 3, "one stored number"
 
 
 # -- the map's page ------------------------------------------------------------------------------------------------
