@@ -20,9 +20,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Layout = Literal["right", "per_class", "confusion", "binary"]
 Counts = np.ndarray  # (..., k) float64
@@ -274,32 +277,58 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
     Returns:
         (...), the leading axes of `weights`.
     """
-    labels, scores = _pair(labels, scores)
-    if scores.ndim != 2 or np.isnan(scores).any():
-        raise ValueError(f"average precision takes scores (n, K) without NaN, got shape {scores.shape}")
-    _require_range(labels, 2, "labels")
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
-    columns = math.prod(weights.shape[:-1])
-    times = np.ascontiguousarray(weights.reshape(columns, len(scores)).T)
-    classes = [_class_precision(score, label, times) for score, label in zip(scores.T, labels.T, strict=True)]
-    return _mean_of_defined(np.stack(classes, axis=-1)).reshape(weights.shape[:-1])
+    pieces = weights.reshape(math.prod(weights.shape[:-1]), len(scores))
+    return Rankings(scores, labels).average_precision(pieces).reshape(weights.shape[:-1])
 
 
-def _class_precision(score: np.ndarray, label: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Average precision (d,) of one class: scores and labels (n,), and how often each sample counts (n, d)."""
+class Rankings:
+    """The samples in the order of their scores, class by class: found once, for many ways to count them.
+
+    Args:
+        scores, labels: as for `average_precision`.
+    """
+
+    def __init__(self, scores: np.ndarray, labels: np.ndarray) -> None:
+        labels, scores = _pair(labels, scores)
+        if scores.ndim != 2 or np.isnan(scores).any():
+            raise ValueError(f"average precision takes scores (n, K) without NaN, got shape {scores.shape}")
+        _require_range(labels, 2, "labels")
+        self._classes = [_ranked(score, label) for score, label in zip(scores.T, labels.T, strict=True)]
+
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """`average_precision` of (d, n) weights: (d,)."""
+        times = np.ascontiguousarray(np.asarray(weights, np.float64).T)
+        classes = [_class_precision(ranked, times) for ranked in self._classes]
+        return _mean_of_defined(np.stack(classes, axis=-1))
+
+
+def _ranked(score: np.ndarray, label: np.ndarray) -> tuple[csr_matrix, csr_matrix] | None:
+    """Which samples, and which positive ones, each step of one class's recall takes in: two (steps, n) of ones.
+
+    None without a positive sample.
+    """
     from scipy.sparse import csr_matrix  # a third of a second: not at import, for pages start with this module
 
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(score[order][1:] != score[order][:-1], True))
     positives = np.flatnonzero(label[order])
     if not len(positives):
-        return np.full(times.shape[1], np.nan)
+        return None
     # Recall rises only at thresholds that take in a positive sample: what lies between two of them is added up first,
     # as the product with a matrix of ones, which is much faster than adding up in order.
     bounds = np.append(0, np.unique(ends[np.searchsorted(ends, positives)]) + 1)
-    shape = (len(bounds) - 1, len(times))
+    shape = (len(bounds) - 1, len(score))
     between = csr_matrix((np.ones(bounds[-1]), order[: bounds[-1]], bounds), shape)
     found = csr_matrix((np.ones(len(positives)), order[positives], np.searchsorted(positives, bounds)), shape)
+    return between, found
+
+
+def _class_precision(ranked: tuple[csr_matrix, csr_matrix] | None, times: np.ndarray) -> np.ndarray:
+    """Average precision (d,) of one class, from how often each sample counts (n, d)."""
+    if ranked is None:
+        return np.full(times.shape[1], np.nan)
+    between, found = ranked
     steps = found @ times
     taken, tp = np.cumsum(between @ times, axis=0), np.cumsum(steps, axis=0)
     # Where nothing is taken yet, nothing is found either: the step is 0, whatever the precision.

@@ -208,6 +208,7 @@ class Evaluation:
         with _threads_for(x.numel() * classes):
             probe = fit_linear(x, y, seed) if adaptation == "linear" else None
             for severity, test in tests.items():
+                self.context.check_stop()  # intervals of mean average precision take seconds
                 if probe is not None:
                     predicted, score = probe.predict(test)
                 elif adaptation == "centroid":

@@ -13,7 +13,7 @@ import torch
 
 from rsfm import stats
 from rsfm.evaluation.plan import Plan
-from rsfm.metrics import METRICS, average_precision
+from rsfm.metrics import METRICS, Rankings
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
@@ -52,11 +52,11 @@ class Prediction:
 def mean_ap(scores: np.ndarray, labels: np.ndarray, *, draws: int) -> tuple[float, float, float]:
     """Mean average precision of scores (M, K) for flags (M, K), with its interval over the samples as in `score_rows`.
 
-    It takes about 3 s for 10 000 samples, 19 classes and 1000 draws.
+    It takes one to two seconds of one core for 10 000 samples, 19 classes and 1000 draws.
     """
-    value = float(average_precision(scores, labels))
-    again = lambda times: average_precision(scores, labels, times)  # noqa: E731
-    low, high = stats.bootstrap_weighted(len(scores), again, draws=draws, seed=0)
+    rankings = Rankings(scores, labels)
+    value = float(rankings.average_precision(np.ones((1, len(scores))))[0])
+    low, high = stats.bootstrap_weighted(len(scores), rankings.average_precision, draws=draws, seed=0)
     return value, float(low), float(high)
 
 
