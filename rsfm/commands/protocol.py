@@ -31,7 +31,7 @@ app = typer.Typer(help="Published benchmarks as one command.", no_args_is_help=T
 NameArgument = Annotated[str, typer.Argument(help="The protocol's name.")]
 PacksOption = Annotated[
     str,
-    typer.Option(help="Packs to measure on, with commas; empty: of each of the protocol's datasets the one there is."),
+    typer.Option(help="Measure these packs only, with commas; empty: of each dataset the one it has."),
 ]
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="key=value that departs from the published settings.")
@@ -72,7 +72,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     print("Departs from the paper:")
     for sentence in what.differs:
         print(f"  {sentence}")
-    print_numbers(f"Reference: {what.source}", reference.assign(who="authors"))
+    print_numbers(f"Reference: {what.source}", reference.assign(who="authors", model_group=""))
 
 
 @app.command()
@@ -93,18 +93,17 @@ def run(
     failed runs go on.
     """
     from jobs.planned import queue_planned
-    from rsfm.protocols import packs_of, plan, protocol
+    from rsfm.protocols import left_out, packs_of, plan, protocol
 
     place, what = Workspace.resolve(workspace), protocol(name)
     chosen = packs_of(what, place, split(packs))
-    missing = [d for d in what.datasets if d not in chosen]
     if not chosen:
         raise RsfmError(
             f"No pack of {', '.join(what.datasets)} is prepared. Prepare one: rsfm data prepare {what.datasets[0]} "
             "--source FOLDER (see `rsfm data show` for its layout)."
         )
-    if missing and not packs:
-        print(f"Not prepared, so not measured: {', '.join(missing)}.", file=sys.stderr)
+    for sentence in left_out(what, place, chosen):
+        print(sentence, file=sys.stderr)
     for dataset, pack in chosen.items():
         print(f"{dataset}: pack {pack}", file=sys.stderr)
     planned = plan(what, chosen, split(models) or list(what.models), settings or [])
@@ -172,13 +171,20 @@ def print_numbers(title: str, frame: pd.DataFrame) -> None:
     for (dataset, metric), part in frame.groupby(["dataset", "metric"], sort=False):
         severities = sorted(part["severity"].unique())
         rows: list[list[Any]] = []
-        keys = ["model", "adaptation", "train_degrade", "who"]
+        part = part.assign(model=_told_apart(part))
+        keys = ["model", "model_group", "adaptation", "train_degrade", "who"]
         for values, curve in part.groupby(keys, sort=False, dropna=False):
             at = dict(zip(curve["severity"], curve["value"], strict=True))
             cells = [f"{100 * at[s]:.1f}" if s in at else "" for s in severities]
             area = scale_auc(list(at), list(at.values()))
-            model, adaptation, degraded, who = values
+            model, _, adaptation, degraded, who = values
             rows.append([model, adaptation, "" if degraded == "none" else "yes", *cells, f"{area:.1f}", who])
         heads = [f"{s:g}×" for s in severities]
         columns = ["model", "adaptation", "degraded while training", *heads, "AUC", "who"]
         table(f"{dataset} · {metric} (%)", columns, rows, empty="")
+
+
+def _told_apart(frame: pd.DataFrame) -> pd.Series:
+    """The models' titles, with the group behind those that several groups bear; the authors' models have none."""
+    bearers = frame.groupby(["who", "model"])["model_group"].transform("nunique")
+    return frame["model"].where(bearers <= 1, frame["model"] + " (" + frame["model_group"].astype(str) + ")")

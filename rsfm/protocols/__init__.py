@@ -84,7 +84,7 @@ def protocol(name: str) -> Protocol:
 
 
 def packs_of(what: Protocol, workspace: Workspace, packs: Sequence[str] = ()) -> dict[str, str]:
-    """Dataset -> pack to measure it on: those named, else the one prepared from that catalog entry.
+    """Dataset -> pack to measure it on: those named and no other, else the one prepared from each catalog entry.
 
     Of several, the one that bears the entry's name.
 
@@ -106,10 +106,19 @@ def packs_of(what: Protocol, workspace: Workspace, packs: Sequence[str] = ()) ->
     for entry in what.datasets:
         names = [info.name for info in infos if info.dataset == entry]
         if len(names) > 1 and entry not in names:
-            raise RsfmError(f"Packs {', '.join(names)} are all of {entry!r}: name those that you mean with --packs.")
+            raise RsfmError(f"Packs {', '.join(names)} are all of {entry!r}: name all that are meant with --packs.")
         if names:
             chosen[entry] = entry if entry in names else names[0]
     return chosen
+
+
+def left_out(what: Protocol, workspace: Workspace, chosen: Mapping[str, str]) -> list[str]:
+    """Sentences on the datasets of a protocol that are not in `chosen` (from `packs_of`), and why."""
+    prepared = {info.dataset for info in list_packs(workspace)[0]}
+    missing = [entry for entry in what.datasets if entry not in chosen]
+    unnamed, absent = [e for e in missing if e in prepared], [e for e in missing if e not in prepared]
+    found = [f"Prepared, but no pack of it is named, so left out: {', '.join(unnamed)}."] if unnamed else []
+    return [*found, f"Not prepared, so not measured: {', '.join(absent)}."] if absent else found
 
 
 def plan(

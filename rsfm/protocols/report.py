@@ -17,7 +17,10 @@ from rsfm.store.view import Store
 from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
-_COLUMNS = ["dataset", "metric", "model", "adaptation", "train_degrade", "severity", "value", "ci_low", "ci_high", "n"]
+_COLUMNS = [
+    "dataset", "metric", "model", "model_group", "adaptation", "train_degrade", "severity", "value", "ci_low",
+    "ci_high", "n",
+]  # fmt: skip
 
 
 def measured(
@@ -32,8 +35,8 @@ def measured(
         overrides: `key=value` settings that depart from the published ones, as for `plan`.
 
     Returns:
-        `dataset` (the pack), metric, model (title), adaptation (without its preset), train_degrade, severity, value,
-        ci_low, ci_high, n, and `who`: ours or authors.
+        `dataset` (the pack), metric, model (title), model_group (of ours), adaptation (without its preset),
+        train_degrade, severity, value, ci_low, ci_high, n, and `who`: ours or authors.
     """
     store = Store(workspace)
     store.refresh_if_stale()

@@ -116,10 +116,16 @@ def test_two_packs_of_one_dataset(workspace: Workspace, checked: list[str]) -> N
     what = protocol("dstnsp")
     make_pack(workspace, "tiles", "levir-cd")
     make_pack(workspace, "small", "levir-cd")
-    with pytest.raises(RsfmError, match=r"Packs small, tiles are all of 'levir-cd': name those .* --packs"):
+    with pytest.raises(RsfmError, match=r"Packs small, tiles are all of 'levir-cd': name all .* with --packs"):
         packs_of(what, workspace)
     assert isinstance(run(workspace, "run", "dstnsp", "--queue").exception, RsfmError)
     assert packs_of(what, workspace, ["small"]) == {"levir-cd": "small"}
+    make_pack(workspace, "scenes", "uc-merced")
+    told = run(workspace, "run", "dstnsp", "--models", "timm:b", "--packs", "small", "--queue").stderr
+    assert "Prepared, but no pack of it is named, so left out: uc-merced." in told and "pack scenes" not in told
+    told = run(workspace, "run", "dstnsp", "--models", "timm:b", "--packs", "small,scenes", "--queue").stderr
+    assert "left out" not in told and "uc-merced: pack scenes" in told
+    (workspace.packs / "scenes").rename(workspace.root / "scenes")
     make_pack(workspace, "levir-cd", "levir-cd")
     assert packs_of(what, workspace) == {"levir-cd": "levir-cd"}, "the usual name is the usual pack"
 
@@ -136,3 +142,18 @@ def test_a_pack_that_was_prepared_again_is_measured_again(workspace: Workspace, 
         open_run(workspace, run_id).add_event(state="succeeded", attempt=1)
     again = run(workspace, "run", "dstnsp", *models).stdout.split()
     assert again[0] == ids[0] and again[1] != ids[1]
+
+
+def test_models_with_one_title_are_rows_of_their_own(workspace: Workspace) -> None:
+    pack = make_pack(workspace, "tiles", "levir-cd")
+    for model, value in (("timm:a", 0.25), ("timm:b", 0.75)):
+        spec = plan(protocol("dstnsp"), {"levir-cd": "tiles"}, [model])[0].spec
+        evaluated(workspace, spec, pack, value, model_title="MAE")
+    shown = run(workspace, "report", "dstnsp").stdout
+    assert "MAE (timm:a)" in shown and "MAE (timm:b)" in shown and "25.0" in shown and "75.0" in shown
+    rows = json.loads(run(workspace, "report", "dstnsp", "--json").stdout)["rows"]
+    assert {r["model_group"] for r in rows if r["who"] == "ours"} == {"timm:a", "timm:b"}
+
+
+def test_a_protocol_is_shown_with_the_authors_numbers(workspace: Workspace) -> None:
+    assert "authors" in CliRunner().invoke(app, ["protocol", "show", "dstnsp"]).stdout
