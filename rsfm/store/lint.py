@@ -49,7 +49,7 @@ def farthest_band(names: Sequence[str], means: Sequence[float], stds: Sequence[f
 _PROTOCOL = "dataset, pack_hash, split, task, adaptation, operator, degrade_target, train_degrade"
 _CURVE = f"{_PROTOCOL}, metric"
 #: The curves that a finding is about, as their columns in `Store.compare`.
-PLACE = ("model_group", *_PROTOCOL.split(", "))
+PLACE = ("model_group", "bands", *_PROTOCOL.split(", "))
 _COLUMNS = ", ".join(PLACE)
 
 
@@ -118,25 +118,29 @@ SELECT model_group, 'identical-scores', 'warning',
               'another training subset drawn?', max(model_title), dataset, adaptation, count(DISTINCT eval_seed),
               count(DISTINCT severity)), {_COLUMNS}
 FROM now_valid WHERE NOT deterministic
-GROUP BY model_group, model_seed, bands, {_PROTOCOL}
+GROUP BY model_seed, {_COLUMNS}
 HAVING count(DISTINCT eval_seed) > 1 AND count(DISTINCT (metric, severity, value)) = count(DISTINCT (metric, severity))
    AND count(DISTINCT (severity, eval_seed)) - count(DISTINCT severity) >= 3 AND max(value) > 0 AND min(value) < 1"""
 
-# Two random initialisations of one architecture and seed are the same weights by right.
+# Two random initialisations of one architecture and seed are the same weights by right. Both curves have the finding,
+# in the same words; of one group and band set there is only one curve.
 _SAME_FOR_TWO_MODELS = f"""
-SELECT a.model_group, 'identical-scores', 'warning',
-       format('{{}} and {{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?', a.name,
-              b.name, dataset, adaptation, a.n), a.model_group, {_PROTOCOL}
-FROM curves a JOIN curves b USING ({_PROTOCOL}, points)
-WHERE (a.model_group, a.model_seed) < (b.model_group, b.model_seed)
-  AND NOT (starts_with(a.model_group, 'random:') AND starts_with(b.model_group, 'random:')
-           AND a.model_seed = b.model_seed)"""
+SELECT DISTINCT model_group, 'identical-scores', 'warning', message, {_COLUMNS} FROM (
+    SELECT format('{{}} and {{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?',
+                  a.name, b.name, dataset, adaptation, a.n) AS message, {_PROTOCOL},
+           unnest([(a.model_group, a.bands), (b.model_group, b.bands)]) AS of_one, of_one[1] AS model_group,
+           of_one[2] AS bands
+    FROM curves a JOIN curves b USING ({_PROTOCOL}, points)
+    WHERE (a.model_group, a.model_seed) < (b.model_group, b.model_seed)
+      AND NOT (starts_with(a.model_group, 'random:') AND starts_with(b.model_group, 'random:')
+               AND a.model_seed = b.model_seed)
+)"""
 _CURVES = f"""
 curves AS (
-    SELECT model_group, model_seed, format('{{}} (seed {{}})', max(model_title), model_seed) AS name, {_PROTOCOL},
+    SELECT model_seed, format('{{}} (seed {{}})', max(model_title), model_seed) AS name, {_COLUMNS},
            list((metric, severity, eval_seed, value) ORDER BY metric, severity, eval_seed, value) AS points,
            count(*) AS n
-    FROM now_valid GROUP BY model_group, model_seed, {_PROTOCOL}
+    FROM now_valid GROUP BY model_seed, {_COLUMNS}
     HAVING count(DISTINCT (severity, eval_seed)) >= 4 AND count(DISTINCT value) > 1
 )"""
 
@@ -151,7 +155,7 @@ SELECT model_group, 'collapsed-features', 'warning',
 FROM now_valid
 WHERE feature_std_l2 IS NOT NULL AND feature_rank IS NOT NULL
   AND (feature_std_l2 < {COLLAPSED_STD} / sqrt(feature_dim) OR (feature_rank < {COLLAPSED_RANK} AND feature_dim >= 8))
-GROUP BY model_group, {_PROTOCOL}"""
+GROUP BY {_COLUMNS}"""
 
 _WRONG_INPUT = f"""
 SELECT model_group, 'wrong-input',
@@ -163,14 +167,14 @@ SELECT model_group, 'wrong-input',
 FROM now_valid
 WHERE input_band IS NOT NULL AND input_mean IS NOT NULL AND input_std IS NOT NULL
   AND NOT {_within(FAR_MEAN, FAR_STD)}
-GROUP BY model_group, {_PROTOCOL}"""
+GROUP BY {_COLUMNS}"""
 
 _NOWHERE = ", ".join("NULL" for _ in PLACE)
 _OLDER_PACK = f"""
 SELECT s.dataset, 'older-pack', 'info',
        format('{{}} measured on an earlier content of pack {{}} and not compared.',
               CASE count(*) WHEN 1 THEN '1 score was' ELSE count(*) || ' scores were' END, s.dataset),
-       {_NOWHERE.replace("NULL, NULL", "NULL, s.dataset", 1)}
+       {", ".join("s.dataset" if name == "dataset" else "NULL" for name in PLACE)}
 FROM now_valid s JOIN newest_content p USING (dataset) WHERE s.pack_hash <> p.pack_hash GROUP BY s.dataset"""
 
 _UNREADABLE_LINE = f"""

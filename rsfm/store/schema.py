@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rsfm.store.lint import LINT
 
-VERSION = 4
+VERSION = 5
 
 #: What makes two scores the same measurement; the same key with another value is kept and marked by the lint.
 SCORE_KEY = (

@@ -106,11 +106,23 @@ def test_two_models_with_the_same_scores(workspace: Workspace) -> None:
         *curve("a", 0.01, model_title="MAE", dataset="other"), *curve("b", 0.01, dataset="third"),
     ]  # fmt: skip
     found = lint(workspace, *rows)
-    assert found["rule"].tolist() == ["identical-scores"] * 3
-    assert found.loc[0, "message"] == (
-        "MAE (seed 0) and MAE (seed 1) score the same on pack (knn, all 8 scores): does each have its own weights?"
-    )
-    assert found["subject"].tolist() == ["a"] * 3
+    assert set(found["rule"]) == {"identical-scores"}
+    same = "score the same on pack (knn, all 8 scores): does each have its own weights?"
+    assert found[["subject", "model_group", "message"]].to_numpy().tolist() == [
+        ["a", "a", f"MAE (seed 0) and MAE (seed 1) {same}"],
+        ["a", "a", f"MAE (seed 0) and iBOT (seed 0) {same}"], ["a", "a", f"MAE (seed 1) and iBOT (seed 0) {same}"],
+        ["b", "b", f"MAE (seed 0) and iBOT (seed 0) {same}"], ["b", "b", f"MAE (seed 1) and iBOT (seed 0) {same}"],
+    ], "both curves have it"  # fmt: skip
+
+
+def test_a_finding_about_one_band_set_is_not_about_the_other(workspace: Workspace) -> None:
+    whole = {"feature_dim": 64, "feature_std_l2": 0.1, "feature_rank": 30.0}
+    rows = [
+        *curve("a", 0.01, bands="B02", **whole | {"feature_rank": 1.0, "feature_std_l2": 0.0}),
+        *(row | {"value": row["value"] / 2} for row in curve("a", 0.01, bands="B03", **whole)),
+    ]
+    found = lint(workspace, *rows)
+    assert found[["rule", "bands"]].to_numpy().tolist() == [["collapsed-features", "B02"]]
 
 
 # -- what a finding is about ----------------------------------------------------------------------------------------
@@ -139,9 +151,9 @@ def test_a_finding_names_the_curve_that_it_is_about(workspace: Workspace) -> Non
     curves = set(map(tuple, indexed(workspace).compare()[list(PLACE)].drop_duplicates().to_numpy().tolist()))
     places = set(map(tuple, found[list(PLACE)].to_numpy().tolist()))
     assert len(set(found["rule"])) == 4 and places <= curves
-    assert {(p[0], p[5], p[6]) for p in places} == {
+    assert {(p[0], p[6], p[7]) for p in places} == {
         ("low", "linear (lr=0.1)", "bilinear"), ("stuck", "knn", "bilinear"), ("same", "knn", "mtf"),
-        ("a", "knn", "mtf"), ("flat", "knn", "blur"), ("far", "knn", "haze"),
+        ("a", "knn", "mtf"), ("b", "knn", "mtf"), ("flat", "knn", "blur"), ("far", "knn", "haze"),
     }  # fmt: skip
 
 
