@@ -61,7 +61,8 @@ def ground_gsd(crs: str | None, transform: Affine6 | None, height: int, width: i
     """Ground sampling distance in metres at the grid's centre: the coarser of the two pixel sides.
 
     The coarser one, because it limits what can be seen (a grid in degrees far from the equator is oversampled along
-    its rows). Geographic coordinates go through the ellipsoid.
+    its rows). Geographic coordinates go through the ellipsoid, and so do those of Mercator, whose metres shrink with
+    the cosine of the latitude; other projections keep lengths well where they are used.
 
     Returns:
         None where the grid is not georeferenced.
@@ -70,10 +71,19 @@ def ground_gsd(crs: str | None, transform: Affine6 | None, height: int, width: i
         return None
     a, b, c, d, e, f = transform[:6]  # type: ignore[index]
     system = _crs(crs)
-    if not system.is_geographic:
+    geographic = system.is_geographic
+    if not geographic and not _is_mercator(system):
         metres = system.axis_info[0].unit_conversion_factor or 1.0
         return max(math.hypot(a, d), math.hypot(b, e)) * metres
     x, y = a * width / 2 + b * height / 2 + c, d * width / 2 + e * height / 2 + f
+    places = [(x, y), (x + a, y + d), (x + b, y + e)]
+    if not geographic:
+        places = [_to_degrees(crs).transform(*place) for place in places]
     geod = system.get_geod()
-    sides = [geod.inv(x, y, x + dx, y + dy)[2] for dx, dy in ((a, d), (b, e))]
-    return float(max(sides))
+    return float(max(geod.inv(*places[0], *place)[2] for place in places[1:]))
+
+
+def _is_mercator(system: CRS) -> bool:
+    """The one along the equator, of web maps."""
+    method = system.coordinate_operation.method_name if system.coordinate_operation else ""
+    return "Mercator" in method and not any(word in method for word in ("Transverse", "Oblique"))

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rsfm.bands import Unit
 from rsfm.errors import RsfmError
+from rsfm.tasks import Adaptation
 
 PREDICTION_FORMAT = 1
 #: Where a map's pixel is outside of what was observed.
@@ -40,6 +41,7 @@ class LegendItem(_Model):
     Attributes:
         colour: as the file's colour table has it, "#rrggbb".
         share: of the observed pixels.
+        area_m2: of its pixels on the ellipsoid; None where the scene has no place on Earth.
         clear: whether a map should leave these pixels see-through: they are the ground that the others lie on.
     """
 
@@ -47,6 +49,7 @@ class LegendItem(_Model):
     label: str
     colour: str
     share: float
+    area_m2: float | None = None
     clear: bool = False
 
 
@@ -133,7 +136,7 @@ class ModelEntry(_Model):
     """The network that drew the map."""
 
     evaluation: str  # the run's id
-    adaptation: str
+    adaptation: Adaptation
     eval_seed: int
     title: str
     trained_on: str
@@ -170,7 +173,7 @@ def read_prediction(run_folder: Path) -> PredictionInfo:
     """What a run has predicted.
 
     Raises:
-        RsfmError: it has not ended yet, or the file is unreadable.
+        RsfmError: it has not ended yet, or the file is unreadable or another run's.
     """
     file = prediction_file(run_folder)
     if not file.is_file():
@@ -181,4 +184,6 @@ def read_prediction(run_folder: Path) -> PredictionInfo:
         raise RsfmError(f"{file} is not a readable prediction: {error}. Predict again.") from error
     if info.format != PREDICTION_FORMAT:
         raise RsfmError(f"{file} has format {info.format}, this version reads {PREDICTION_FORMAT}. Predict again.")
+    if info.run_id != run_folder.name:
+        raise RsfmError(f"{file} is that of another run, {info.run_id}: copy a run only under its own name.")
     return info

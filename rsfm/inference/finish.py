@@ -19,7 +19,7 @@ from rsfm.inference.layers import (
 )
 from rsfm.inference.partial import PartialLayers
 from rsfm.inference.plan import Plan
-from rsfm.inference.polygons import write_polygons
+from rsfm.inference.polygons import row_areas_m2, write_polygons
 from rsfm.inference.strips import Tiles
 from rsfm.inference.truth import true_classes
 from rsfm.prediction_info import (
@@ -75,8 +75,9 @@ def finish(
     if what.change and what.grid.crs is not None:
         say("polygons")
         polygons = write_polygons(
-            folder / "changes.tif", what.grid, folder, min_area_m2=spec.min_area_m2, simplify_px=spec.simplify_px
-        )
+            folder / "changes.tif", what.grid, folder, min_area_m2=spec.min_area_m2, simplify_px=spec.simplify_px,
+            say=say,
+        )  # fmt: skip
     for number, kind in enumerate(("image_before", "image") if what.change else ("image",)):
         entries.insert(number, maker.image(kind, number))
     info = PredictionInfo(
@@ -99,13 +100,15 @@ class _Maker:
     def __init__(self, what: Plan, layers: PartialLayers, folder: Path, say: Callable[[str], None]) -> None:
         self.what, self.layers, self.folder, self.say = what, layers, folder, say
         self.observed = 0.0
+        grid = what.grid
+        self.row_areas = np.full(grid.height, np.nan) if grid.crs is None else row_areas_m2(grid)
 
     def map(self, kind: LayerKind, read: Callable[[int, int], np.ndarray]) -> LayerEntry:
         what, file = self.what, self.folder / f"{kind}.tif"
         self.say(f"writing {file.name}")
         meanings = _meanings(kind, what)
         tags = {"MODEL": what.info.title, "RUN": what.info.run_id, "UNIT": "class" if meanings else "percent"}
-        counts = write_map(file, read, what.grid, kind, meanings, tags)
+        counts, areas = write_map(file, read, what.grid, kind, meanings, tags, self.row_areas)
         told = int(counts.sum() - counts[NODATA])
         if kind != "errors":
             self.observed = told / (what.grid.width * what.grid.height)
@@ -116,6 +119,7 @@ class _Maker:
                 LegendItem(
                     value=m.value, label=m.label, colour=m.hex, clear=m.clear,
                     share=float(counts[m.value] / told) if told else 0.0,
+                    area_m2=float(areas[m.value]) if np.isfinite(areas[m.value]) else None,
                 )
                 for m in meanings
             ],

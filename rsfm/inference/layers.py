@@ -79,21 +79,22 @@ def _colour(values: np.ndarray) -> Colour:
 
 def write_map(
     file: Path, read: Callable[[int, int], np.ndarray], grid: SceneInfo, kind: LayerKind, meanings: Sequence[Meaning],
-    tags: dict[str, str],
-) -> np.ndarray:  # fmt: skip
+    tags: dict[str, str], row_areas: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """One layer of a map as a COG; numbers without meanings are percent.
 
     Args:
         read: rows start..stop, (stop - start, width) uint8 with `NODATA` where nothing was observed; each row once.
+        row_areas: (H,) of one pixel of each row, in any unit.
         tags: go into the file, beside the names of the classes.
 
     Returns:
-        (256,) how many pixels have each number.
+        (256,) how many pixels have each number, and (256,) the area that they have together, by `row_areas`.
     """
     import rasterio
     from rasterio.windows import Window
 
-    staged, counts = _beside(file), np.zeros(256, np.int64)
+    staged, counts, areas = _beside(file), np.zeros(256, np.int64), np.zeros(256)
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": grid.width, "height": grid.height, "count": 1, "dtype": "uint8", "nodata": NODATA,
         "compress": "deflate", "BIGTIFF": "IF_SAFER", **_place(grid),
@@ -109,12 +110,14 @@ def write_map(
             for start in range(0, grid.height, _ROWS):
                 stop = min(start + _ROWS, grid.height)
                 values = read(start, stop)
-                counts += np.bincount(values.ravel(), minlength=256)
+                by_row = np.stack([np.bincount(row, minlength=256) for row in values])
+                counts += by_row.sum(axis=0)
+                areas += row_areas[start:stop] @ by_row
                 dataset.write(values, 1, window=Window(0, start, grid.width, stop - start))
         _to_cog(staged, file, "mode" if meanings else "average")
     finally:
         staged.unlink(missing_ok=True)
-    return counts
+    return counts, areas
 
 
 def write_image(file: Path, source: Source, grid: SceneInfo) -> None:

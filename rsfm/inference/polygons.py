@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,42 @@ def outlines(changes: Path) -> Iterator[Polygon]:
 
 def area_m2(polygon: Polygon) -> float:
     """Area on the WGS 84 ellipsoid of a polygon in degrees, without its holes."""
-    rings = [abs(_EARTH.polygon_area_perimeter(*ring.xy)[0]) for ring in (polygon.exterior, *polygon.interiors)]
+    rings = [_area(*ring.xy) for ring in (polygon.exterior, *polygon.interiors)]
     return rings[0] - sum(rings[1:])
+
+
+def _area(longitudes: Any, latitudes: Any) -> float:
+    return abs(_EARTH.polygon_area_perimeter(longitudes, latitudes)[0])
 
 
 def pixel_area_m2(grid: SceneInfo) -> float:
     """Of the pixel at the middle of the grid."""
-    x, y = grid.width / 2, grid.height / 2
-    square = Polygon([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)])
-    return area_m2(transform(square, _Places(grid).degrees))
+    return float(_pixel_areas(grid, [grid.height / 2], [grid.width / 2]).item())
+
+
+def row_areas_m2(grid: SceneInfo) -> np.ndarray:
+    """(H,) area of each row's pixels, on average; NaN where a part of them has no place on Earth.
+
+    Pixels of 65 rows are measured, what lies between is interpolated: in degrees from pole to pole, less than a
+    thousandth is lost.
+    """
+    rows = _spread(grid.height, 65)
+    return np.interp(np.arange(grid.height), rows, _pixel_areas(grid, rows, _spread(grid.width, 9)).mean(axis=1))
+
+
+def _spread(size: int, count: int) -> np.ndarray:
+    """Up to `count` pixels of a side, its ends included."""
+    return np.unique(np.linspace(0, size - 1, count).round())
+
+
+def _pixel_areas(
+    grid: SceneInfo, rows: Sequence[float] | np.ndarray, columns: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """(R, C) of the pixels that begin there."""
+    places = _Places(grid)
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+    found = [[_area(*places.degrees(corners + np.array([x, y])).T) for x in columns] for y in rows]
+    return np.array(found)
 
 
 class _Places:
@@ -68,22 +95,31 @@ def _applied(affine: Affine, xy: np.ndarray) -> np.ndarray:
 
 
 def write_polygons(
-    changes: Path, grid: SceneInfo, folder: Path, *, min_area_m2: float | None, simplify_px: float
-) -> Polygons:
+    changes: Path, grid: SceneInfo, folder: Path, *, min_area_m2: float | None, simplify_px: float,
+    say: Callable[[str], None] = lambda text: None,
+) -> Polygons:  # fmt: skip
     """`changes.geojson` in EPSG:4326 and `changes.gpkg` in the grid's CRS, the largest first.
 
     Areas are those of the pixels, before outlines are simplified.
 
     Args:
         min_area_m2: smaller ones are left out; None: nine pixels.
+        say: called from time to time with what is done; may raise to stop.
     """
     import geopandas
 
     places = _Places(grid)
     least = 9 * pixel_area_m2(grid) if min_area_m2 is None else min_area_m2
+    # The largest pixel, with some to spare: what is too small even of such ones need not be measured.
+    largest = 1.05 * _pixel_areas(grid, _spread(grid.height, 65), _spread(grid.width, 9)).max()
     kept: list[tuple[float, Polygon]] = []
     small = 0
-    for outline in outlines(changes):
+    for number, outline in enumerate(outlines(changes), start=1):
+        if number % 1000 == 0:
+            say(f"polygons, {number:,} so far")
+        if outline.area * largest < least:  # never of a NaN
+            small += 1
+            continue
         area = area_m2(transform(outline, places.degrees))
         if area < least * (1 - 1e-9):
             small += 1

@@ -60,6 +60,8 @@ def test_segmentation_of_a_scene(lab, village) -> None:
                 names = json.loads(made.tags()["CLASS_NAMES"])
                 assert names == {str(m.value): m.label for m in entry.legend}
                 assert sum(m.share for m in entry.legend) == pytest.approx(1)
+                area = info.scene.width * info.scene.height * 4 / 0.9996**2
+                assert sum(m.area_m2 for m in entry.legend) == pytest.approx(area, rel=1e-4)
     assert [m.label for m in info.layer("classes").legend] == ["land", "roof"]
     confidence = layer(run, "confidence")
     assert confidence.min() >= 50 and confidence.max() <= 100, "percent of the better of two classes"

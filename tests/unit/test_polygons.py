@@ -12,7 +12,7 @@ import pytest
 from rasterio.transform import from_origin
 from rasters import write_tif
 
-from rsfm.inference.polygons import area_m2, outlines, pixel_area_m2, write_polygons
+from rsfm.inference.polygons import area_m2, outlines, pixel_area_m2, row_areas_m2, write_polygons
 from rsfm.prediction_info import NODATA, Polygons
 from rsfm.scenes import read_scene
 
@@ -59,6 +59,23 @@ def test_areas_in_degrees_are_those_on_the_ground(tmp_path: Path, latitude: int)
     assert pixel_area_m2(read_scene(tmp_path / "changes.tif")) == pytest.approx(info.area_m2 / 100, rel=1e-3)
     ring = features[0]["geometry"]["coordinates"][0]
     assert sorted({x for x, _ in ring}) == [10.0, 10.01]
+
+
+def test_areas_of_rows_from_pole_to_pole(tmp_path: Path) -> None:
+    """Together they are the Earth's surface; in UTM they are all the same."""
+    world, local = tmp_path / "world.tif", tmp_path / "local.tif"
+    write_tif(world, np.zeros((1, 180, 360), np.uint8), crs="EPSG:4326",
+        transform=from_origin(-180, 90, 1, 1))  # fmt: skip
+    assert row_areas_m2(read_scene(world)).sum() * 360 == pytest.approx(5.10065622e14, rel=1e-3)
+    write_tif(local, np.zeros((1, 20, 30), np.uint8), **UTM)
+    assert row_areas_m2(read_scene(local)) == pytest.approx(np.full(20, 100 / 0.9996**2), rel=1e-4)
+
+
+def test_progress_is_told_and_can_stop(tmp_path: Path) -> None:
+    checks = np.indices((50, 50)).sum(axis=0) % 2  # 1250 places that touch by corners only
+    told = []
+    info, _ = outlined(tmp_path, checks, UTM, min_area_m2=101, say=told.append)
+    assert told == ["polygons, 1,000 so far"] and (info.count, info.below_minimum) == (0, 1250)
 
 
 def test_small_ones_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def test_pixel_size_in_metres_of_a_geographic_grid(scene, workspace):
 def test_pixel_size_of_projected_grids():
     assert ground_gsd("EPSG:32633", (10, 0, 0, 0, -10, 0), 5, 5) == 10
     assert ground_gsd("EPSG:2263", (10, 0, 0, 0, -10, 0), 5, 5) == pytest.approx(10 * 1200 / 3937)  # US survey feet
+    web = (10, 0, 1_000_000, 0, -10, 8_399_738)  # at 60 degrees north
+    assert ground_gsd("EPSG:3857", web, 5, 5) == pytest.approx(5, rel=0.01)
     assert ground_gsd(None, (10, 0, 0, 0, -10, 0), 5, 5) is None
     assert ground_gsd("EPSG:4326", (1, 0, 0, 0, 1, 0), 5, 5) is None
 
