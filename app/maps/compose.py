@@ -83,14 +83,15 @@ def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str
 
 
 def compose_prediction(
-    layers: list[dict[str, Any]], bounds: Bounds, *, theme: str, view: tuple[float, float, float] | None, maxzoom: int
+    layers: list[dict[str, Any]], bounds: Bounds, *, theme: str, view: tuple[float, float, float] | None
 ) -> dict[str, Any]:
     """Layers of predictions over each other, the first one at the bottom, as leafmap's dict.
 
     Args:
-        layers: see `app.routes.predictions`: id, tiles or data, version, visible.
+        layers: see `app.routes.predictions`: id, tiles or data, version, visible; of tiles also `bounds` and
+            `maxzoom`, beyond which the browser enlarges them, so that pixels stay pixels.
+        bounds: of the first prediction, west < east.
         view: longitude, latitude, zoom; None: the whole of `bounds`.
-        maxzoom: of the tiles; beyond it the browser enlarges them, so that pixels stay pixels.
     """
     leafmap = load("leafmap.maplibregl")
     place = {"bounds": list(bounds)} if view is None else {"center": list(view[:2]), "zoom": view[2]}
@@ -105,7 +106,9 @@ def compose_prediction(
             drawn: dict[str, Any] = {"type": "line", "paint": {"line-color": outline, "line-width": 1.5}}
         else:
             source = {"type": "raster", "tiles": [f"{layer['tiles']}?v={layer['version']}"], "tileSize": 256}
-            composed.add_source(layer["id"], {**source, "bounds": list(bounds), "maxzoom": maxzoom})
+            # Across the antimeridian bounds would hide what lies beyond it; tiles are empty outside of the scene.
+            box = {"bounds": list(layer["bounds"])} if layer["bounds"][2] <= 180 else {}
+            composed.add_source(layer["id"], {**source, **box, "maxzoom": layer["maxzoom"]})
             drawn = {"type": "raster", "paint": {"raster-fade-duration": 0, "raster-resampling": "nearest"}}
         composed.add_layer(
             {"id": layer["id"], "source": layer["id"], **drawn}, visible=layer["visible"],

@@ -17,6 +17,12 @@ GRATICULE_STEPS = (30, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.00
 Bounds = tuple[float, float, float, float]  # west, south, east, north in degrees
 
 
+def unwrapped(bounds: Bounds) -> Bounds:
+    """The same box with west < east: of one across the antimeridian the east lies beyond 180 degrees."""
+    west, south, east, north = bounds
+    return west, south, east + 360 if west > east else east, north
+
+
 def boxes_of(collection: dict[str, Any]) -> np.ndarray:
     """(N, 4) west, south, east, north of the rectangles of a GeoJSON feature collection (`rsfm.thumbs.footprints`)."""
     rings = [f["geometry"]["coordinates"][0] for f in collection["features"]]

@@ -36,9 +36,23 @@
     for (const [name, args] of composed.calls) if (calls[name] && wanted(name)) calls[name](map, args);
   };
   const open = (container, more) => new maplibregl.Map({
-    ...composed.mapOptions, container, attributionControl: false, renderWorldCopies: false,
-    fitBoundsOptions: { padding: 24 }, ...more,
+    ...composed.mapOptions, container, attributionControl: false, fitBoundsOptions: { padding: 24 },
+    // A scene may lie across the antimeridian: then a part of it is in the next copy of the world.
+    renderWorldCopies: Boolean(options.prediction), dragRotate: false, touchPitch: false, pitchWithRotate: false, ...more,
   });
+  // Tiles that cannot be read are said once.
+  let failed = false;
+  const watch = (on) => {
+    on.touchZoomRotate.disableRotation();
+    on.keyboard.disableRotation();
+    on.on("error", (event) => {
+      if (event.error) console.warn(event.error.message);
+      if (failed || !event.tile) return;
+      failed = true;
+      const title = options.layers?.find((layer) => layer.id === event.sourceId)?.title ?? "The map";
+      panel.append(element("div", `${title}: a part could not be drawn.`, "note"));
+    });
+  };
 
   let map;
   try {
@@ -51,8 +65,8 @@
   const both = (act) => { act(map); if (other) act(other); };
   const panel = document.getElementById("panel");
 
-  const popup = (at, body, wide) =>
-    new maplibregl.Popup({ maxWidth: wide ? "300px" : "200px" }).setLngLat(at).setDOMContent(body).addTo(map);
+  const popup = (on, at, body, wide) =>
+    new maplibregl.Popup({ maxWidth: wide ? "300px" : "200px" }).setLngLat(at).setDOMContent(body).addTo(on);
 
   // -- samples ---------------------------------------------------------------------------------------------------
   const showSample = (feature, at) => {
@@ -64,7 +78,7 @@
     body.append(image, element("p", sample.label || sample.id));
     const details = [sample.label ? sample.id : "", sample.split, sample.date || ""].filter(Boolean).join(" · ");
     body.append(element("p", details, "soft"));
-    popup(at, body);
+    popup(map, at, body);
   };
 
   // -- layers ----------------------------------------------------------------------------------------------------
@@ -200,7 +214,8 @@
       for (const mark of rows.values()) mark.disabled = box.checked;
       if (!other) {
         document.documentElement.dataset.swipe = "loading";
-        other = open("other", { bounds: undefined, center: map.getCenter(), zoom: map.getZoom(), dragRotate: false });
+        other = open("other", { bounds: undefined, center: map.getCenter(), zoom: map.getZoom() });
+        watch(other);
         other.on("load", () => {
           replay(other, (name) => name !== "addControl");
           follow(map, other);
@@ -221,30 +236,31 @@
   };
 
   // -- values ----------------------------------------------------------------------------------------------------
-  const clicked = async ({ lngLat }) => {
+  const clicked = async ({ lngLat, target }) => {
     const place = lngLat.wrap();
     const body = element("div", undefined, "values");
     const answers = await Promise.all(options.values.map(async (url) => {
       try {
         const answer = await fetch(`${url}?lon=${place.lng}&lat=${place.lat}`);
-        return answer.ok ? (await answer.json()).layers : [];
-      } catch (error) { return []; }
+        return answer.ok ? (await answer.json()).layers : null;
+      } catch (error) { return null; }
     }));
     answers.forEach((layers, number) => {
       if (answers.length > 1) body.append(element("p", "AB"[number]));
-      for (const { title, text } of layers) {
+      for (const { title, text } of layers ?? []) {
         const line = element("p", `${title}: `, "soft");
         line.append(element("b", text));
         body.append(line);
       }
-      if (!layers.length) body.append(element("p", "Nothing was observed here.", "soft"));
+      if (!layers) body.append(element("p", "This could not be read.", "soft"));
+      else if (!layers.length) body.append(element("p", "Nothing was observed here.", "soft"));
     });
-    popup(lngLat, body, true);
+    popup(target, lngLat, body, true);
   };
 
   // The view stands in the address of the page around the map, so that a link restores it.
   const remember = () => {
-    const { lng, lat } = map.getCenter();
+    const { lng, lat } = map.getCenter().wrap();
     try {
       const url = new URL(window.parent.location.href);
       url.searchParams.set("at", `${lng.toFixed(5)},${lat.toFixed(5)},${map.getZoom().toFixed(2)}`);
@@ -252,7 +268,7 @@
     } catch (error) { /* the map stands alone, or in somebody else's page */ }
   };
 
-  map.on("error", (event) => { if (event.error) console.warn(event.error.message); });
+  watch(map);
   map.on("load", () => {
     replay(map, () => true);
     for (const layer of options.prediction ? [...options.layers].reverse() : options.layers) {

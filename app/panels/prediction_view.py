@@ -6,9 +6,10 @@ import pandas as pd
 import streamlit as st
 
 from app.components.measures import metric_title
+from app.maps.geometry import unwrapped
 from app.page import LAUNCH, empty_state, heading, run_link
 from app.predictions import artifact_file, composites, find_composite, open_prediction
-from app.routes.predictions import parse_view, prediction_map_url
+from app.routes.predictions import near, parse_view, prediction_map_url
 from app.state import store, workspace
 from app.text import metres, missing, number, plain, visible
 from app.view_state import choose, choose_one_of
@@ -22,16 +23,22 @@ TITLES = {
 }
 
 
+#: Predictions to choose from; older ones are shown where the address names them.
+MOST = 200
+
+
 def label_of(info: PredictionInfo) -> str:
     parts = (info.scene.name, info.model.title, f"…{info.run_id[-4:]}")
     return "  ·  ".join(visible(p) for p in parts)
 
 
 def finished(task: str) -> tuple[dict[str, PredictionInfo], dict[str, str]]:
-    """Predictions of a task, newest first, and runs whose prediction cannot be read."""
+    """The newest predictions of a task, newest first, and runs whose prediction cannot be read."""
     found: dict[str, PredictionInfo] = {}
     broken: dict[str, str] = {}
-    for run_id in store().runs(kind="predict", states=("succeeded",), limit=200)["run_id"]:
+    for run_id in store().runs(kind="predict", states=("succeeded",), limit=10**6)["run_id"]:
+        if len(found) == MOST:
+            break
         try:
             info = open_prediction(workspace(), str(run_id))
         except RsfmError as error:
@@ -40,6 +47,25 @@ def finished(task: str) -> tuple[dict[str, PredictionInfo], dict[str, str]]:
         if info.task == task:
             found[str(run_id)] = info
     return found, broken
+
+
+def wanted(task: str, found: dict[str, PredictionInfo], broken: dict[str, str]) -> None:
+    """Add the prediction that the address names, or say why it is not shown."""
+    run_id = st.query_params.get("prediction")
+    if not run_id or run_id in found or run_id in broken:
+        return
+    try:
+        info = open_prediction(workspace(), run_id)
+    except RsfmError as error:
+        st.warning(f"The prediction of the address cannot be shown: {plain(error)}", icon=":material/link_off:")
+        return
+    if info.task == task:
+        found[run_id] = info
+        return
+    st.warning(
+        f"The prediction of the address is not shown: it is on the page {TITLES[info.task][0]}.",
+        icon=":material/link_off:",
+    )
 
 
 def area(square_metres: float) -> str:
@@ -60,7 +86,7 @@ def summary(info: PredictionInfo) -> None:
     if info.polygons is not None:
         tiles += [("Places of change", f"{info.polygons.count:,}"), ("Changed area", area(info.polygons.area_m2))]
     for name, value in (info.scores.metrics if info.scores else {}).items():
-        tiles.append((metric_title(name), "–" if missing(value) else number(value, 3)))
+        tiles.append((plain(metric_title(name)), "–" if missing(value) else number(value, 3)))
     with st.grid(len(tiles), min_column_width=130):
         for label, value in tiles:
             st.metric(label, value, border=True)
@@ -93,10 +119,8 @@ def shares(info: PredictionInfo) -> None:
     frame = pd.DataFrame(
         {"Class": [visible(i.label) for i in layer.legend], "Share of the scene": [100 * i.share for i in layer.legend]}
     )
-    gsd = info.scene.gsd_m
-    if gsd:
-        pixels = info.scene.width * info.scene.height * info.scene.observed
-        frame["Area (km²)"] = [i.share * pixels * gsd**2 / 1e6 for i in layer.legend]
+    if any(i.area_m2 is not None for i in layer.legend):
+        frame["Area (km²)"] = [None if i.area_m2 is None else i.area_m2 / 1e6 for i in layer.legend]
     st.dataframe(
         frame, hide_index=True, alt="Share of each class",
         column_config={
@@ -110,7 +134,7 @@ def class_scores(info: PredictionInfo) -> None:
     if info.scores is None:
         return
     st.caption(f"Against {plain(info.scores.truth)}, {info.scores.pixels:,} pixels, pooled.")
-    frame = pd.DataFrame([c.model_dump() for c in info.scores.classes])
+    frame = pd.DataFrame([{**c.model_dump(), "label": visible(c.label)} for c in info.scores.classes])
     frame.columns = ["Class", "IoU", "Precision", "Recall", "Pixels in the truth"]
     digits = {c: st.column_config.NumberColumn(c, format="%.3f") for c in ("IoU", "Precision", "Recall")}
     st.dataframe(frame, hide_index=True, column_config=digits, alt="Scores of each class")
@@ -128,7 +152,7 @@ def downloads(info: PredictionInfo) -> None:
                 st.caption(plain(error))
                 continue
             st.download_button(
-                title, file.read_bytes, file_name=f"{info.run_id}-{file.name}", icon=":material/download:",
+                plain(title), file.read_bytes, file_name=f"{info.run_id}-{file.name}", icon=":material/download:",
                 key=f"prediction.download.{path}",
             )  # fmt: skip
 
@@ -152,6 +176,7 @@ def prediction_page(task: str) -> None:
     found, broken = finished(task)
     for run_id, problem in broken.items():
         st.warning(f"…{run_id[-4:]}: {plain(problem)}", icon=":material/folder_off:")
+    wanted(task, found, broken)
     if not found:
         empty_state(
             ":material/map:", "No scene was predicted yet",
@@ -163,9 +188,9 @@ def prediction_page(task: str) -> None:
         run_id = choose("Prediction", list(found), "prediction", format_func=lambda r: label_of(found[r]))
         assert run_id is not None
         info = found[run_id]
-        near = [r for r, other in found.items() if r != run_id and _overlap(info, other)]
+        others = [r for r, other in found.items() if r != run_id and _overlap(info, other)]
         beside = choose(
-            "Beside it", ["none", *near], "beside", "none",
+            "Beside it", ["none", *others], "beside", "none",
             format_func=lambda r: label_of(found[r]) if r in found else "Nothing",
             help="Another prediction of the same place: another model, another resolution. Swipe between them.",
         )  # fmt: skip
@@ -177,7 +202,7 @@ def prediction_page(task: str) -> None:
         at = st.session_state.setdefault(f"prediction.at.{run_id}.{beside}", st.query_params.get("at"))
         url = prediction_map_url(
             run_id, theme=st.context.theme.type or "light", beside=beside if beside in found else None,
-            at=at if parse_view(at) else None,
+            at=at if (view := parse_view(at)) and near(view, info) else None,
         )  # fmt: skip
         st.iframe(url, height=640, alt=f"Map of {info.scene.name}")
     summary(info)
@@ -196,5 +221,6 @@ def prediction_page(task: str) -> None:
 def _overlap(one: PredictionInfo, other: PredictionInfo) -> bool:
     if one.scene.bounds is None or other.scene.bounds is None:
         return False
-    (w, s, e, n), (w2, s2, e2, n2) = one.scene.bounds, other.scene.bounds
-    return w < e2 and w2 < e and s < n2 and s2 < n
+    (w, s, e, n), (w2, s2, e2, n2) = unwrapped(one.scene.bounds), unwrapped(other.scene.bounds)
+    # Either may be told with longitudes beyond 180 degrees.
+    return s < n2 and s2 < n and any(w < e2 + turn and w2 + turn < e for turn in (-360, 0, 360))

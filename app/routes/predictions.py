@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from app.maps.compose import compose_prediction, render
+from app.maps.geometry import unwrapped
 from app.predictions import (
     STRETCHES,
     Composite,
@@ -121,6 +122,16 @@ def parse_view(text: str | None) -> tuple[float, float, float] | None:
     return (longitude, latitude, zoom) if fits else None
 
 
+def near(view: tuple[float, float, float], info: PredictionInfo) -> bool:
+    """Whether a view shows a scene's place: its middle lies inside, or less than the scene's own size away."""
+    if info.scene.bounds is None:
+        return False
+    west, south, east, north = unwrapped(info.scene.bounds)
+    away = (view[0] - west) % 360  # degrees to the east of its western edge
+    width, height = east - west, north - south
+    return (away <= 2 * width or away >= 360 - width) and south - height <= view[1] <= north + height
+
+
 def finest_zoom(info: PredictionInfo) -> int:
     """The zoom at which a tile's pixels are as fine as the scene's."""
     if info.scene.gsd_m is None or info.scene.bounds is None:
@@ -133,6 +144,7 @@ def finest_zoom(info: PredictionInfo) -> int:
 def _drawn(workspace: Workspace, run_id: str, info: PredictionInfo, prefix: str, title: str) -> list[dict[str, Any]]:
     """Layers of one prediction for the map: ids, titles, tiles, legends; the ground first."""
     version, found = _version(workspace, run_id), []
+    place = {"bounds": unwrapped(info.scene.bounds), "maxzoom": finest_zoom(info)}  # type: ignore[arg-type]
     order = ("image_before", "image", "confidence", "change_probability", "classes", "changes", "errors")
     for layer in sorted(info.layers, key=lambda x: order.index(x.kind)):
         base = f"/rsfm/tiles/{quote(run_id, safe='')}/{layer.kind}/{{z}}/{{x}}/{{y}}.png"
@@ -146,7 +158,7 @@ def _drawn(workspace: Workspace, run_id: str, info: PredictionInfo, prefix: str,
                 "version": version, "ways": [{"key": w.key, "title": w.title} for w in ways], "legend": legend,
                 "ramp": ramp_colours(layer.kind) if layer.unit == "percent" else [],
                 # The ground and the answer at first; what explains it at a click.
-                "visible": layer.kind in ("image", "classes", "changes"), "image": bool(ways),
+                "visible": layer.kind in ("image", "classes", "changes"), "image": bool(ways), **place,
             }
         )  # fmt: skip
     if info.polygons is not None:
@@ -179,9 +191,8 @@ def prediction_map(request: Request, workspace: Workspace) -> Response:
         runs.append(beside)
     notes = ["Trained on synthetic data."] if info.model.synthetic else []
     composed = compose_prediction(
-        layers, info.scene.bounds, theme=theme, view=parse_view(request.query_params.get("at")),
-        maxzoom=finest_zoom(info),
-    )  # fmt: skip
+        layers, unwrapped(info.scene.bounds), theme=theme, view=parse_view(request.query_params.get("at"))
+    )
     options = {
         "prediction": True, "layers": [{k: v for k, v in x.items() if k != "data"} for x in layers],
         "stretches": list(STRETCHES), "note": " ".join(notes),

@@ -20,12 +20,14 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from app.maps.compose import compose_prediction
+from app.panels.prediction_view import _overlap
 from app.predictions import Composite, composites, find_composite, open_prediction, paint, palette_of, preview, tile
 from app.routes import build_routes
-from app.routes.predictions import finest_zoom, parse_view, prediction_map_url
+from app.routes.predictions import finest_zoom, near, parse_view, prediction_map_url
 from app.security import Guard
 from rsfm.errors import RsfmError
-from rsfm.prediction_info import LayerBand, LayerEntry, prediction_file
+from rsfm.prediction_info import LayerBand, LayerEntry, PredictionInfo, prediction_file, read_prediction
 from rsfm.specs import PredictSpec
 from rsfm.store.files import read_json, write_json
 
@@ -236,6 +238,34 @@ def test_the_map_lists_the_layers_of_both(client: TestClient, made: Predicted) -
     assert shown["a:classes"] == "visible" and shown["a:errors"] == "none"
 
 
+def test_each_prediction_has_its_own_place_on_the_map() -> None:
+    layers = [
+        {"id": "a:image", "tiles": "/a/{z}/{x}/{y}.png", "version": "1", "visible": True, "image": True,
+            "bounds": (15, 45, 15.1, 45.1), "maxzoom": 14},
+        {"id": "b:image", "tiles": "/b/{z}/{x}/{y}.png", "version": "1", "visible": True, "image": True,
+            "bounds": (179.9, 45, 180.3, 45.1), "maxzoom": 17},
+    ]  # fmt: skip
+    made = compose_prediction(layers, (15, 45, 15.1, 45.1), theme="light", view=None)
+    sources = {args[0]: args[1] for name, args in made["calls"] if name == "addSource"}
+    assert (sources["a:image"]["bounds"], sources["a:image"]["maxzoom"]) == ([15, 45, 15.1, 45.1], 14)
+    assert "bounds" not in sources["b:image"] and sources["b:image"]["maxzoom"] == 17
+
+
+def moved(info: PredictionInfo, *bounds: float) -> PredictionInfo:
+    return info.model_copy(update={"scene": info.scene.model_copy(update={"bounds": bounds})})
+
+
+def test_places_across_the_antimeridian(made: Predicted) -> None:
+    info = open_prediction(made.workspace, made.segmentation)
+    across, east, west, far = (
+        moved(info, w, -18, e, -17) for w, e in ((179.5, -179.5), (-179.8, -179), (179, 179.8), (0, 1))
+    )
+    assert _overlap(across, east) and _overlap(west, across) and not _overlap(east, west)
+    assert not _overlap(across, far) and not _overlap(far, west)
+    assert near((-179.6, -17.5, 9), across) and near((179.6, -17.5, 9), across) and not near((0, -17.5, 9), across)
+    assert near((0.5, -17.5, 9), far) and near((1.5, -16.5, 9), far) and not near((0.5, -15, 9), far)
+
+
 def test_views_that_make_no_sense_are_left_out() -> None:
     assert parse_view("15.5,-45,7.25") == (15.5, -45.0, 7.25)
     for text in (None, "", "1,2", "200,0,3", "0,95,3", "0,0,99", "nan,0,1", "a,b,c", "1,2,3,4"):
@@ -288,6 +318,33 @@ def test_segmentation_page(open_page: Open, made: Predicted) -> None:
     assert len(options) == 2, "the other prediction of that place; not the one of nowhere, nor those of change"
 
 
+def test_a_prediction_of_the_address_that_cannot_be_shown_is_told(open_page: Open, made: Predicted) -> None:
+    for run_id, reason in (
+        (made.change, "it is on the page Change"), ("20260101-000000-nothing-0000", "There is no run"),
+        (open_prediction(made.workspace, made.change).model.evaluation, "has no prediction"),
+    ):  # fmt: skip
+        test = open_page(made.workspace, "segmentation", prediction=run_id)
+        assert not test.exception and len(test.warning) == 1 and test.get("iframe") is not None
+        assert reason in test.warning[0].value.replace("\\", "")
+
+
+def test_the_newest_are_listed_and_an_older_one_is_shown_by_its_address(
+    open_page: Open, made: Predicted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.panels.prediction_view.MOST", 1)
+    test = open_page(made.workspace, "segmentation", prediction=made.segmentation)
+    assert not test.exception and not test.warning and len(test.selectbox(key="url.prediction").options) == 2
+    assert made.segmentation in test.get("iframe")[0].proto.src
+
+
+def test_a_prediction_of_another_run_is_refused(made: Predicted, tmp_path: Path) -> None:
+    folder = tmp_path / "another-run"
+    prediction_file(folder).parent.mkdir(parents=True)
+    prediction_file(folder).write_bytes(prediction_file(made.workspace.runs / made.change).read_bytes())
+    with pytest.raises(RsfmError, match=f"another run, {made.change}"):
+        read_prediction(folder)
+
+
 def test_change_page(open_page: Open, made: Predicted) -> None:
     test = open_page(made.workspace, "change", tab="Scores")
     assert not test.exception
@@ -312,7 +369,8 @@ def test_the_view_of_the_address_is_taken_once(open_page: Open, made: Predicted)
     assert "at=15.001%2C45.152%2C16" in address
     test.query_params["at"] = "15.002,45.153,17"  # what the map wrote while it was moved
     assert test.run().get("iframe")[0].proto.src == address, "or it would begin anew at every click on the page"
-    assert "at=" not in open_page(made.workspace, "change", at="</script>").get("iframe")[0].proto.src
+    for wrong in ("</script>", "16.5,45.152,16"):  # nothing, and another place
+        assert "at=" not in open_page(made.workspace, "change", at=wrong).get("iframe")[0].proto.src
 
 
 def test_launch_describes_the_network_and_queues_the_scene(open_page: Open, made: Predicted, no_jobs: list) -> None:
