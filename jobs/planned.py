@@ -18,21 +18,25 @@ def queue_planned(workspace: Workspace, planned: Sequence[Planned]) -> list[str]
     """Queue what is missing; returns the ids of all of the runs, in order.
 
     A run with the same request and the same first tag is the same: a finished one is kept, a stopped or failed one
-    goes on. An evaluation of a pack that was prepared again since is another one.
+    goes on. An evaluation of a pack that was prepared again since is another one. Where one is refused, those before it
+    stay queued and are worked on.
     """
     known = _known(workspace, planned)
     ids: dict[str, str] = {}
-    for item in planned:
-        spec = item.request(ids)
-        run = known.get(_key(spec))
-        if run is None:
-            after = [ids[name] for name in item.after]
-            run_id = client.submit(workspace, spec, after=after, tags=item.tags, start_supervisor=False)
-            run = known[_key(spec)] = open_run(workspace, run_id)
-        elif run.state() in RESUMABLE:
-            client.resume(workspace, run.id)
-        ids[item.name] = run.id
-    client.ensure_supervisor(workspace)
+    try:
+        for item in planned:
+            spec = item.request(ids)
+            run = known.get(_key(spec))
+            if run is None:
+                after = [ids[name] for name in item.after]
+                run_id = client.submit(workspace, spec, after=after, tags=item.tags, start_supervisor=False)
+                run = known[_key(spec)] = open_run(workspace, run_id)
+            elif run.state() in RESUMABLE:
+                client.resume(workspace, run.id)
+            ids[item.name] = run.id
+    finally:  # what was queued before one of them was refused runs all the same
+        if ids:
+            client.ensure_supervisor(workspace)
     return list(ids.values())
 
 

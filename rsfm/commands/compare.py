@@ -126,7 +126,8 @@ def print_comparison(
                 f"{at[s].mean:.3f} [{at[s].ci_low:.3f}, {at[s].ci_high:.3f}]" if s in at else "" for s in severities
             ]
             first = curve.iloc[0]
-            seeds = seeds_text(first["seed_kind"], curve["seeds"].min(), curve["seeds"].max())
+            kinds = curve.groupby("seed_kind", sort=False)["seeds"].agg(["min", "max"])  # of a kind at each severity
+            seeds = ", ".join(seeds_text(kind, fewest, most) for kind, fewest, most in kinds.itertuples())
             rows.append([_named(first, differing), first["adaptation"], operator, *cells, seeds, first["n"]])
         gsd = part.drop_duplicates("severity").set_index("severity")["gsd_m"].to_dict()
         heads = [

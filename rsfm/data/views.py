@@ -117,9 +117,15 @@ def view_matrices(
 
 
 def apply_view(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
-    """`apply_matrices`, then the transposition of `flips`: (B, C, H, W) to (B, C, h, w); of squares only."""
+    """`apply_matrices`, then the transposition of `flips`: (B, C, H, W) to (B, C, h, w).
+
+    Raises:
+        ValueError: a view that is not square is to be transposed.
+    """
     views = apply_matrices(images, rows, columns)
     if views.shape[2] != views.shape[3]:
+        if flips[:, 2].any():
+            raise ValueError(f"views of {views.shape[2]} x {views.shape[3]} pixels are not square: no transposition")
         return views
     # A transposition after independent flips of both axes: together the eight symmetries of the square.
     return torch.where(flips[:, 2, None, None, None], views.mT, views)

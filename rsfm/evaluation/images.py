@@ -19,8 +19,8 @@ Rows = slice | np.ndarray
 class PackImages:
     """One image layer of a pack, for a model.
 
-    Images for a model on a GPU are degraded there, if the operator can be: with equal results for 8-bit images, others
-    up to rounding (see `rsfm.degrade.device`).
+    Images for a model on a GPU are degraded there, if the operator can be: 8-bit images bit for bit, others
+    (and noise) up to rounding (see `rsfm.degrade.device`).
 
     Raises:
         RsfmError: a band is missing or in another unit.

@@ -83,6 +83,7 @@ def load_network(workspace: Workspace, info: NetworkInfo, device: str | torch.de
         raise RsfmError(f"{file} cannot be read: {error}. Evaluate again.") from error
     if weights_hash(state) != info.weights_hash:
         raise RsfmError(f"{file} is not the file that network.json describes: its content hash differs.")
-    frozen = {n: t for n, t in network.state_dict().items() if n not in network.trained_state()}
+    trained = network.trained_state().keys()
+    frozen = {n: t for n, t in network.state_dict().items() if n not in trained}
     load_strictly(network, {**frozen, **state}, where=str(file))
     return network.eval()

@@ -112,7 +112,8 @@ class EvaluateSpec(Params):
     bootstrap: int = Field(1000, ge=100, le=100_000, title="Bootstrap draws")
     images_per_pass: int = Field(256, ge=1, title="Images per pass", json_schema_extra=LOCAL)
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", title="Device", description="On a GPU images are degraded there too, with equal results.",
+        "auto", title="Device",
+        description="On a GPU images are degraded there too: 8-bit ones bit for bit, others (and noise) up to rounding.",
         json_schema_extra=LOCAL,
     )  # fmt: skip
     threads: int = Field(0, ge=0, title="CPU threads", json_schema_extra=LOCAL)

@@ -313,9 +313,14 @@ class Store:
         Of rows with equal keys (`rsfm.store.schema.SCORE_KEY`) the newest counts: of all runs, or of `run_id` alone.
 
         Args:
-            newest_content: only those on the newest measured content of each pack, as in `compare` (not for `run_id`).
+            newest_content: only those on the newest measured content of each pack, as in `compare`.
+
+        Raises:
+            ValueError: `newest_content` with `run_id`, whose own content counts.
         """
         if run_id is not None:
+            if newest_content:
+                raise ValueError("scores of one run are those of its own content: leave newest_content out")
             return self._ask(queries.SCORES_OF_RUN, run_id=(run_id,), dataset=dataset, model_group=model_group)
         more = {"model_group": model_group, "newest_content": newest_content}
         return self._ask(queries.SCORES, dataset=dataset, **more)
@@ -331,7 +336,7 @@ class Store:
         """One row per model group and point of its curve, folded over seeds.
 
         Only scores on the newest measured content of each pack (`pack_hash`) count; with `run_id` all that this
-        evaluation, or several, measured, whatever another one measured later (the other arguments are not for it).
+        evaluation, or several, measured, whatever another one measured later.
 
         With two or more model seeds, evaluation seeds are averaged within each model seed first, and `std` (n - 1)
         and `seeds` are those of the model seeds' means; otherwise they are those of the evaluation seeds, which
@@ -345,8 +350,13 @@ class Store:
         All seeds are measured on the same test samples, so averaging over seeds does not shrink the bootstrap's half
         width; the spread over seeds shrinks with their number. A single value keeps its own interval. `n` is the
         number of test samples. Scores are shares, so an interval ends at 0 and 1.
+
+        Raises:
+            ValueError: `run_id` with another argument.
         """
         if run_id is not None:
+            if (dataset, task, adaptation, metric) != (None,) * 4:
+                raise ValueError("with run_id all that those runs measured is compared: leave the other arguments out")
             return self._ask(queries.COMPARE_RUN, run_id=(run_id,) if isinstance(run_id, str) else tuple(run_id))
         return self._ask(queries.COMPARE, dataset=dataset, task=task, adaptation=adaptation, metric=metric)
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from rsfm.bands import RGB_NM
 from rsfm.methods.base import Panel
 from rsfm.model_info import ModelBand
 
-_RGB_NM = (660.0, 560.0, 480.0)
 _MARGIN = 6
 _TEXT = 18
 
@@ -23,7 +23,9 @@ def display_bands(bands: Sequence[ModelBand]) -> list[int]:
     The bands nearest to red, green and blue light where the visible range is covered, else the first three.
     """
     visible = [i for i, b in enumerate(bands) if b.wavelength_nm is not None and 400 <= b.wavelength_nm <= 720]
-    nearest = [min(visible, key=lambda i: abs(bands[i].wavelength_nm - nm)) for nm in _RGB_NM] if visible else []
+    nearest = (
+        [min(visible, key=lambda i: abs(bands[i].wavelength_nm - nm)) for nm in RGB_NM.values()] if visible else []
+    )
     if len(set(nearest)) == 3:
         return nearest
     return [0, 1, 2] if len(bands) >= 3 else [0]

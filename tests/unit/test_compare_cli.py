@@ -68,6 +68,14 @@ def test_seeds_are_counted_as_people_do(workspace: Workspace) -> None:
     assert "A  One  (1 evaluation seed)\nB  Some  (1 to 3 evaluation seeds)" in run(workspace, "--models", "one,some")
 
 
+def test_seeds_of_two_kinds_are_not_added_up(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    evaluated(workspace, "m", curve(rng, N, {1.0: 0.8, 2.0: 0.7}, seeds=3), title="Mixed")
+    evaluated(workspace, "m", curve(rng, N, {1.0: 0.8}, seeds=3), title="Mixed", model_seed=1)
+    line = next(x for x in run(workspace).splitlines() if x.startswith("Mixed"))
+    assert "2 model seeds, 3 evaluation seeds" in line
+
+
 def test_the_age_of_the_index_is_told(lab: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside whatever was asked, and without asking for anything else."""
     monkeypatch.setattr(Store, "notice", property(lambda self: "As of this morning."))

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from jobs import client
 from jobs.planned import queue_planned
 from rsfm.commands.demo import demo_steps
+from rsfm.errors import RsfmError
 from rsfm.specs import EvaluateSpec, Planned
 from rsfm.store.runs import create_run, list_runs, open_run
 from rsfm.workspace import Workspace
@@ -62,3 +64,19 @@ def test_a_request_of_before_a_setting_existed_is_the_same(workspace: Workspace)
         file.write_text(json.dumps(envelope))
     again = queue_planned(workspace, plan("a", "b"))
     assert again[0] == ids[0] and again[1] != ids[1]
+
+
+def test_what_was_queued_before_a_refusal_is_worked_on(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Workspace] = []
+    monkeypatch.setattr("jobs.client.ensure_supervisor", started.append)
+    submit = client.submit
+
+    def refuse(workspace: Workspace, spec: EvaluateSpec, **more: object) -> str:
+        if spec.model == "b":
+            raise RsfmError("no")
+        return submit(workspace, spec, **more)
+
+    monkeypatch.setattr(client, "submit", refuse)
+    with pytest.raises(RsfmError, match="no"):
+        queue_planned(workspace, plan("a", "b"))
+    assert len(list_runs(workspace)) == 1 == len(started)

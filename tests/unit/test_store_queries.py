@@ -112,6 +112,10 @@ def test_one_run_is_compared_by_its_own_scores_alone(workspace: Workspace) -> No
     assert (row["mean"], row["seeds"], row["pack_hash"]) == (pytest.approx(0.7), 2, "old"), "its newest rows, no others"
     assert store.compare()["mean"].tolist() == [pytest.approx(0.1)]
     assert store.compare(run_id="none").empty
+    with pytest.raises(ValueError, match="leave the other arguments out"):
+        store.compare(run_id=first.id, dataset="pack")
+    with pytest.raises(ValueError, match="leave newest_content out"):
+        store.scores(run_id=first.id, newest_content=True)
 
 
 def test_lint_marks_what_is_below_the_floor_or_did_not_react(workspace: Workspace) -> None:

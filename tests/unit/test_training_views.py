@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsfm.data.views import random_boxes
+from rsfm.data.views import apply_view, random_boxes, view_matrices
 from rsfm.evaluation.batches import Batch, TrainingViews, view_remarks
 from rsfm.model_info import ModelBand
 from rsfm.specs import FitParams
@@ -77,3 +77,12 @@ def test_what_does_not_suit_the_bands_is_said() -> None:
     assert view_remarks(FitParams(jitter=0), BANDS, 32, 32) == []
     (said,) = view_remarks(fit, colours, 32, 48)
     assert "mirrored but not turned: images of 32×48" in said
+
+
+def test_a_view_that_is_not_square_is_not_transposed() -> None:
+    image, flips = torch.rand(2, 1, 4, 6), torch.tensor([[False, True, False], [True, False, True]])
+    rows, columns = view_matrices(torch.tensor([[0.0, 0, 4, 6]]).expand(2, 4), flips, 4, 6, (4, 6))
+    with pytest.raises(ValueError, match="4 x 6 pixels are not square"):
+        apply_view(image, rows, columns, flips)
+    flips[:, 2] = False
+    assert apply_view(image, rows, columns, flips).shape == image.shape
