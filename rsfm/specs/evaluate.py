@@ -113,7 +113,7 @@ class EvaluateSpec(Params):
     images_per_pass: int = Field(256, ge=1, title="Images per pass", json_schema_extra=LOCAL)
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", title="Device",
-        description="On a GPU images are degraded there too: 8-bit ones bit for bit, others (and noise) up to rounding.",
+        description="A GPU degrades its images itself: 8-bit ones bit for bit, others (and noise) up to rounding.",
         json_schema_extra=LOCAL,
     )  # fmt: skip
     threads: int = Field(0, ge=0, title="CPU threads", json_schema_extra=LOCAL)
