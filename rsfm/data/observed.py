@@ -26,6 +26,7 @@ class Observed:
 
     A pixel was not observed where all bands of the layer, whichever are chosen, hold `nodata` (or, of floats, no finite
     number): in some bands alone it is a value like any other, such as the red of a dark pixel where `nodata` is 0.
+    A `nodata` below zero, such as −9999, is never a value: each band that holds it was not observed.
 
     The mean is 0 once standardised with the pack's statistics (of integers within half a step), and near the ground for
     a model that has its own.
@@ -63,7 +64,9 @@ class Observed:
         if self.nodata is not None:
             held = stored == self.nodata
             absent = (held | ~np.isfinite(stored) if floats else held).all(axis=1, keepdims=True)
-            absent &= held.any(axis=1, keepdims=True)  # without any, it is damage, which whoever asks may count
+            absent = absent & held.any(axis=1, keepdims=True)  # without any, it is damage: whoever asks may count it
+            if self.nodata < 0:
+                absent = absent | (held if self._whole else held[:, self.positions])
             missing = absent if missing is None else missing | absent
         if missing is None or not missing.any():
             return chosen

@@ -19,7 +19,7 @@ from rsfm.specs import spec_hash
 from rsfm.workspace import Workspace
 
 #: Raised whenever equal models and packs no longer give equal features.
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 #: Images per forward pass on a CPU, whatever the batch: more do not fit its caches and are slower.
 _CPU_PIECE = 32
 

@@ -95,7 +95,7 @@ def test_floats_that_are_no_number_are_filled_in_their_own_band(workspace: Works
     observed = Observed(pack.layer(), [0, 1], where="here")
     read = observed.read(images, only_finite=True)
     assert np.allclose(read[:, 0, 0, 0], observed.fill[0]) and (read[:, 1, 0, 0] == images[:, 1, 0, 0]).all()
-    assert (read[:, 1, 1, 1] == -9999).all(), "a value like any other"
+    assert np.allclose(read[:, 1, 1, 1], observed.fill[1]) and (read[:, 0, 1, 1] == images[:, 0, 1, 1]).all()
     assert np.allclose(read[:, :, 2, 2], observed.fill)
     assert np.isnan(observed.read(images)[:, 0, 0, 0]).all(), "left for whoever counts them"
 
@@ -121,3 +121,14 @@ def test_integers_stay_as_they_are_without_a_nodata(workspace: Workspace) -> Non
     model = resolve(EvaluateSpec(model="band-stats", dataset="whole"), pack, workspace)
     values = PackImages(pack, model, OPERATORS["bilinear"]).read("train", slice(0, 3), 1)
     assert np.array_equal(values.numpy(), images.astype(np.float32))
+
+
+def test_an_impossible_number_in_one_band_is_never_a_value(workspace: Workspace) -> None:
+    images = np.random.default_rng(0).normal(5, 1, (4, 2, 8, 8)).astype(np.float32)
+    images[:, 1, 3, 3] = -9999
+    bands = [Band(name, None, 10, "reflectance") for name in ("one", "two")]
+    pack = write_arrays(workspace, "stack", {"train": images}, bands, nodata=-9999)
+    observed = Observed(pack.layer(), [1], where="here")
+    assert np.allclose(observed.read(images)[:, 0, 3, 3], observed.fill)
+    both = Observed(pack.layer(), [0, 1], where="here").read(images)
+    assert np.array_equal(both[:, 0], images[:, 0]) and both.min() > 0
