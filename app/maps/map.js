@@ -47,6 +47,7 @@
     on.keyboard.disableRotation();
     on.on("error", (event) => {
       if (event.error) console.warn(event.error.message);
+      if (event.tile) on.triggerRepaint(); // or the map would wait for it, and never be idle
       if (failed || !event.tile) return;
       failed = true;
       const title = options.layers?.find((layer) => layer.id === event.sourceId)?.title ?? "The map";
