@@ -19,10 +19,8 @@ def granted_device(wanted: str, granted: str) -> torch.device:
     """
     if wanted == "cpu":
         return torch.device("cpu")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RsfmError("This job asks for a GPU, and PyTorch finds none here: set the device to auto or cpu.")
     if wanted == "cuda" and granted != "cuda":
         raise RsfmError("This job asks for a GPU, but it was given a CPU slot: set the device to auto or cpu.")
     if granted == "cuda" and not torch.cuda.is_available():
-        raise RsfmError("The run got a GPU slot, but PyTorch finds no GPU here: set the device to cpu.")
+        raise RsfmError("This job is to run on a GPU, and PyTorch finds none here: set the device to auto or cpu.")
     return torch.device(granted)
