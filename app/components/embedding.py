@@ -129,10 +129,10 @@ def embedding_figure(
     bare = {"showgrid": False, "zeroline": False, "showticklabels": False}
     layout = {
         "height": height, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": "lasso", "uirevision": revision,
-        "legend": {
-            "title": {"text": plotly_text(coloring.title)}, "itemsizing": "constant", "itemclick": False,
-            "itemdoubleclick": False,
-        },
+        "legend": {"itemsizing": "constant", "itemclick": False, "itemdoubleclick": False, **(
+            {"title": {"text": plotly_text(coloring.title)}} if coloring.codes is not None
+            else {"orientation": "h", "yanchor": "top", "y": -0.08, "x": 0}  # the scale stands on the right
+        )},
         "xaxis": {**bare, "title": {"text": axes[0]}},
         # One unit is as long on both axes: distances are all that such a map has.
         "yaxis": {**bare, "title": {"text": axes[1]}, "scaleanchor": "x"},
