@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsfm.errors import RsfmError
-from rsfm.packs import BandInfo, LayerInfo, Pack
-from rsfm.thumbs import display_bands, stretched
+from rsfm.packs import LayerInfo, Pack
+from rsfm.thumbs import Shown, display_bands, stretched
 
 #: Wavelengths (nm) of red, green and blue in each false-colour picture, and how far a band may lie from each.
 COMPOSITES: dict[str, tuple[str, tuple[float, float, float]]] = {
@@ -40,27 +40,30 @@ def main_layer(pack: Pack) -> LayerInfo:
     return next((layer for layer in images if layer.name == "image"), images[0])
 
 
-def _nearest(bands: Sequence[BandInfo], wavelength: float) -> str | None:
+def _nearest(bands: Sequence[Shown], wavelength: float) -> str | None:
     known = [(abs(b.wavelength_nm - wavelength), b.name) for b in bands if b.wavelength_nm is not None]
     distance, name = min(known, default=(float("inf"), ""))
     return name if distance <= TOLERANCE_NM[int(wavelength)] else None
 
 
-def views(layer: LayerInfo) -> list[View]:
-    """Every way to look at a layer, the most natural one first. A mask has one, its class colours."""
-    if layer.role == "mask":
-        return [View("classes", "Classes", ())]
-    if not layer.bands:
-        return []
+def views_of_bands(bands: Sequence[Shown]) -> list[View]:
+    """Every way to look at some bands, the most natural one first."""
     found = []
-    natural = tuple(display_bands([b.band() for b in layer.bands]))
+    natural = tuple(display_bands(bands))
     if len(natural) == 3:
         found.append(View("natural", "Natural colour", natural))
     for key, (title, wavelengths) in COMPOSITES.items():
-        chosen = tuple(_nearest(layer.bands, w) for w in wavelengths)
+        chosen = tuple(_nearest(bands, w) for w in wavelengths)
         if None not in chosen and len(set(chosen)) == 3:
             found.append(View(key, title, chosen))  # type: ignore[arg-type]
-    return found + [View(f"band:{b.name}", f"Band {b.name}", (b.name,)) for b in layer.bands]
+    return found + [View(f"band:{b.name}", f"Band {b.name}", (b.name,)) for b in bands]
+
+
+def views(layer: LayerInfo) -> list[View]:
+    """Every way to look at a layer. A mask has one, its class colours."""
+    if layer.role == "mask":
+        return [View("classes", "Classes", ())]
+    return views_of_bands(layer.bands) if layer.bands else []
 
 
 def find_view(layer: LayerInfo, key: str | None) -> View:

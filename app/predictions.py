@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.imaging import COMPOSITES, TOLERANCE_NM
+from app.imaging import View, views_of_bands
 from app.loading import load
 from rsfm.errors import RsfmError
-from rsfm.prediction_info import NODATA, LayerBand, LayerEntry, PredictionInfo, prediction_file, read_prediction
+from rsfm.prediction_info import NODATA, LayerEntry, PredictionInfo, prediction_file, read_prediction
 from rsfm.scenes import first_line
 from rsfm.store.runs import open_run
 from rsfm.workspace import Workspace
@@ -25,7 +24,6 @@ from rsfm.workspace import Workspace
 TILE = 256
 #: How strongly an image is stretched: name -> how much of the range between its 2nd and 98th percentile is shown.
 STRETCHES = {"normal": 1.0, "soft": 1.8, "strong": 0.6}
-_NATURAL_NM = (665.0, 560.0, 490.0)
 #: Percent -> colour, of confidence (dark is unsure) and of the probability of change (clear is none).
 _RAMPS = {
     "confidence": ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)),
@@ -75,47 +73,23 @@ def artifact_file(workspace: Workspace, run_id: str, path: str) -> Path:
 
 
 # -- bands ---------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Composite:
-    """Three bands as red, green, blue, or one as grey; `bands` are positions in the layer."""
-
-    key: str
-    title: str
-    bands: tuple[int, ...]
-
-
-def composites(layer: LayerEntry) -> list[Composite]:
-    """Every way to look at an image layer, the most natural one first."""
-    found = []
-    names = {b.name.lower(): i for i, b in enumerate(layer.bands)}
-    if {"red", "green", "blue"} <= set(names):
-        found.append(Composite("natural", "Natural colour", (names["red"], names["green"], names["blue"])))
-    wanted = {"natural": ("Natural colour", _NATURAL_NM), **COMPOSITES}
-    for key, (title, wavelengths) in wanted.items():
-        chosen = tuple(_nearest(layer.bands, w) for w in wavelengths)
-        if None not in chosen and len(set(chosen)) == 3 and key not in {c.key for c in found}:
-            found.append(Composite(key, title, chosen))  # type: ignore[arg-type]
-    found += [Composite(f"band-{i}", b.name, (i,)) for i, b in enumerate(layer.bands)]
-    return found
-
-
-def _nearest(bands: list[LayerBand], wavelength: float) -> int | None:
-    known = [(abs(b.wavelength_nm - wavelength), i) for i, b in enumerate(bands) if b.wavelength_nm is not None]
-    distance, position = min(known, default=(float("inf"), -1))
-    return position if distance <= TOLERANCE_NM.get(int(wavelength), 60) else None
-
-
-def find_composite(layer: LayerEntry, key: str | None) -> Composite:
-    """The way to look with that key; without one the first.
+def find_look(layer: LayerEntry, key: str | None) -> View:
+    """The way to look at an image layer with that key; without one the first.
 
     Raises:
         RsfmError: there is no such way.
     """
-    known = composites(layer)
-    found = next((c for c in known if key in (None, "", c.key)), None)
+    known = views_of_bands(layer.bands)
+    found = next((v for v in known if key in (None, "", v.key)), None)
     if found is None:
-        raise RsfmError(f"This image cannot be shown as {key!r}; it can be as {', '.join(c.key for c in known)}.")
+        raise RsfmError(f"This image cannot be shown as {key!r}; it can be as {', '.join(v.key for v in known)}.")
     return found
+
+
+def positions(layer: LayerEntry, look: View | None) -> list[int]:
+    """Where the bands of a look lie in the layer; of a map its one band."""
+    names = [b.name for b in layer.bands]
+    return [names.index(name) for name in look.bands] if look else [0]
 
 
 # -- pictures ------------------------------------------------------------------------------------------------------
@@ -145,11 +119,11 @@ def ramp_colours(kind: str) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in _RAMPS[kind]]
 
 
-def paint(layer: LayerEntry, values: np.ndarray, valid: np.ndarray, look: Composite | None, stretch: str) -> np.ndarray:
+def paint(layer: LayerEntry, values: np.ndarray, valid: np.ndarray, look: View | None, stretch: str) -> np.ndarray:
     """(H, W, 4) uint8 picture.
 
     Args:
-        values: (C, H, W) as stored, of the composite's bands, or of the one band of a map.
+        values: (C, H, W) as stored, of the look's bands, or of the one band of a map.
         valid: (H, W) where there is something.
     """
     if look is None:
@@ -157,7 +131,7 @@ def paint(layer: LayerEntry, values: np.ndarray, valid: np.ndarray, look: Compos
         picture[~valid] = 0
         return picture
     planes = []
-    for plane, position in zip(values, look.bands, strict=True):
+    for plane, position in zip(values, positions(layer, look), strict=True):
         band = layer.bands[position]
         middle, half = (band.p2 + band.p98) / 2, max(band.p98 - band.p2, 1e-9) / 2 * STRETCHES[stretch]
         shown = (np.nan_to_num(plane.astype(np.float64)) - (middle - half)) / (2 * half)
@@ -177,13 +151,13 @@ def empty_tile() -> bytes:
     return png(np.zeros((TILE, TILE, 4), np.uint8))
 
 
-def tile(file: Path, layer: LayerEntry, z: int, x: int, y: int, look: Composite | None, stretch: str) -> bytes:
+def tile(file: Path, layer: LayerEntry, z: int, x: int, y: int, look: View | None, stretch: str) -> bytes:
     """One Web Mercator tile as PNG; an empty one outside of the scene."""
     rio_tiler = load("rio_tiler.io")
     from rio_tiler.errors import RioTilerError, TileOutsideBounds
 
     kind = "nearest" if look is None and layer.legend else "bilinear"
-    path, indexes = _of_bands(file, look)
+    path, indexes = _of_bands(file, layer, look)
     try:
         with _readable(layer), _gdal(), rio_tiler.Reader(path) as source:
             data = source.tile(x, y, z, tilesize=TILE, indexes=indexes, resampling_method=kind, reproject_method=kind)
@@ -194,10 +168,10 @@ def tile(file: Path, layer: LayerEntry, z: int, x: int, y: int, look: Composite 
     return png(paint(layer, data.data, data.mask > 0, look, stretch))
 
 
-def preview(file: Path, layer: LayerEntry, look: Composite | None, stretch: str, longest: int = 1024) -> bytes:
+def preview(file: Path, layer: LayerEntry, look: View | None, stretch: str, longest: int = 1024) -> bytes:
     """The whole layer as one PNG, on its own grid: for scenes without a place on Earth, and for reports."""
     kind = "nearest" if look is None and layer.legend else "bilinear"
-    path, indexes = _of_bands(file, look)
+    path, indexes = _of_bands(file, layer, look)
     with _readable(layer), _gdal(), load("rio_tiler.io").ImageReader(path) as source:
         data = source.preview(max_size=longest, indexes=indexes, resampling_method=kind)
     return png(paint(layer, data.data, data.mask > 0, look, stretch))
@@ -236,9 +210,9 @@ def _said(layer: LayerEntry, values: np.ndarray) -> str:
     return ", ".join(parts) + f" ({layer.unit})"
 
 
-def _of_bands(file: Path, look: Composite | None) -> tuple[str, list[int]]:
+def _of_bands(file: Path, layer: LayerEntry, look: View | None) -> tuple[str, list[int]]:
     """What to open for a picture, and which bands of it: only those that are shown, as all that are open are warped."""
-    wanted = [b + 1 for b in look.bands] if look else [1]
+    wanted = [position + 1 for position in positions(layer, look)]
     if look is None or "?" in str(file):  # where GDAL would take the path to end
         return str(file), wanted
     return f"vrt://{file}?bands={','.join(map(str, wanted))}", list(range(1, len(wanted) + 1))

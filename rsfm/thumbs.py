@@ -5,28 +5,37 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from rsfm.bands import Band, select
+from rsfm.bands import RGB_NM, select
 from rsfm.errors import RsfmError
 from rsfm.packs import LayerInfo, Pack
 
-#: Where the eye's red, green and blue lie, in nm; and how far a band may be from it to stand in.
-_RGB_NM = (665.0, 560.0, 490.0)
+
+class Shown(Protocol):
+    """What must be known of a band to show it: of a pack's, of a scene's."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def wavelength_nm(self) -> float | None: ...
+
+
+#: How far (nm) a band may be from the eye's red, green or blue to stand in.
 _TOLERANCE_NM = 60.0
 _MAX_SIZE = 2048
 
 
-def display_bands(bands: Sequence[Band]) -> list[str]:
+def display_bands(bands: Sequence[Shown]) -> list[str]:
     """Names of the bands to show: red, green and blue by name or by wavelength; else one band, shown grey."""
     names = {b.name.lower(): b.name for b in bands}
     if all(colour in names for colour in ("red", "green", "blue")):
         return [names["red"], names["green"], names["blue"]]
     chosen: list[str] = []
-    for wanted in _RGB_NM:
+    for wanted in RGB_NM.values():
         near = sorted(
             (abs(b.wavelength_nm - wanted), b.name) for b in bands if b.wavelength_nm and b.name not in chosen
         )

@@ -406,7 +406,8 @@ if pack.info.content_hash != about["pack_hash"]:
         f"Pack {plain(pack.name)} was prepared again since this map was made: embed again.", icon=":material/update:"
     )
     st.stop()
-colors = colors_for(maps[0], pack)
+of_each = [colors_for(shown, pack) for shown in maps]
+colors = of_each[0]
 with st.container(horizontal=True, vertical_alignment="bottom"):
     color = choose("Colour", list(colors), "color", format_func=lambda c: colors.get(c, c), width=320)
     layout = choose_one_of("Layout", list(LAYOUTS), "layout")
@@ -417,8 +418,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )  # fmt: skip
 if about["synthetic"]:
     st.badge("synthetic", icon=":material/science:", color="violet")
-for column, shown, side in zip(st.columns(len(maps)), maps, ("left", "right"), strict=False):
+sides = ("left", "right")[: len(maps)]
+for column, shown, own, side in zip(st.columns(len(maps)), maps, of_each, sides, strict=True):
     with column:
         st.markdown(f"**{plain(shown.title)}**")
-        draw(shown, pack, str(color), {**colors, **colors_for(shown, pack)}, layout, side)
+        draw(shown, pack, str(color), colors | own, layout, side)
 show_selection(pack, maps[0], found)

@@ -8,7 +8,7 @@ import streamlit as st
 from app.components.measures import metric_title
 from app.maps.geometry import unwrapped
 from app.page import LAUNCH, empty_state, heading, run_link
-from app.predictions import artifact_file, composites, find_composite, open_prediction
+from app.predictions import artifact_file, find_look, open_prediction
 from app.routes.predictions import near, parse_view, prediction_map_url
 from app.state import store, workspace
 from app.text import metres, missing, number, plain, visible
@@ -162,7 +162,7 @@ def pictures(info: PredictionInfo) -> None:
     st.info("This scene has no place on Earth, so there is no map: its layers as pictures.", icon=":material/image:")
     with st.grid(2, min_column_width=320):
         for layer in info.layers:
-            look = find_composite(layer, None).key if composites(layer) else ""
+            look = find_look(layer, None).key if layer.bands else ""
             url = f"/rsfm/predictions/{info.run_id}/{layer.kind}.png?bands={look}&size=640"
             with st.container(gap="xxsmall"):
                 st.markdown(f"![{plain(layer.title)}]({url})")

@@ -11,15 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
+from app.imaging import View, views_of_bands
 from app.maps.compose import compose_prediction, render
 from app.maps.geometry import unwrapped
 from app.predictions import (
     STRETCHES,
-    Composite,
     DamagedError,
     artifact_file,
-    composites,
-    find_composite,
+    find_look,
     layer_file,
     open_prediction,
     preview,
@@ -45,9 +44,9 @@ def _version(workspace: Workspace, run_id: str) -> str:
     return hashlib.blake2b(f"{stat.st_mtime_ns}{stat.st_size}".encode(), digest_size=6).hexdigest()
 
 
-def _look(request: Request, layer: LayerEntry) -> tuple[Composite | None, str]:
+def _look(request: Request, layer: LayerEntry) -> tuple[View | None, str]:
     stretch = query_choice(request, "stretch", tuple(STRETCHES))
-    return (find_composite(layer, request.query_params.get("bands")) if layer.bands else None), stretch
+    return (find_look(layer, request.query_params.get("bands")) if layer.bands else None), stretch
 
 
 def _cached(request: Request, workspace: Workspace, run_id: str) -> dict[str, str]:
@@ -148,7 +147,7 @@ def _drawn(workspace: Workspace, run_id: str, info: PredictionInfo, prefix: str,
     order = ("image_before", "image", "confidence", "change_probability", "classes", "changes", "errors")
     for layer in sorted(info.layers, key=lambda x: order.index(x.kind)):
         base = f"/rsfm/tiles/{quote(run_id, safe='')}/{layer.kind}/{{z}}/{{x}}/{{y}}.png"
-        ways = composites(layer) if layer.bands else []
+        ways = views_of_bands(layer.bands) if layer.bands else []
         legend = [
             {"title": i.label, "color": i.colour, "share": i.share} for i in layer.legend if not i.clear
         ]  # fmt: skip

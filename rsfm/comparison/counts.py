@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -122,10 +123,15 @@ def _of_run(store: Store, run_id: str, rows: pd.DataFrame, metric: str | None, s
     return found
 
 
-def _read(store: Store, run_id: str) -> pa.Table:
+def prediction_files(store: Store, run_id: str) -> list[Path]:
+    """The tables of predictions that a run has registered and that can be read."""
     registered = store.artifacts(run_id, "predictions")
     good = registered.loc[registered["ok"], "path"]
-    files = [store.workspace.runs / run_id / path for path in good if path.endswith(".parquet")]
+    return [store.workspace.runs / run_id / path for path in good if path.endswith(".parquet")]
+
+
+def _read(store: Store, run_id: str) -> pa.Table:
+    files = prediction_files(store, run_id)
     if not files:
         raise Unusable("left no predictions: evaluate again")
     parts = []

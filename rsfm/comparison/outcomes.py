@@ -8,15 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rsfm.comparison.counts import prediction_files
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
 from rsfm.store.view import Store
-
-
-def _files(store: Store, run_id: str) -> list[str]:
-    registered = store.artifacts(run_id, "predictions")
-    good = registered.loc[registered["ok"], "path"] if len(registered) else []
-    return [str(store.workspace.runs / run_id / path) for path in good if path.endswith(".parquet")]
 
 
 def outcomes(store: Store, run_id: str, adaptation: str, severity: float) -> pd.DataFrame:
@@ -32,7 +27,7 @@ def outcomes(store: Store, run_id: str, adaptation: str, severity: float) -> pd.
     """
     chosen = (pc.field("adaptation") == adaptation) & (pc.field("severity") == severity)
     try:
-        tables = [pq.read_table(file, filters=chosen) for file in _files(store, run_id)]
+        tables = [pq.read_table(file, filters=chosen) for file in prediction_files(store, run_id)]
     except (OSError, pa.ArrowException) as error:
         raise RsfmError(f"The predictions of {run_id} cannot be read: {error}") from None
     frame = pd.concat([t.to_pandas() for t in tables], ignore_index=True) if tables else pd.DataFrame()

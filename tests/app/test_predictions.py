@@ -20,9 +20,10 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from app.imaging import View, views_of_bands
 from app.maps.compose import compose_prediction
 from app.panels.prediction_view import _overlap
-from app.predictions import Composite, composites, find_composite, open_prediction, paint, palette_of, preview, tile
+from app.predictions import find_look, open_prediction, paint, palette_of, positions, preview, tile
 from app.routes import build_routes
 from app.routes.predictions import finest_zoom, near, parse_view, prediction_map_url
 from app.security import Guard
@@ -85,7 +86,7 @@ def test_a_tile_of_the_image_shows_the_bands_that_are_asked_for(client: TestClie
     z, x, y = middle_tile(made, made.segmentation)
     base = f"/rsfm/tiles/{made.segmentation}/image/{z}/{x}/{y}.png"
     natural = picture(client.get(base))
-    grey = picture(client.get(f"{base}?bands=band-0"))
+    grey = picture(client.get(f"{base}?bands=band:red"))
     assert (grey[..., 0] == grey[..., 1]).all() and not (natural[..., 0] == natural[..., 1]).all()
     assert np.array_equal(grey[..., 0], natural[..., 0]), "red as grey"
     inside = natural[..., 3] > 0
@@ -148,7 +149,7 @@ def test_outlines_can_be_drawn_and_downloaded(client: TestClient, made: Predicte
         "tiles/..%2f..%2fetc/classes/0/0/0.png", "tiles/{run}/..%2fimage/0/0/0.png", "predictions/{run}/passwd.png",
         "predictions/{run}/outlines.exe", "predictions/..%2f{run}/values?lon=1&lat=1", "maps/predictions/nobody",
         "maps/predictions/{nowhere}", "maps/predictions/{run}?beside=nobody", "predictions/{evaluation}/classes.png",
-        "tiles/{run}/image/0/0/0.png?bands=band-99", "tiles/{run}/image/0/0/0.png?bands=<script>",
+        "tiles/{run}/image/0/0/0.png?bands=band:99", "tiles/{run}/image/0/0/0.png?bands=<script>",
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_404(client: TestClient, made: Predicted, path: str) -> None:
@@ -211,7 +212,7 @@ def test_only_the_shown_bands_are_opened(tmp_path: Path) -> None:
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(file, "r+") as opened:
         opened.write_mask(seen)
         opened.build_overviews([2, 4])
-    look = Composite("x", "x", (3, 0, 4))
+    look = View("x", "x", ("b3", "b0", "b4"))
     shown = np.asarray(Image.open(io.BytesIO(preview(file, layer, look, "normal", 2048))))
     assert np.array_equal(shown, paint(layer, values[[3, 0, 4]], seen, look, "normal"))
     with Reader(str(file)) as reader:
@@ -282,18 +283,18 @@ def image_layer(*bands: tuple[str, float | None]) -> LayerEntry:
 
 def test_composites_are_found_by_wavelength() -> None:
     layer = image_layer(("B8", 842), ("B4", 665), ("B3", 560), ("B2", 490), ("B11", 1610), ("B12", 2190))
-    found = {c.key: c.bands for c in composites(layer)}
+    found = {v.key: tuple(positions(layer, v)) for v in views_of_bands(layer.bands)}
     assert found["natural"] == (1, 2, 3) and found["infrared"] == (0, 1, 2) and found["shortwave"] == (5, 0, 1)
-    assert found["band-4"] == (4,)
-    radar = composites(image_layer(("VV", None), ("VH", None)))
-    assert [c.key for c in radar] == ["band-0", "band-1"]
+    assert found["band:B11"] == (4,)
+    radar = views_of_bands(image_layer(("VV", None), ("VH", None)).bands)
+    assert [c.key for c in radar] == ["band:VV", "band:VH"]
     with pytest.raises(RsfmError, match="natural"):
-        find_composite(layer, "odd")
+        find_look(layer, "odd")
 
 
 def test_stretching_shows_the_middle_of_the_numbers() -> None:
     layer = image_layer(("red", 650))
-    look = composites(layer)[-1]
+    look = views_of_bands(layer.bands)[-1]
     values = np.array([[[0, 10, 60, 110, 200]]], float)
     valid = np.array([[True, True, True, True, False]])
     shown = paint(layer, values, valid, look, "normal")[0]
