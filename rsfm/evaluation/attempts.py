@@ -8,7 +8,7 @@ from rsfm.evaluation.plan import Plan
 from rsfm.models.export import FeatureModel
 from rsfm.store.job import JobContext
 
-#: Raised whenever what one attempt leaves is no longer what another one would make.
+#: Raised whenever equal models, packs and operators no longer give equal results.
 PARTS_FORMAT = 2
 #: Folders of a run that hold what one attempt leaves for the next.
 _PARTS = ("checkpoints", "models")

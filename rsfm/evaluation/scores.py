@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 
 from rsfm import stats
+from rsfm.evaluation.attempts import PARTS_FORMAT
 from rsfm.evaluation.plan import Plan
 from rsfm.metrics import METRICS, Rankings
 from rsfm.models.export import FeatureModel
-from rsfm.specs import EvaluateSpec
+from rsfm.specs import EvaluateSpec, spec_hash
 from rsfm.store.job import JobContext
 
 
@@ -66,6 +67,7 @@ def score_rows(
     """One row per prediction and metric: the score with its bootstrap interval over the test samples."""
     counts = np.stack([p.counts for p in predictions], axis=1).astype(np.float64)  # (M, P, k)
     info, layer = what.pack.info, what.pack.layer(what.pack.main)
+    basis = spec_hash({"model": model.key, "format": PARTS_FORMAT})
     rows = []
     for metric in what.task.metrics:
         if metric in predictions[0].whole:
@@ -88,7 +90,7 @@ def score_rows(
                     "train_degrade": _train_degrade(spec, what, p.adaptation), "metric": metric,
                     "value": _number(values[i]), "ci_low": _number(low[i]), "ci_high": _number(high[i]),
                     "n": len(counts), "operator_hash": what.operator.operator_hash,
-                    **p.facts,
+                    "basis": basis, **p.facts,
                 }
             )  # fmt: skip
     return rows

@@ -4,8 +4,10 @@ A row has subject, rule, severity and message, and `PLACE`: the curves of `Store
 about models the subject is a model group, or a run where it is about one, and all of `PLACE` is known; of one about a
 pack it is the pack, and the rest is NULL; of one about files it is the folder.
 
-Rules about features and inputs need columns that an evaluation writes into its score rows, all of a block or none:
+Rules about weights, features and inputs need columns that an evaluation writes into its score rows, all of a block or
+none:
 
+    basis            hash of the model's weights and preprocessing and of the way they were evaluated
     deterministic    true where evaluation seeds change nothing (kNN on all training samples), so that equal scores
                      are no surprise
     feature_dim      dimensions of the frozen features behind this score;
@@ -169,6 +171,14 @@ WHERE input_band IS NOT NULL AND input_mean IS NOT NULL AND input_std IS NOT NUL
   AND NOT {_within(FAR_MEAN, FAR_STD)}
 GROUP BY {_COLUMNS}"""
 
+# Scores of one model seed that a later version, or another pretraining of the same seed, has measured in part only.
+_MIXED_BASIS = f"""
+SELECT model_group, 'mixed-basis', 'warning',
+       format('{{}} on {{}} ({{}}) mixes scores of different weights, preprocessing or operators under model seed '
+              '{{}}: evaluate it again at all severities.', max(model_title), dataset, adaptation, model_seed), {_COLUMNS}
+FROM now_valid GROUP BY model_seed, {_COLUMNS}
+HAVING count(DISTINCT (coalesce(basis, ''), coalesce(operator_hash, ''))) > 1"""
+
 _NOWHERE = ", ".join("NULL" for _ in PLACE)
 _OLDER_PACK = f"""
 SELECT s.dataset, 'older-pack', 'info',
@@ -186,6 +196,6 @@ FROM files WHERE bad > 0"""
 LINT = f"CREATE VIEW lint AS WITH {_COMMON},{_CURVES}" + " UNION ALL ".join(
     (
         _DUPLICATE_KEY, _BELOW_FLOOR, _SAME_AT_ALL_SEVERITIES, _SAME_FOR_ALL_SEEDS, _SAME_FOR_TWO_MODELS, _COLLAPSED,
-        _WRONG_INPUT, _OLDER_PACK, _UNREADABLE_LINE,
+        _WRONG_INPUT, _MIXED_BASIS, _OLDER_PACK, _UNREADABLE_LINE,
     )
 )  # fmt: skip

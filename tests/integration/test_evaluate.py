@@ -141,7 +141,7 @@ def test_scores_hold_every_column_and_combination(workspace: Workspace) -> None:
     }  # fmt: skip
     for name, value in fixed.items():
         assert (scores[name] == value).all(), name
-    assert scores["operator_hash"].nunique() == 1
+    assert scores["operator_hash"].nunique() == scores["basis"].nunique() == 1
     assert dict(scores.groupby("severity")["gsd_m"].first()) == {1: 2.0, 4: 8.0}
     assert (scores["ci_low"] <= scores["value"]).all()
     assert (scores["value"] <= scores["ci_high"]).all()

@@ -173,6 +173,24 @@ def test_findings_about_runs_packs_and_files_name_what_they_can(workspace: Works
     assert found.loc["unreadable-line", list(PLACE)].tolist() == [None] * len(PLACE)
 
 
+def test_one_curve_rests_on_one_set_of_weights_and_one_preprocessing(workspace: Workspace) -> None:
+    """Seeds have weights of their own; what a later version measured again in part is told."""
+    fresh = [
+        r | {"basis": f"weights-{seed}"}
+        for seed in (0, 1)
+        for r in curve("fresh", 0.01 + 0.001 * seed, model_seed=seed)
+    ]
+    again = [
+        r | {"basis": "new" if r["severity"] <= 2 else "old", "value": r["value"] + 0.001} for r in curve("again", 0.01)
+    ]
+    unknown = [r | ({"basis": "new"} if r["severity"] == 1 else {}) for r in curve("unknown", 0.02)]
+    operator = [r | {"operator_hash": f"o{r['severity'] == 4}"} for r in curve("operator", 0.03)]
+    found = lint(workspace, *fresh, *again, *unknown, *operator)
+    assert found["rule"].tolist() == ["mixed-basis"] * 3
+    assert sorted(found["model_group"]) == ["again", "operator", "unknown"]
+    assert "AGAIN on pack (knn) mixes scores of different weights" in " ".join(found["message"])
+
+
 # -- features and inputs --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("dim", "std", "rank", "odd"),
