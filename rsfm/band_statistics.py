@@ -60,13 +60,11 @@ class RunningStatistics:
     high: float = -np.inf
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
-    def add(self, values: np.ndarray, nodata: float | None = None) -> None:
-        """Take in stored values of any shape; non-finite ones and `nodata` do not count."""
+    def add(self, values: np.ndarray) -> None:
+        """Take in stored values of any shape; non-finite ones do not count."""
         values = np.asarray(values).ravel()
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]
-        if nodata is not None and not np.isnan(nodata):
-            values = values[values != nodata]
         if not values.size:
             return
         self.histogram += np.bincount(_bins(values), minlength=_BINS)

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from rsfm.band_statistics import RunningStatistics
+from rsfm.data.observed import storable, unobserved
 from rsfm.errors import RsfmError
 from rsfm.geo import footprint
 from rsfm.packs import SAMPLE_COLUMNS, LayerInfo, Pack, PackInfo, Skipped
@@ -396,7 +397,7 @@ class PackWriter:
             the bytes of each chunk.
         """
         dtype = np.dtype(layer.dtype)
-        running = [RunningStatistics(dtype) for _ in layer.bands]
+        running, nodata = [RunningStatistics(dtype) for _ in layer.bands], storable(layer.nodata, dtype)
         measured = {"train"} if splits.get("train") else set(splits)
         per_chunk = max(1, _CHUNK_BYTES // _sample_bytes(layer))
         for split, count in splits.items():
@@ -408,8 +409,10 @@ class PackWriter:
                     digest.update(data)
                     if split in measured and running:
                         values = np.frombuffer(data, dtype).reshape(number, *layer.shape)
+                        absent = unobserved(values, nodata)
+                        seen = None if absent is None else ~np.broadcast_to(absent, values.shape)
                         for i, statistics in enumerate(running):
-                            statistics.add(values[:, i], layer.nodata)
+                            statistics.add(values[:, i] if seen is None else values[:, i][seen[:, i]])
                     yield len(data)
         for band, statistics in zip(layer.bands, running, strict=True):
             band.statistics = statistics.of(band)

@@ -21,12 +21,32 @@ def storable(nodata: float | None, dtype: np.dtype) -> float | int | None:
     return int(nodata) if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
 
 
+def unobserved(stored: np.ndarray, nodata: float | int | None) -> np.ndarray | None:
+    """Where nothing was observed; None where that can be nowhere.
+
+    A pixel was not observed where all bands hold `nodata` (or, of floats, no finite number): in some bands alone it is
+    a value like any other, such as the red of a dark pixel where `nodata` is 0. A `nodata` below zero, such as −9999,
+    is never a value: each band that holds it was not observed.
+
+    Args:
+        stored: (B, C, H, W), all bands of the layer.
+        nodata: as `storable` gives it.
+
+    Returns:
+        (B, C, H, W) or (B, 1, H, W) flags.
+    """
+    if nodata is None:
+        return None
+    held = stored == nodata
+    absent = (held | ~np.isfinite(stored) if stored.dtype.kind == "f" else held).all(axis=1, keepdims=True)
+    absent = absent & held.any(axis=1, keepdims=True)  # without any, it is damage: whoever asks may count it
+    return absent | held if nodata < 0 else absent
+
+
 class Observed:
     """The chosen bands of a layer, with the bands' means where nothing was observed.
 
-    A pixel was not observed where all bands of the layer, whichever are chosen, hold `nodata` (or, of floats, no finite
-    number): in some bands alone it is a value like any other, such as the red of a dark pixel where `nodata` is 0.
-    A `nodata` below zero, such as −9999, is never a value: each band that holds it was not observed.
+    What was not observed is decided from all bands of the layer, whichever are chosen (`unobserved`).
 
     The mean is 0 once standardised with the pack's statistics (of integers within half a step), and near the ground for
     a model that has its own.
@@ -61,12 +81,10 @@ class Observed:
         chosen = stored if self._whole else stored[:, self.positions]
         floats = stored.dtype.kind == "f"
         missing = ~np.isfinite(chosen) if only_finite and floats else None
-        if self.nodata is not None:
-            held = stored == self.nodata
-            absent = (held | ~np.isfinite(stored) if floats else held).all(axis=1, keepdims=True)
-            absent = absent & held.any(axis=1, keepdims=True)  # without any, it is damage: whoever asks may count it
-            if self.nodata < 0:
-                absent = absent | (held if self._whole else held[:, self.positions])
+        absent = unobserved(stored, self.nodata)
+        if absent is not None:
+            if absent.shape[1] > 1 and not self._whole:
+                absent = absent[:, self.positions]
             missing = absent if missing is None else missing | absent
         if missing is None or not missing.any():
             return chosen

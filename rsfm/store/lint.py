@@ -175,7 +175,8 @@ GROUP BY {_COLUMNS}"""
 _MIXED_BASIS = f"""
 SELECT model_group, 'mixed-basis', 'warning',
        format('{{}} on {{}} ({{}}) mixes scores of different weights, preprocessing or operators under model seed '
-              '{{}}: evaluate it again at all severities.', max(model_title), dataset, adaptation, model_seed), {_COLUMNS}
+              '{{}}: evaluate it again at all severities.', max(model_title), dataset, adaptation, model_seed),
+       {_COLUMNS}
 FROM now_valid GROUP BY model_seed, {_COLUMNS}
 HAVING count(DISTINCT (coalesce(basis, ''), coalesce(operator_hash, ''))) > 1"""
 

@@ -73,7 +73,9 @@ def test_a_dark_pixel_is_no_hole(workspace: Workspace, names: list[str] | None, 
     pack = write_arrays(workspace, "dark", {"train": images}, bands, nodata=0)
     source = PackSource(pack, ["train"], names=names, in_memory=in_memory)
     positions = [("red", "green", "blue").index(n) for n in names or ("red", "green", "blue")]
-    means = [round(pack.layer().bands[p].statistics.mean) for p in positions]
+    measured = [band.statistics for band in pack.layer().bands]
+    assert [(m.min, m.count) for m in measured] == [(0, 4 * 63), (35, 4 * 63), (40, 4 * 63)], "of what was observed"
+    means = [round(measured[p].mean) for p in positions]
     read = source[np.arange(4)].numpy()
     assert (read[:, :, 0, 0] == np.array([0, 35, 40])[positions]).all()
     assert (read[:, :, 0, 1] == means).all() and min(means) > 0
@@ -92,6 +94,7 @@ def test_floats_that_are_no_number_are_filled_in_their_own_band(workspace: Works
     images[:, :, 2, 2] = np.array([np.nan, -9999])
     bands = [Band(name, None, 10, "dn") for name in "ab"]
     pack = write_arrays(workspace, "floats", {"train": images}, bands, nodata=-9999)
+    assert [(b.statistics.min > 0, b.statistics.count) for b in pack.layer().bands] == [(True, 2 * 14)] * 2
     observed = Observed(pack.layer(), [0, 1], where="here")
     read = observed.read(images, only_finite=True)
     assert np.allclose(read[:, 0, 0, 0], observed.fill[0]) and (read[:, 1, 0, 0] == images[:, 1, 0, 0]).all()
