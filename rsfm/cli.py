@@ -31,6 +31,7 @@ for verb, function in (
     ("embed", experiments.embed),
     ("compare", compare.compare),
     ("runs", runs.runs),
+    ("tag", runs.tag),
     ("stop", runs.stop),
     ("resume", runs.resume),
     ("jobs", runs.jobs),

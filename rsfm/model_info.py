@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rsfm.bands import Band, Unit
 from rsfm.errors import RsfmError
+from rsfm.store.files import read_json
 from rsfm.workspace import Workspace
 
 MODEL_FORMAT = 1
@@ -71,6 +74,52 @@ class ModelInfo(BaseModel):
         if info.format != MODEL_FORMAT:
             raise RsfmError(f"{file} has format {info.format}, this version reads {MODEL_FORMAT}.")
         return info
+
+
+@dataclass(frozen=True)
+class ModelOrigin:
+    """Of a model that was brought here: `origin.json` beside it, written once, by the import."""
+
+    file: str
+    imported: str
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelOrigin | None:
+        """None: the model was trained here."""
+        data = read_json(folder / "origin.json")
+        if not isinstance(data, dict):
+            return None
+        return cls(str(data.get("file") or ""), str(data.get("imported") or ""))
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of a weight file: its type as safetensors names it, and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+def tensors_of(file: Path) -> dict[str, TensorInfo]:
+    """What a weight file holds, from its header: nothing else is read, and no torch is needed.
+
+    Raises:
+        RsfmError: missing or empty, or not a whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file() or not file.stat().st_size:
+        raise RsfmError(f"{file} is missing or empty.")
+    try:
+        with safe_open(file, framework="np") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+            return {name: TensorInfo(s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise RsfmError(f"{file} is not a whole safetensors file: {error}.") from error
 
 
 def model_folder(workspace: Workspace, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""`rsfm runs | stop | resume | jobs` and `rsfm index rebuild`."""
+"""`rsfm runs | tag | stop | resume | jobs` and `rsfm index rebuild`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def _duration(seconds: float | None) -> str:
 
 def runs(
     limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 50,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only runs with this tag; several: with all.")] = None,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -33,7 +34,7 @@ def runs(
 
     store = Store(Workspace.resolve(workspace))
     store.refresh_if_stale(0)
-    frame = store.runs(limit=limit)
+    frame = store.runs(limit=limit, tags=tag)
     if store.notice:
         print(store.notice, file=sys.stderr)
     if as_json:
@@ -44,8 +45,31 @@ def runs(
         share = f"{100 * run['done'] / run['total']:.0f} %" if run.get("done") and run.get("total") else ""
         state = run["state"] + (" (stalled)" if run.get("stalled") else "")
         what = run.get("method") or run.get("model") or ""
-        rows.append([run["run_id"], run["kind"], what, run["dataset"], state, share, _duration(run.get("duration_s"))])
-    table("", ["run", "kind", "method or model", "pack", "state", "done", "time"], rows, empty="No runs yet.")
+        time = _duration(run.get("duration_s"))
+        rows.append([run["run_id"], run["kind"], what, run["dataset"], state, share, time, run["tags"]])
+    columns = ["run", "kind", "method or model", "pack", "state", "done", "time", "tags"]
+    table("", columns, rows, empty="No run has these tags." if tag else "No runs yet.")
+
+
+def tag(
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs, see `rsfm runs`.", show_default=False)],
+    add: Annotated[list[str] | None, typer.Option("--add", help="A tag, or several with commas.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", help="A tag to take off, also one that the run was queued with.")
+    ] = None,
+    note: Annotated[str | None, typer.Option("--note", help='Replaces the note; "" takes it away.')] = None,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Tag runs or write a note about them; without an option, show what is said of them."""
+    from rsfm.store.about import edit_about
+
+    found = edit_about(Workspace.resolve(workspace), run_ids, add=add or [], remove=remove or [], note=note)
+    if as_json:
+        print_json([{"run_id": run_id, "tags": list(a.tags), "note": a.note} for run_id, a in found.items()])
+        return
+    rows = ([run_id, ", ".join(a.tags), a.note] for run_id, a in found.items())
+    table("", ["run", "tags", "note"], rows, empty="No runs were named.")
 
 
 def stop(run_id: RunId, workspace: WorkspaceOption = None) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rsfm.errors import RsfmError
-from rsfm.model_info import ModelInfo
+from rsfm.model_info import ModelInfo, ModelOrigin, tensors_of
 from rsfm.packs import Pack
 from rsfm.store import parse
 from rsfm.store.files import read_json
@@ -127,7 +127,10 @@ def _read_run(root: Path, owner: str, known: dict[str, Known], limit: int) -> Up
         update.rows["attempts"],
         _loads(data.get("progress.json")),
         _loads(data.get("heartbeat.json")),
+        _loads(data.get("about.json")),
     )
+    if "about.json" in data and not isinstance(_loads(data["about.json"]), dict):
+        update.trouble(f"{owner}/about.json", "is not readable JSON: the tags that the run was queued with count")
     update.rows["runs"] = [row]
     update.finished = row["state"] in FINISHED
     return update
@@ -233,9 +236,8 @@ def _read_model(root: Path, owner: str) -> Update:
     row: dict[str, Any] = {"name": update.name}
     try:
         info = ModelInfo.read(folder)
-        weights = folder / "model.safetensors"
-        if not weights.is_file() or not weights.stat().st_size:
-            raise RsfmError(f"{weights} is missing or empty.")
+        tensors = tensors_of(folder / "model.safetensors")
+        size, origin = (folder / "model.safetensors").stat().st_size, ModelOrigin.read(folder)
     except (RsfmError, OSError) as error:
         # What its run was may still be known, so that the row says which model is broken.
         rest = read_json(folder / "model.json")
@@ -246,7 +248,12 @@ def _read_model(root: Path, owner: str) -> Update:
         row |= {
             "title": info.title, "method": info.method, "run_id": info.run_id, "group_id": info.group,
             "seed": integer(info.seed), "bands": ",".join(b.name for b in info.bands),
-            "feature_dim": integer(info.feature_dim), "trained_on": info.trained_on, "created": moment(info.created),
+            "feature_dim": integer(info.feature_dim), "trained_on": info.trained_on,
+            "architecture": info.architecture, "parameters": sum(t.numel for t in tensors.values()),
+            "image_size": integer(info.image_size), "sensor": info.sensor, "gsd_m": info.gsd_m,
+            "step": integer(info.step), "samples": integer(info.samples), "synthetic": info.synthetic,
+            "bytes": size, "imported": moment(origin.imported) if origin else None,
+            "created": moment(info.created),
         }  # fmt: skip
     update.rows["models"] = [row]
     return update

@@ -9,24 +9,96 @@ import numpy as np
 import pandas as pd
 
 from rsfm.store.lint import PLACE
+from rsfm.tasks import TASKS
 
 Cursor = duckdb.DuckDBPyConnection
 
 #: Columns of `runs()`; `run()` adds those of `_RUN_MORE`. The last three become `stalled` and `duration_s`.
 _RUN_COLUMNS = """run_id, kind, group_id, method, dataset, model, preset, seed, state, false AS stalled, attempt,
     created, started, finished, 0.0::DOUBLE AS duration_s, done, total, unit, phase, rate, eta_s, loss, knn, message,
-    tags"""
+    tags, note"""
 _RUN_MORE = "spec, versions, git_revision, host, device, slot"
 _RUN_HIDDEN = "active_s, epoch(active_since) AS active_since, epoch(heartbeat_due) AS heartbeat_due"
 
-RUNS = f"""
-SELECT {_RUN_COLUMNS}, {_RUN_HIDDEN} FROM runs
-WHERE ($kind IS NULL OR kind = $kind)
+_RUN_FILTER = """($kind IS NULL OR kind = $kind)
   AND ($states IS NULL OR list_contains($states::VARCHAR[], state))
+  AND ($methods IS NULL OR list_contains($methods::VARCHAR[], method))
+  AND ($datasets IS NULL OR list_contains($datasets::VARCHAR[], dataset))
+  AND ($groups IS NULL OR list_contains($groups::VARCHAR[], group_id))
+  AND ($tags IS NULL OR list_has_all(string_split(coalesce(tags, ''), ', '), $tags::VARCHAR[]))
   AND ($search IS NULL OR contains(
-        lower(concat_ws(' ', run_id, kind, group_id, method, dataset, model, preset, state, tags)), lower($search)))
-ORDER BY created DESC NULLS LAST, run_id DESC
+        lower(concat_ws(' ', run_id, kind, group_id, method, dataset, model, preset, state, tags, note)),
+        lower($search)))"""
+# What an evaluation comes down to in one number: the task's first metric on the images at their best, of the
+# adaptation that did best, over its evaluation seeds.
+_HEADLINES = ", ".join(f"'{name}'" for name in sorted({task.metrics[0] for task in TASKS.values()}))
+_HEADLINE = f"""
+headline AS (
+    SELECT run, max(value) AS score, arg_max(metric, value) AS score_metric, arg_max(adaptation, value) AS score_of
+    FROM (
+        SELECT run, metric, adaptation, avg(value) AS value FROM (
+            SELECT run, metric, adaptation, value, severity = min(severity) OVER (PARTITION BY run) AS best
+            FROM scores WHERE metric IN ({_HEADLINES})
+        ) WHERE best GROUP BY run, metric, adaptation
+    ) GROUP BY run
+)"""
+#: How a list of runs can be ordered: name -> columns of `runs` and `headline`, the same for groups.
+SORTS = {
+    "newest": "created DESC NULLS LAST",
+    "oldest": "created NULLS LAST",
+    "loss": "if(isnan(loss), NULL, loss) NULLS LAST",
+    "knn": "if(isnan(knn), NULL, knn) DESC NULLS LAST",
+    "score": "if(isnan(score), NULL, score) DESC NULLS LAST",
+    "longest": "active_s DESC NULLS LAST",
+    "method": "method NULLS LAST, created DESC NULLS LAST",
+    "pack": "dataset NULLS LAST, created DESC NULLS LAST",
+    "state": "state, created DESC NULLS LAST",
+}
+_RUNS = f"""
+WITH {_HEADLINE}
+SELECT {_RUN_COLUMNS}, score, score_metric, score_of, {_RUN_HIDDEN} FROM runs LEFT JOIN headline USING (run)
+WHERE {_RUN_FILTER}
+ORDER BY {{order}}, run_id DESC
 LIMIT $limit OFFSET $offset
+"""
+RUNS = {name: _RUNS.format(order=order) for name, order in SORTS.items()}
+# Of runs of one seed only the newest that has succeeded counts. An evaluation's seed is that of its model: the run
+# that trained it.
+_GROUPS_OF_RUNS = f"""
+WITH {_HEADLINE},
+picked AS (
+    SELECT runs.*, score, score_metric,
+           CASE WHEN state = 'succeeded' THEN row_number() OVER (
+               PARTITION BY group_id, kind, coalesce(seed::VARCHAR, model, run_id), state = 'succeeded'
+               ORDER BY created DESC NULLS LAST, run_id DESC) END = 1 AS counts
+    FROM runs LEFT JOIN headline USING (run) WHERE {_RUN_FILTER}
+),
+folded AS (
+    SELECT group_id, kind, any_value(method) AS method, any_value(dataset) AS dataset,
+           arg_max(model, (created, run_id)) AS model, any_value(preset) AS preset,
+           arg_max(run_id, (created, run_id)) AS run_id, count(*) AS n,
+           count(*) FILTER (state = 'succeeded') AS succeeded,
+           count(*) FILTER (state IN ('failed', 'lost')) AS failed, count(*) FILTER (counts) AS seeds,
+           CASE WHEN count(*) FILTER (state = 'succeeded') = count(*) THEN 'succeeded'
+                WHEN count(*) FILTER (state IN ('failed', 'lost')) > 0 THEN 'failed' ELSE 'running' END AS state,
+           avg(loss) FILTER (counts) AS loss, stddev_samp(loss) FILTER (counts) AS loss_std,
+           avg(knn) FILTER (counts) AS knn, stddev_samp(knn) FILTER (counts) AS knn_std,
+           avg(score) FILTER (counts) AS score, stddev_samp(score) FILTER (counts) AS score_std,
+           any_value(score_metric) FILTER (counts) AS score_metric, sum(active_s) AS active_s,
+           max(created) AS created
+    FROM picked GROUP BY group_id, kind
+)
+SELECT group_id, kind, method, dataset, model, preset, run_id, n, succeeded, failed, seeds, loss, loss_std, knn,
+       knn_std, score, score_std, score_metric, active_s AS duration_s, created
+FROM folded ORDER BY {{order}}, run_id DESC LIMIT $limit OFFSET $offset
+"""
+GROUPS_OF_RUNS = {name: _GROUPS_OF_RUNS.format(order=order) for name, order in SORTS.items()}
+RUN_NAMES = """
+SELECT 'method' AS what, method AS name, count(*) AS n FROM runs WHERE method IS NOT NULL GROUP BY method
+UNION ALL SELECT 'dataset', dataset, count(*) FROM runs WHERE dataset IS NOT NULL GROUP BY dataset
+UNION ALL SELECT 'tag', tag, count(*) FROM (SELECT unnest(string_split(tags, ', ')) AS tag FROM runs WHERE tags <> '')
+GROUP BY tag
+ORDER BY 1, 3 DESC, 2
 """
 RUN = f"SELECT {_RUN_COLUMNS}, {_RUN_MORE}, {_RUN_HIDDEN} FROM runs WHERE run_id = $run_id"
 LATEST = f"""
@@ -160,7 +232,8 @@ SELECT name, title, dataset, synthetic, task, splits, samples, bands, sensor, gs
 FROM datasets ORDER BY name
 """
 MODELS = """
-SELECT name, title, method, run_id, group_id, seed, bands, feature_dim, trained_on, created, problem
+SELECT name, title, method, run_id, group_id, seed, bands, feature_dim, trained_on, architecture, parameters,
+       image_size, sensor, gsd_m, step, samples, synthetic, bytes, imported, created, problem
 FROM models ORDER BY created DESC NULLS LAST, name
 """
 LINT = f"""

@@ -1,6 +1,7 @@
 """The run folder: the truth about one run.
 
     spec.json                     the request, immutable, with versions, revision, host        (whoever submits)
+    about.json                    tags and a note, see `rsfm.store.about`                      (people)
     events.jsonl                  state changes and messages                                   (supervisor)
     metrics.jsonl progress.json scores.jsonl artifacts.jsonl   what the job measured and made  (the job)
     heartbeat.json exit.json log.txt                                                           (runner)

@@ -15,14 +15,15 @@ from rsfm.workspace import Workspace
 #: Files of a run that the index reads. events.jsonl comes first: whatever else is read after it is at least as new,
 #: so a run never shows as finished without its last rows.
 RUN_FILES = (
-    "events.jsonl", "spec.json", "metrics.jsonl", "scores.jsonl", "artifacts.jsonl", "progress.json",
+    "events.jsonl", "about.json", "spec.json", "metrics.jsonl", "scores.jsonl", "artifacts.jsonl", "progress.json",
     "heartbeat.json", "exit.json",
 )  # fmt: skip
 LINE_FILES = ("metrics.jsonl", "scores.jsonl", "artifacts.jsonl", "events.jsonl")
-WATCHED = {"runs": RUN_FILES, "packs": ("pack.json",), "models": ("model.json", "model.safetensors")}
+WATCHED = {"runs": RUN_FILES, "packs": ("pack.json",), "models": ("model.json", "model.safetensors", "origin.json")}
 
-#: A finished run that was quiet for so long changes only through its events (a resume).
+#: A finished run that was quiet for so long changes only through its events (a resume) and what people say of it.
 SETTLED_S = 30.0
+QUIET_FILES = 2  # of RUN_FILES, from the first one on
 #: ... and is looked at in full once in so many scans, in case someone changed it by hand.
 SWEEP = 60
 _HEAD = 128
@@ -103,7 +104,7 @@ class Watch:
                     changed.append(owner)
                     continue
                 quiet = seen.newest_ns < settled_ns and (position + turn) % SWEEP
-                for name in names[:1] if quiet else names:
+                for name in names[:QUIET_FILES] if quiet else names:
                     if signature(f"{self._root}/{owner}/{name}") != seen.files.get(name):
                         changed.append(owner)
                         break

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rsfm.store.lint import LINT
 
-VERSION = 6
+VERSION = 7
 
 #: What makes two scores the same measurement; the same key with another value is kept and marked by the lint.
 SCORE_KEY = (
@@ -36,9 +36,9 @@ TABLES: dict[str, dict[str, str]] = {
         "attempt": "INTEGER", "created": "TIMESTAMP", "started": "TIMESTAMP", "finished": "TIMESTAMP",
         "active_s": "DOUBLE", "active_since": "TIMESTAMP", "heartbeat_due": "TIMESTAMP", "done": "DOUBLE",
         "total": "DOUBLE", "unit": "VARCHAR", "phase": "VARCHAR", "rate": "DOUBLE", "eta_s": "DOUBLE",
-        "loss": "DOUBLE", "knn": "DOUBLE", "message": "VARCHAR", "tags": "VARCHAR", "priority": "BIGINT",
-        "spec": "VARCHAR", "spec_hash": "VARCHAR", "versions": "VARCHAR", "git_revision": "VARCHAR",
-        "host": "VARCHAR", "device": "VARCHAR", "slot": "VARCHAR",
+        "loss": "DOUBLE", "knn": "DOUBLE", "message": "VARCHAR", "tags": "VARCHAR", "note": "VARCHAR",
+        "priority": "BIGINT", "spec": "VARCHAR", "spec_hash": "VARCHAR", "versions": "VARCHAR",
+        "git_revision": "VARCHAR", "host": "VARCHAR", "device": "VARCHAR", "slot": "VARCHAR",
     },
     "attempts": {
         "run": "INTEGER", "attempt": "INTEGER", "started": "TIMESTAMP", "finished": "TIMESTAMP", "state": "VARCHAR",
@@ -85,7 +85,9 @@ TABLES: dict[str, dict[str, str]] = {
     "models": {
         "name": "VARCHAR", "title": "VARCHAR", "method": "VARCHAR", "run_id": "VARCHAR", "group_id": "VARCHAR",
         "seed": "BIGINT", "bands": "VARCHAR", "feature_dim": "BIGINT", "trained_on": "VARCHAR",
-        "created": "TIMESTAMP", "problem": "VARCHAR",
+        "architecture": "VARCHAR", "parameters": "BIGINT", "image_size": "BIGINT", "sensor": "VARCHAR",
+        "gsd_m": "DOUBLE", "step": "BIGINT", "samples": "BIGINT", "synthetic": "BOOLEAN", "bytes": "BIGINT",
+        "imported": "TIMESTAMP", "created": "TIMESTAMP", "problem": "VARCHAR",
     },
     # What could not be read. `owner` is "runs/<id>", "packs/<name>" or "models/<name>".
     "problems": {"owner": "VARCHAR", "path": "VARCHAR", "problem": "VARCHAR"},

@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from rsfm.store.about import about_of
 from rsfm.store.parse import as_json, integer, moment, number, text
 from rsfm.store.runs import FINISHED, STATES
 
@@ -53,8 +54,9 @@ def run_row(
     attempts: list[dict[str, Any]],
     progress: Any,
     heartbeat: Any,
+    said: Any,
 ) -> dict[str, Any]:
-    """The row of `runs` (without `run`, `loss` and `knn`)."""
+    """The row of `runs` (without `run`, `loss` and `knn`). `said`: about.json."""
     spec = _table(envelope.get("spec"))
     kind = text(envelope.get("kind")) or text(spec.get("kind")) or "unknown"
     states = [e for e in events if e["state"] in STATES]
@@ -69,7 +71,7 @@ def run_row(
     now = _table(progress)
     placed = [json.loads(e["data"]) for e in events if e["state"] == "starting"]
     place = placed[-1] if placed else {}
-    tags = envelope.get("tags")
+    about = about_of(envelope, said)
     return {
         "run_id": run_id,
         "kind": kind,
@@ -97,7 +99,8 @@ def run_row(
         "message": next(
             (e["message"] for e in reversed(events) if e["message"] and e["attempt"] in (None, attempt)), None
         ),
-        "tags": ", ".join(filter(None, map(text, tags))) if isinstance(tags, list) else None,
+        "tags": ", ".join(about.tags),
+        "note": about.note,
         "priority": integer(envelope.get("priority")) or 0,
         "spec": as_json(spec),
         "spec_hash": text(envelope.get("spec_hash")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -245,13 +245,39 @@ class Store:
         search: str | None = None,
         limit: int = 200,
         offset: int = 0,
+        **more: Sequence[str] | str | None,
     ) -> pd.DataFrame:
-        """Runs, newest first. `loss` is the last one, `knn` the best one; `tags` are joined by commas."""
-        found = self._ask(
-            queries.RUNS, kind=kind, states=tuple(states) if states is not None else None, search=search or None,
-            limit=limit, offset=offset,
-        )  # fmt: skip
-        return _as_of_now(found)
+        """Runs, newest first. `loss` is the last one, `knn` the best one; `tags` are joined by commas.
+
+        Of an evaluation, `score` is the task's first metric at the lowest severity, of the adaptation that did best
+        (`score_of`), over its evaluation seeds.
+
+        Args:
+            more: as in `_picked`.
+        """
+        sql, values = _picked(queries.RUNS, kind=kind, states=states, search=search, **more)
+        return _as_of_now(self._ask(sql, **values, limit=limit, offset=offset))
+
+    def run_groups(
+        self,
+        kind: str | None = None,
+        states: Sequence[str] | None = None,
+        search: str | None = None,
+        limit: int = 200,
+        offset: int = 0,
+        **more: Sequence[str] | str | None,
+    ) -> pd.DataFrame:
+        """The same runs, folded to groups: runs that differ only in their seed.
+
+        `loss`, `knn` and `score` are means over `seeds`, the seeds that have succeeded (of several runs of one seed
+        the newest), with `_std` (n - 1); `run_id` is the newest run; `n`, `succeeded`, `failed` count runs.
+        """
+        sql, values = _picked(queries.GROUPS_OF_RUNS, kind=kind, states=states, search=search, **more)
+        return self._ask(sql, **values, limit=limit, offset=offset)
+
+    def run_names(self) -> pd.DataFrame:
+        """what ("method", "dataset" or "tag"), name, n: what runs can be filtered by, the most used first."""
+        return self._ask(queries.RUN_NAMES)
 
     def run(self, run_id: str) -> pd.DataFrame:
         """One run (or no row): as `runs`, with spec and versions (JSON), git_revision, host, device, slot."""
@@ -384,6 +410,25 @@ class Store:
 
     def _ask(self, sql: str, **parameters: object) -> pd.DataFrame:
         return self._answer((sql, *parameters.values()), partial(queries.frame, sql=sql, **parameters))
+
+
+def _picked(
+    statements: Mapping[str, str], *, sort: str = "newest", search: str | None = None, kind: str | None = None,
+    **lists: Sequence[str] | None,
+) -> tuple[str, dict[str, object]]:  # fmt: skip
+    """The statement and its values for a list of runs.
+
+    Args:
+        sort: a key of `queries.SORTS`.
+        lists: states, methods, datasets, groups: any of them; tags: all of them. None: whatever it is.
+    """
+    values: dict[str, object] = {"kind": kind, "search": search or None}
+    for name in ("states", "methods", "datasets", "groups", "tags"):
+        wanted = lists.pop(name, None)
+        values[name] = None if wanted is None else tuple(wanted)
+    if lists:
+        raise TypeError(f"unknown filters: {', '.join(lists)}")
+    return statements[sort], values
 
 
 class _MemoryIndex:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 from store_world import begin, evaluate, finish, indexed, log, pretrain, score, small_lab
 
 from rsfm.errors import RsfmError
@@ -285,17 +286,20 @@ def test_packs_and_models_are_listed_with_what_is_wrong_with_them(workspace: Wor
         weights_hash="w", created="2026-01-01T00:00:00+00:00", run_id="r",
     )  # fmt: skip
     (good / "model.json").write_text(info.model_dump_json())
-    (good / "model.safetensors").write_bytes(b"x")
+    save_file({"w": np.zeros((3, 4), np.float32)}, good / "model.safetensors")
     (bad / "model.json").write_text("{}")
     store = indexed(workspace)
     models = store.models().set_index("name")
-    assert models.loc["good", ["group_id", "problem"]].tolist() == ["g", None]
+    assert models.loc["good", ["group_id", "problem", "parameters"]].tolist() == ["g", None, 12]
     assert "not a readable model" in models.loc["bad", "problem"]
     assert store.datasets()["name"].tolist() == ["half"]
     assert sorted(store.problems()["path"]) == ["models/bad", "packs/half"]
     (good / "model.safetensors").write_bytes(b"")
     store.refresh_if_stale(0)
     assert "missing or empty" in store.models().set_index("name").loc["good", "problem"]
+    (good / "model.safetensors").write_bytes(b"no tensors")
+    store.refresh_if_stale(0)
+    assert "not a whole safetensors file" in store.models().set_index("name").loc["good", "problem"]
 
 
 def test_live_reads_the_folder(workspace: Workspace) -> None:
