@@ -23,6 +23,9 @@ HELD_OUT = 0.2
 _SEARCH_ITERATIONS = 50
 _FINAL_ITERATIONS = 300
 _KNN_CHUNK = 4096
+#: Similarities of test to training images held at once: 512 MB.
+_KNN_SIMILARITIES = 1 << 27
+_PREDICT_CHUNK = 16_384
 
 
 def stratified_draw(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -58,7 +61,7 @@ def knn_predict(
         raise RsfmError(f"kNN with {k} neighbours needs at least {k} training samples, there are {len(train)}.")
     train = normalize(train.float(), dim=1)
     predicted, share = [], []
-    for part in test.split(_KNN_CHUNK):
+    for part in test.split(max(1, min(_KNN_CHUNK, _KNN_SIMILARITIES // len(train)))):
         similarity, neighbour = (normalize(part.float(), dim=1) @ train.T).topk(k, dim=1)
         # Relative to the nearest: the same shares, and no overflow at a low temperature.
         weight = ((similarity - similarity[:, :1]) / temperature).exp()
@@ -117,7 +120,8 @@ class LinearProbe:
     @torch.no_grad()
     def predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(M, D) to the predicted class (M,) int64 and its probability (M,) float32; with `several` (M, K) each."""
-        logits = (features.double() - self.mean) / self.std @ self.weight + self.bias
+        parts = features.split(_PREDICT_CHUNK)
+        logits = torch.cat([(part.double() - self.mean) / self.std @ self.weight + self.bias for part in parts])
         if self.several:
             return logits >= 0, logits.sigmoid().float()
         best, column = logits.softmax(dim=1).max(dim=1)
@@ -174,10 +178,10 @@ def fit_linear(train: Tensor, train_labels: Tensor, seed: int) -> LinearProbe:
         present, column = train_labels.unique(return_inverse=True)
     if len(present) < 2:
         raise RsfmError("A linear probe needs training samples of at least two classes.")
-    x = train.double()
+    x = train.to(torch.float64, copy=True)
     std, mean = torch.std_mean(x, dim=0, correction=0)
     std = torch.where(std > 1e-8 * mean.abs().clamp(min=1e-8), std, 1.0)  # a constant feature becomes 0
-    x = (x - mean) / std
+    x.sub_(mean).div_(std)
 
     fitting, held = _hold_out(column, seed)
     x_fit = x[fitting]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from rsfm import stats
@@ -17,7 +18,11 @@ from rsfm.evaluation.plan import Plan
 from rsfm.metrics import METRICS, Rankings
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec, spec_hash
+from rsfm.stats.bootstrap import Statistic
 from rsfm.store.job import JobContext
+
+#: For the counts of several predictions at once, as float64.
+_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,6 @@ def score_rows(
     spec: EvaluateSpec, what: Plan, model: FeatureModel, predictions: Sequence[Prediction]
 ) -> list[dict[str, Any]]:
     """One row per prediction and metric: the score with its bootstrap interval over the test samples."""
-    counts = np.stack([p.counts for p in predictions], axis=1).astype(np.float64)  # (M, P, k)
     info, layer = what.pack.info, what.pack.layer(what.pack.main)
     basis = spec_hash({"model": model.key, "format": PARTS_FORMAT})
     rows = []
@@ -73,10 +77,7 @@ def score_rows(
         if metric in predictions[0].whole:
             values, low, high = np.array([p.whole[metric] for p in predictions]).T
         else:
-            statistic = METRICS[metric].of
-            values = statistic(counts.sum(axis=0))
-            # One seed for all models: intervals on one test set rest on the same resamples.
-            low, high = stats.bootstrap_pooled(counts, statistic, draws=spec.bootstrap, seed=0)
+            values, low, high = _with_intervals(predictions, METRICS[metric].of, draws=spec.bootstrap)
         for i, p in enumerate(predictions):
             rows.append(
                 {
@@ -89,11 +90,26 @@ def score_rows(
                     "degrade_target": what.target,
                     "train_degrade": _train_degrade(spec, what, p.adaptation), "metric": metric,
                     "value": _number(values[i]), "ci_low": _number(low[i]), "ci_high": _number(high[i]),
-                    "n": len(counts), "operator_hash": what.operator.operator_hash,
+                    "n": what.n_test, "operator_hash": what.operator.operator_hash,
                     "basis": basis, **p.facts,
                 }
             )  # fmt: skip
     return rows
+
+
+def _with_intervals(
+    predictions: Sequence[Prediction], statistic: Statistic, *, draws: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Value, low and high of each prediction, (P,) each; as many predictions at a time as memory is given for."""
+    at_once = max(1, _BYTES // (8 * predictions[0].counts.size))
+    parts = []
+    for start in range(0, len(predictions), at_once):
+        counts = np.stack([p.counts for p in predictions[start : start + at_once]], axis=1).astype(np.float64)
+        # One seed for all models: intervals on one test set rest on the same resamples.
+        low, high = stats.bootstrap_pooled(counts, statistic, draws=draws, seed=0)
+        parts.append((statistic(counts.sum(axis=0)), low, high))
+    values, low, high = map(np.concatenate, zip(*parts, strict=True))
+    return values, low, high
 
 
 def _train_degrade(spec: EvaluateSpec, what: Plan, adaptation: str) -> str:
@@ -111,25 +127,30 @@ def _number(value: float) -> float | None:
 
 
 def save_predictions(spec: EvaluateSpec, what: Plan, predictions: Sequence[Prediction], context: JobContext) -> None:
-    """One row per test sample and prediction, as an artifact of the run."""
-    ids = what.pack.split_samples(what.test_split)["id"].to_numpy()
-    frame = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "sample_id": ids, "adaptation": spec.protocol_name(p.adaptation, what.task),
-                    "operator": what.operator.name, "severity": p.severity, "degrade_target": what.target,
-                    "train_degrade": _train_degrade(spec, what, p.adaptation), "eval_seed": p.eval_seed,
-                    "metric": what.task.metrics[0], "counts": list(p.counts.astype(np.float64)), **p.columns,
-                }
-            )
-            for p in predictions
-        ],
-        ignore_index=True,
-    )  # fmt: skip
+    """One row per test sample and prediction, as an artifact of the run; each prediction is a row group."""
+    ids = pa.array(what.pack.split_samples(what.test_split)["id"])
     path = context.folder.path / "artifacts" / "predictions.parquet"
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    frame.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    writer = None
+    try:
+        for p in predictions:
+            same = {
+                "adaptation": spec.protocol_name(p.adaptation, what.task), "operator": what.operator.name,
+                "severity": p.severity, "degrade_target": what.target,
+                "train_degrade": _train_degrade(spec, what, p.adaptation), "eval_seed": p.eval_seed,
+                "metric": what.task.metrics[0],
+            }  # fmt: skip
+            n, k = p.counts.shape
+            columns = {"sample_id": ids} | {name: pa.repeat(value, n) for name, value in same.items()}
+            flat = p.counts.ravel().astype(np.float64)
+            columns["counts"] = pa.LargeListArray.from_arrays(np.arange(n + 1, dtype=np.int64) * k, flat)
+            table = pa.table(columns | {name: pa.array(values) for name, values in p.columns.items()})
+            writer = writer or pq.ParquetWriter(temporary, table.schema)
+            writer.write_table(table, row_group_size=n)
+        assert writer is not None
+        writer.close()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     context.artifact(path, kind="predictions", title=f"Predictions on {what.pack.name} ({what.test_split})")
