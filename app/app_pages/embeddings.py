@@ -16,6 +16,7 @@ from app.imaging import find_view
 from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
 from app.panels.sample_grid import labels_of, sample_grid
 from app.routes.maps import MAX_CHOSEN, map_url
+from app.selection import clear, marked, select, selected, turn
 from app.state import open_embedding, open_embedding_info, open_pack, opened, pack_stamp, store, workspace
 from app.text import metres, missing, number, plain, plotly_text, visible
 from app.view_state import choose, choose_one_of, page_control, page_number, put
@@ -184,43 +185,14 @@ def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pa
 
 
 # -- selection -----------------------------------------------------------------------------------------------------
-SELECTED = "embeddings.selected"
-#: Side -> what its figure shows and marks.
-DRAWN = "embeddings.drawn"
-#: Counts how often the selection was cleared: then charts begin anew.
-TURN = "embeddings.turn"
-
-
-def selection(pack: Pack) -> np.ndarray:
-    """(k,) positions in pack.samples, in their order there."""
-    content, rows = st.session_state.get(SELECTED, ("", ()))
-    return np.asarray(rows if content == pack.info.content_hash else (), np.int64)
-
-
 def take_selection(side: str, key: str, content: str, positions: np.ndarray) -> None:
     """What was lassoed becomes the one selection of the page. `positions`: point -> sample."""
     points = st.session_state[key].selection.points
     chosen = sorted({int(p["customdata"][0] if isinstance(p["customdata"], list) else p["customdata"])
                      for p in points if p.get("customdata") is not None})  # fmt: skip
     rows = positions[np.array([c for c in chosen if c < len(positions)], int)]
-    st.session_state[SELECTED] = (content, tuple(int(r) for r in rows))
-    # This chart marks what was lassoed by itself; drawn anew it would lose its zoom.
-    st.session_state[DRAWN] = {s: d for s, d in st.session_state.get(DRAWN, {}).items() if s == side}
+    select(content, rows, side=side)
     put("page", None)
-
-
-def clear_selection() -> None:
-    st.session_state.pop(SELECTED, None)
-    st.session_state.pop(DRAWN, None)
-    st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
-
-
-def marked(side: str, signature: str, chosen: np.ndarray) -> np.ndarray:
-    """What a chart's figure marks: what was selected when it was drawn first, so that it stays the same figure."""
-    drawn = st.session_state.setdefault(DRAWN, {})
-    if drawn.get(side, ("",))[0] != signature:
-        drawn[side] = (signature, chosen)
-    return drawn[side][1]
 
 
 def positions_of(shown: Shown, pack: Pack) -> np.ndarray:
@@ -280,12 +252,12 @@ def draw(shown: Shown, pack: Pack, color: str, colors: dict[str, str], layout: s
         st.warning("The pack was prepared again since this map was made: embed again.", icon=":material/update:")
         return
     samples = pack.samples.iloc[positions].reset_index(drop=True)
-    chosen = np.flatnonzero(np.isin(positions, selection(pack)))
+    chosen = np.flatnonzero(np.isin(positions, selected(pack)))
     columns = LAYOUTS[layout]
     axes = columns
     if layout == "PCA":
         axes = tuple(f"{c} ({share:.0%})" for c, share in zip(columns, shown.embedding.about["explained"], strict=True))
-    signature = f"{shown.key}|{color}|{layout}|{pack.info.content_hash}|{st.session_state.get(TURN, 0)}"
+    signature = f"{shown.key}|{color}|{layout}|{pack.info.content_hash}|{turn()}"
     figure = embedding_figure(
         shown.points[columns[0]].to_numpy(np.float32), shown.points[columns[1]].to_numpy(np.float32),
         coloring(color, colors[color], shown, samples, pack), [texts_of(pack)[i] for i in positions],
@@ -354,7 +326,7 @@ def neighbours_of(pack: Pack, rows: pd.DataFrame, shown: Shown, found: dict[str,
 
 
 def show_selection(pack: Pack, shown: Shown, found: dict[str, EmbeddingInfo]) -> None:
-    chosen = selection(pack)
+    chosen = selected(pack)
     if not len(chosen):
         st.caption(
             ":material/lasso_select: Draw around points to see their samples, where they lie, and what is near them "
@@ -364,7 +336,7 @@ def show_selection(pack: Pack, shown: Shown, found: dict[str, EmbeddingInfo]) ->
     rows = pack.samples.iloc[chosen]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(f"{len(rows):,} selected" if len(rows) > 1 else "1 selected", anchor=False, width="content")
-        st.button("Clear", icon=":material/close:", on_click=clear_selection, key="embeddings.clear")
+        st.button("Clear", icon=":material/close:", on_click=clear, key="embeddings.clear")
         st.space("stretch")
         tab = choose_one_of(
             "Selected", ["Samples", "Table", "Map", "Neighbours"], "show", label_visibility="collapsed"

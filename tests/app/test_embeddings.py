@@ -68,9 +68,9 @@ def figures(test: AppTest) -> list[dict]:
 def select(test: AppTest, points: list[int]) -> AppTest:
     """As a lasso in the browser does, which AppTest cannot draw."""
     info = Pack.named(Workspace.resolve(), "synthetic-landsat7").info
-    test.session_state["embeddings.selected"] = (info.content_hash, tuple(points))
-    if "embeddings.drawn" in test.session_state:
-        del test.session_state["embeddings.drawn"]
+    test.session_state["selection.samples"] = (info.content_hash, tuple(points))
+    if "selection.drawn" in test.session_state:
+        del test.session_state["selection.drawn"]
     return test.run()
 
 
