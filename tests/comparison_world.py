@@ -26,6 +26,7 @@ def evaluated(
     metric: str = "accuracy",
     ids: np.ndarray | None = None,
     labels: np.ndarray | None = None,
+    predicted: Mapping[tuple[str, float, int], np.ndarray] | None = None,
     old: bool = False,
     **row: Any,
 ) -> RunFolder:
@@ -34,7 +35,7 @@ def evaluated(
     Args:
         counts: of each sample.
         ids: of the samples; their numbers where left out.
-        labels: class indices.
+        labels: class indices; predicted: those that were found, with the keys of `counts`.
         old: the table as it was before it held counts (accuracy only).
         row: what differs from `store_world.score`; "title" for the model's title.
     """
@@ -58,6 +59,8 @@ def evaluated(
             frame["counts"] = list(part)
         if labels is not None:
             frame["label_index"] = labels
+        if predicted is not None:
+            frame["predicted_index"] = predicted[adaptation, severity, seed]
         frames.append(frame)
     job.scores(rows)
     path = run.path / "artifacts" / "predictions.parquet"

@@ -5,7 +5,11 @@ and seeds as sources of chance (`rsfm.stats.groups`), and p-values are corrected
 """
 
 from rsfm.comparison.counts import PROTOCOL
+from rsfm.comparison.flips import CURVE, Flips, curve_id, flips
 from rsfm.comparison.paired import COLUMNS, Verdict, paired, verdict
 from rsfm.comparison.ranking import normalised, tiers_of
 
-__all__ = ["COLUMNS", "PROTOCOL", "Verdict", "normalised", "paired", "tiers_of", "verdict"]
+__all__ = [
+    "COLUMNS", "CURVE", "PROTOCOL", "Flips", "Verdict", "curve_id", "flips", "normalised", "paired", "tiers_of",
+    "verdict",
+]  # fmt: skip

@@ -32,7 +32,7 @@ SETTING = ("adaptation", "operator", "severity", "degrade_target", "train_degrad
 Cell = tuple[object, ...]
 #: Test set (the first three of `PROTOCOL`) -> its samples in order, and the model that was tested on them first.
 Samples = dict[tuple[object, ...], tuple[np.ndarray, str]]
-_WANTED = ("sample_id", "label_index", "correct", "counts", "metric", *SETTING)
+_WANTED = ("sample_id", "label_index", "predicted_index", "correct", "counts", "metric", *SETTING)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Unit:
     Attributes:
         cell: values of `PROTOCOL`.
         row: its row of `Store.scores`.
-        counts: (n, k) of each sample; labels: (n,) class indices, where there are any.
+        counts: (n, k) of each sample; labels, predicted: (n,) class indices, true and found, where there are any.
         primary: the metric that the counts were left for; statistic: pooled counts (..., k) to scores (...).
     """
 
@@ -50,6 +50,7 @@ class Unit:
     row: pd.Series
     counts: np.ndarray
     labels: np.ndarray | None
+    predicted: np.ndarray | None
     primary: str
     statistic: Statistic
 
@@ -102,7 +103,9 @@ def _of_run(store: Store, run_id: str, rows: pd.DataFrame, metric: str | None, s
         statistic(np.ones(counts.shape[1]))
     except ValueError as error:
         raise Unusable(f"does not determine {wanted}: {error}") from None
-    labels = table["label_index"].to_numpy() if "label_index" in table.column_names else None
+    labels, predicted = (
+        table[name].to_numpy() if name in table.column_names else None for name in ("label_index", "predicted_index")
+    )
     at = {_setting(row): row for _, row in rows[rows["metric"] == wanted].iterrows()}
     found: list[Unit] = []
     for setting, place in _settings(table, rows).items():
@@ -119,7 +122,8 @@ def _of_run(store: Store, run_id: str, rows: pd.DataFrame, metric: str | None, s
         score = float(statistic(counts[place].sum(axis=0)))
         if not abs(score - row["value"]) < 1e-4:
             raise Unusable(f"left predictions that give {score:.4f} where its score is {row['value']:.4f}")
-        found.append(Unit(cell, row, counts[place], None if labels is None else labels[place], primary, statistic))
+        classes = (None if known is None else known[place] for known in (labels, predicted))
+        found.append(Unit(cell, row, counts[place], *classes, primary, statistic))
     return found
 
 
