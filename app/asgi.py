@@ -1,13 +1,13 @@
 """The dashboard as one ASGI application: Streamlit's pages and our own routes on one port.
 
-`create_app` is a factory, so that importing this module starts nothing: `uvicorn --factory app.asgi:create_app`.
+`create_app` is a factory, so that importing this module starts nothing; `app.server.serve` runs what it makes.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
+from app.access import Access
 from app.loading import load_ahead
 from app.routes import build_routes
 from app.security import Guard
@@ -47,16 +48,11 @@ async def lifespan(app: st.App) -> AsyncIterator[dict[str, Any]]:
         stop.set()
 
 
-def create_app(workspace: Workspace | None = None, *, allowed_hosts: Sequence[str] = ()) -> st.App:
-    """The whole dashboard of one workspace.
-
-    Args:
-        workspace: the lab to show; by default as `Workspace.resolve` finds it.
-        allowed_hosts: names under which requests may arrive; empty: any (see `app.security.Guard`).
-    """
+def create_app(workspace: Workspace, access: Access) -> st.App:
+    """The whole dashboard of one workspace, for whoever `access` lets in."""
     return st.App(
         SCRIPT,
         lifespan=lifespan,
-        routes=build_routes(workspace or Workspace.resolve()),
-        middleware=[Middleware(Guard, allowed_hosts=tuple(allowed_hosts))],
+        routes=build_routes(workspace),
+        middleware=[Middleware(Guard, access=access)],
     )

@@ -8,17 +8,16 @@ import socket
 import threading
 import time
 import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
 
+from app.access import access_for, given_token, is_loopback, known_hosts
+from app.identity import configured_login
+from app.theme import server_options, theme_options
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
 
 DEFAULT_PORT = 8501
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound to `host`."""
-    return host in LOOPBACK or host.startswith("127.")
 
 
 def reachable(host: str) -> str:
@@ -62,29 +61,46 @@ def _open_when_up(host: str, port: int, patience_s: float = 30.0) -> None:
 
 
 def serve(
-    workspace: Workspace, port: int = DEFAULT_PORT, host: str = "127.0.0.1", *, open_browser: bool = False
+    workspace: Workspace,
+    port: int = DEFAULT_PORT,
+    host: str = "127.0.0.1",
+    *,
+    open_browser: bool = False,
+    token_file: Path | None = None,
+    allow_hosts: Sequence[str] = (),
+    allow_users: Sequence[str] = (),
 ) -> None:
     """Serve the dashboard until interrupted. Prints its address at once.
 
     Args:
         workspace: the lab to show; pages find it through `RSFM_WORKSPACE`.
-        port, host: where to listen. Any host but a loopback one makes the dashboard reachable by others.
+        port, host: where to listen. Any host but a loopback one makes the dashboard reachable by others, who need a
+            token (`RSFM_TOKEN`, `token_file`, else one that is made and printed here) or a login.
         open_browser: open the system's browser on it.
+        token_file: holds the token.
+        allow_hosts: more names under which people come, as through a proxy.
+        allow_users: e-mail addresses and `@domain`s that may log in; empty: everybody whom the provider knows.
 
     Raises:
-        RsfmError: the port is taken.
+        RsfmError: the port is taken, or the token, the login or a name makes no sense.
     """
+    token = given_token(token_file)
     require_free(host, port)
+    # Streamlit looks at the host names of a loopback address once more; it cannot say "and every IP address".
+    names = sorted(known_hosts(host, allow_hosts)) if is_loopback(host) else []
+    options = {**theme_options(), **server_options(host, port, allowed_hosts=names)}
+    login = configured_login(allow_users, options)
+    access, made = access_for(host, token=token, login=login, allow_hosts=allow_hosts)
     os.environ["RSFM_WORKSPACE"] = str(workspace.root)
-    print(f"RSFM Lab: {display_url(host, port)}  (workspace {workspace.root}; stop with Ctrl+C)", flush=True)
+    ending = f"/?token={access.token}" if made else ""
+    print(f"RSFM Lab: {display_url(host, port)}{ending}  (workspace {workspace.root}; stop with Ctrl+C)", flush=True)
     if not is_loopback(host):
-        print(f"Warning: {host} is not a loopback address; anyone who can reach it can start jobs.", flush=True)
+        name = socket.gethostname() if reachable(host) != host else host
+        print(f"From other machines: {display_url(name, port)}{ending}", flush=True)
+        print("What is sent is not encrypted: across networks that you do not trust, put a proxy with https before it.")
 
     from app.asgi import create_app
-    from app.theme import server_options, theme_options
 
-    allowed = list(LOOPBACK) if is_loopback(host) else []
-    options = {**theme_options(), **server_options(host, port, allowed_hosts=allowed)}
     if open_browser:
         threading.Thread(target=_open_when_up, args=(host, port), daemon=True).start()
-    create_app(workspace, allowed_hosts=allowed).run(config=options)
+    create_app(workspace, access).run(config=options)

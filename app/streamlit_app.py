@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import page as pages
+from app.panels.sign_in import require_login
 from app.text import plain
 from rsfm.errors import RsfmError
 
@@ -58,6 +59,7 @@ current = st.navigation(
 )  # fmt: skip
 st.logo(ASSETS / "icon.svg", size="large")
 
+require_login()
 pages.entered(current.url_path)
 pages.banner()
 try:

@@ -13,8 +13,9 @@ from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
 
 PREFIX = "/rsfm"
-#: For what never changes under its address (content hash or version in the query).
-IMMUTABLE = "public, max-age=31536000, immutable"
+#: For what never changes under its address (content hash or version in the query). Kept by browsers only: a cache
+#: between would hand it to people who have not shown that they may see it.
+IMMUTABLE = "private, max-age=31536000, immutable"
 
 Handler = Callable[[Request, Workspace], Response]
 

@@ -20,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from app.access import Access
 from app.imaging import View, views_of_bands
 from app.maps.compose import compose_prediction
 from app.panels.prediction_view import _overlap
@@ -42,7 +43,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
 
 @pytest.fixture
 def client(made: Predicted) -> Iterator[TestClient]:
-    app = Starlette(routes=build_routes(made.workspace), middleware=[Middleware(Guard, allowed_hosts=())])
+    access = Access(hosts=frozenset({"testserver"}))
+    app = Starlette(routes=build_routes(made.workspace), middleware=[Middleware(Guard, access=access)])
     with TestClient(app, raise_server_exceptions=True, follow_redirects=False) as client:
         yield client
 

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
+from app.access import Access
 from app.routes import build_routes
 from app.routes.artifacts import artifact_url
 from app.routes.maps import map_url
@@ -28,8 +29,8 @@ from rsfm.thumbs import mask_colours
 from rsfm.workspace import Workspace
 
 
-def client_of(workspace: Workspace, allowed_hosts: tuple[str, ...] = ()) -> TestClient:
-    app = Starlette(routes=build_routes(workspace), middleware=[Middleware(Guard, allowed_hosts=allowed_hosts)])
+def client_of(workspace: Workspace, access: Access = Access(hosts=frozenset({"testserver"}))) -> TestClient:
+    app = Starlette(routes=build_routes(workspace), middleware=[Middleware(Guard, access=access)])
     return TestClient(app, raise_server_exceptions=True, follow_redirects=False)
 
 
@@ -189,7 +190,7 @@ def test_routes_only_read(client: TestClient, method: str, path: str) -> None:
 
 
 def test_foreign_host_names_are_refused(lab: Workspace) -> None:
-    with client_of(lab, ("127.0.0.1", "localhost", "::1")) as client:
+    with client_of(lab, Access()) as client:
         assert client.get("/rsfm/health", headers={"host": "evil.example:8501"}).status_code == 421
         assert client.get("/rsfm/health", headers={"host": ""}).status_code == 421
         for host in ("127.0.0.1:8501", "localhost", "[::1]:8501"):

@@ -1,0 +1,208 @@
+"""The door: what opens it, and what a stranger is told."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import ipaddress
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode
+
+from itsdangerous import BadSignature, TimestampSigner
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from app.access import Access, as_address
+from app.identity import OPEN_PATHS
+
+LOGIN_PATH = "/rsfm/login"
+PAGE = Path(__file__).with_name("login.html")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+NO_STORE = {"Cache-Control": "no-store"}
+MAX_FORM_BYTES = 8_192
+#: A cookie opens the door for so long, and never longer than the server lives: its key is made at the start.
+COOKIE_AGE_S = 30 * 86_400
+
+
+class Attempts:
+    """Wrong tokens by address: after `limit` of them within `window_s`, none from there is looked at for a while."""
+
+    def __init__(
+        self,
+        limit: int = 10,
+        window_s: float = 60.0,
+        addresses: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limit, self.window_s, self.addresses, self.clock = limit, window_s, addresses, clock
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+
+    @staticmethod
+    def _who(connection: HTTPConnection) -> str:
+        host = connection.client.host if connection.client else ""
+        address = as_address(host)
+        # Whoever has one address of version 6 has the whole network of 64 bits.
+        return str(ipaddress.ip_network((address, 64), strict=False)) if address and address.version == 6 else host
+
+    def waits_s(self, connection: HTTPConnection) -> float:
+        """Seconds until a token from there is looked at again; 0: now."""
+        times = self._wrong.get(self._who(connection))
+        if not times or len(times) < self.limit:
+            return 0.0
+        return max(0.0, times[0] + self.window_s - self.clock())
+
+    def note(self, connection: HTTPConnection) -> None:
+        """A wrong token came from there."""
+        who = self._who(connection)
+        self._wrong.setdefault(who, deque(maxlen=self.limit)).append(self.clock())
+        self._wrong.move_to_end(who)
+        if len(self._wrong) > self.addresses:
+            self._wrong.popitem(last=False)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def own_address(path: str, query: str = "") -> str:
+    """A place on this server to be sent to: never another host's, whatever the path looks like."""
+    place = quote("/" + path.lstrip("/\\"), safe="/~:+,=@")
+    return f"{place}?{query}" if query else place
+
+
+class Gate:
+    """Decides about one request or websocket of a dashboard that is not open (see `Access`)."""
+
+    def __init__(self, access: Access, attempts: Attempts | None = None) -> None:
+        self.access = access
+        self.attempts = attempts or Attempts()
+        self._token = _digest(access.token) if access.token else None
+        self._signer = TimestampSigner(secrets.token_bytes(32), salt="rsfm.access", digest_method=hashlib.sha256)
+
+    # -- what opens ------------------------------------------------------------------------------------------------
+    def admits(self, connection: HTTPConnection) -> bool:
+        """Whether a request or websocket shows an identity, our cookie, or the token in its `Authorization`."""
+        if self.access.login is not None:
+            if self.access.login.admits(connection.cookies):
+                return True
+        elif self._cookie_is_ours(connection):
+            return True
+        scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._token_fits(connection, given.strip())
+
+    def _token_fits(self, connection: HTTPConnection, given: str) -> bool:
+        """Compare a token in constant time; wrong ones are counted, and after too many nothing is compared."""
+        if self._token is None or self.attempts.waits_s(connection):
+            return False
+        if secrets.compare_digest(_digest(given), self._token):
+            return True
+        self.attempts.note(connection)
+        return False
+
+    @staticmethod
+    def _cookie_name(connection: HTTPConnection) -> str:
+        # Browsers do not keep the cookies of two ports apart, and one machine may serve two labs.
+        server = connection.scope.get("server")
+        return f"rsfm_access_{server[1] if server else 0}"
+
+    def _cookie_is_ours(self, connection: HTTPConnection) -> bool:
+        given = connection.cookies.get(self._cookie_name(connection))
+        if not given:
+            return False
+        try:
+            self._signer.unsign(given.encode("latin-1", "replace"), max_age=COOKIE_AGE_S)
+        except BadSignature:  # an expired one too
+            return False
+        return True
+
+    # -- what is answered ------------------------------------------------------------------------------------------
+    async def answer(self, request: Request) -> Response | None:
+        """What a request is told; None: let it in."""
+        by_token = self._token is not None and self.access.login is None
+        if by_token and request.url.path == LOGIN_PATH and request.method == "POST":
+            return await self._log_in(request)
+        reading = request.method in ("GET", "HEAD")
+        if by_token and reading and "token" in request.query_params:
+            given = request.query_params["token"]
+            rest = urlencode([(k, v) for k, v in parse_qsl(request.url.query, True) if k != "token"])
+            there = own_address(request.url.path, rest)
+            if self._token_fits(request, given):
+                return self._open(request, there)
+            return RedirectResponse(there, 303, NO_STORE) if self.admits(request) else self._refuse(request, there)
+        if self.access.login is not None and reading and request.url.path in OPEN_PATHS:
+            return None
+        if self.admits(request):
+            return RedirectResponse("/now", 303, NO_STORE) if request.url.path == LOGIN_PATH else None
+        return self._refuse(request, own_address(request.url.path, request.url.query))
+
+    @staticmethod
+    def _is_api(request: Request) -> bool:
+        """Whether whoever asks is a script, for which a page would be no answer."""
+        return "text/html" not in request.headers.get("accept", "")
+
+    def _open(self, request: Request, there: str) -> Response:
+        answer = RedirectResponse(there, 303, NO_STORE)
+        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").lower())
+        answer.set_cookie(
+            self._cookie_name(request), self._signer.sign(secrets.token_hex(8)).decode(),
+            httponly=True, samesite="strict", secure=secure, path="/",
+        )  # fmt: skip
+        return answer
+
+    async def _log_in(self, request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_FORM_BYTES:
+                return JSONResponse({"error": "Too large."}, 413, NO_STORE)
+        form = parse_qs(body.decode("utf-8", "replace"))
+        path, _, query = form.get("next", ["/now"])[0].partition("?")
+        there = own_address(unquote(path), query)
+        if self._token_fits(request, form.get("token", [""])[0].strip()):
+            return self._open(request, there)
+        return self._refuse(request, there, said="This token does not open it.")
+
+    def _refuse(self, request: Request, there: str, said: str = "") -> Response:
+        """The login page for browsers, one sentence for scripts; neither says what is behind the door."""
+        wait = self.attempts.waits_s(request)
+        code, headers = (429, {"Retry-After": str(int(wait) + 1)}) if wait else (401, {"WWW-Authenticate": "Bearer"})
+        if wait:
+            said = "Too many wrong tokens: wait a minute."
+        if self._is_api(request):
+            return JSONResponse({"error": said or "Authentication is required."}, code, {**NO_STORE, **headers})
+        page = PAGE.read_text(encoding="utf-8")
+        if there.partition("?")[0] == LOGIN_PATH:
+            there = "/now"
+        # Browsers hold a strict cookie back where another site's link led here: asked once more, from here, they
+        # send it. Whoever has none then sees this page without the detour.
+        detour = request.method == "GET" and not said and request.headers.get("sec-fetch-site") == "cross-site"
+        values = {
+            "detour": f'<meta http-equiv="refresh" content="0;url={html.escape(there)}">' if detour else "",
+            "said": html.escape(said),
+            "entry": self._providers(request) if self.access.login else self._form(there),
+        }
+        for name, value in values.items():
+            page = page.replace("{{" + name + "}}", value)
+        return HTMLResponse(page, code, {**NO_STORE, **headers, "Content-Security-Policy": POLICY})
+
+    def _form(self, there: str) -> str:
+        return (
+            f'<form method="post" action="{LOGIN_PATH}"><input type="hidden" name="next" value="{html.escape(there)}">'
+            '<label for="token">Access token</label>'
+            '<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>'
+            "<button>Open</button></form>"
+        )
+
+    def _providers(self, request: Request) -> str:
+        login = self.access.login
+        assert login is not None
+        if login.user(request.cookies) is not None:  # known to the provider, but not invited
+            links = [("Log in as somebody else", "/auth/logout")]
+            said = '<p role="alert">This account may not come in.</p>'
+        else:
+            links, said = login.links(), ""
+        return said + "".join(f'<a href="{html.escape(url)}">{html.escape(label)}</a>' for label, url in links)
