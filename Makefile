@@ -25,7 +25,7 @@ app: setup
 	$(BIN)/rsfm app --port $(PORT) --workspace $(WORKSPACE)
 
 test: setup $(VENV)/.browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores are other workers'; before anything imports torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from rsfm.workspace import Workspace
