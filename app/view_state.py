@@ -69,6 +69,13 @@ def choose(label: str, options: Sequence[str], name: str, default: str | None = 
     return st.selectbox(label, known, **link, **widget)
 
 
+def choose_or_none(label: str, options: Sequence[str], name: str, **widget: Any) -> str | None:
+    """A select box that may be left empty, and is at first."""
+    known = list(options)
+    link = _linked(name, lambda t: t[-1] if t[-1] in known else None, None, explicit=False)
+    return st.selectbox(label, known, index=None, **link, **widget)
+
+
 def choose_many(
     label: str, options: Sequence[str], name: str, default: Sequence[str] = (), *, others: bool = False,
     most: int | None = None, **widget: Any,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from rsfm.bands import RGB_NM, select
+from rsfm.data.observed import Observed
+from rsfm.degrade import operator
+from rsfm.degrade.entry import to_unit
 from rsfm.errors import RsfmError
-from rsfm.packs import LayerInfo, Pack
+from rsfm.packs import BandInfo, LayerInfo, Pack
 
 
 class Shown(Protocol):
@@ -22,6 +26,20 @@ class Shown(Protocol):
     def name(self) -> str: ...
     @property
     def wavelength_nm(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """How a model saw an image.
+
+    Attributes:
+        operator, severity: see `rsfm.degrade`.
+        bands: of the model, in any order: which ones are lost may depend on all of them.
+    """
+
+    operator: str
+    severity: float
+    bands: tuple[str, ...]
 
 
 #: How far (nm) a band may be from the eye's red, green or blue to stand in.
@@ -52,30 +70,66 @@ def stretched(pack: Pack, image: np.ndarray, bands: Sequence[str] | None = None,
         bands: one name (grey) or three (red, green, blue); default: `display_bands`.
     """
     info = pack.layer(layer)
-    names = list(bands) if bands else display_bands(pack.bands(layer))
+    positions = _shown(pack, info, range(len(info.bands)), bands)
+    chosen = [info.bands[i] for i in positions]
+    return _picture(to_unit(image[None, positions], chosen)[0], chosen)
+
+
+def degraded_image(
+    pack: Pack, split: str, row: int, how: Degraded, bands: Sequence[str] | None = None, *, layer: str = "image"
+) -> np.ndarray:
+    """(H', W', 3) uint8: one sample as a model saw it, stretched as `stretched` does it.
+
+    Raises:
+        RsfmError: no such operator or band, a severity that cannot be, or a picture of bands that it did not see.
+    """
+    info, entry = pack.layer(layer), operator(how.operator)
+    where = f"Pack {pack.name!r}"
+    seen = select(pack.bands(layer), how.bands, where=where)
+    of_model = [info.bands[i] for i in seen]
+    # As `rsfm.evaluation.images` reads them: what was not observed is filled first, for a filter would spread it.
+    stored = Observed(info, seen, where=where).read(pack.array(split, layer)[row][None], only_finite=True)
+    samples = pack.samples
+    sample = samples.loc[(samples["split"] == split) & (samples["row"] == row), "id"].iloc[0]
+    values = entry.apply(stored, how.severity, of_model, [str(sample)], layer=layer)[0]
+    shown = [seen.index(i) for i in _shown(pack, info, seen, bands)]
+    return _picture(values[shown], [of_model[i] for i in shown])
+
+
+def _shown(pack: Pack, info: LayerInfo, among: Sequence[int], bands: Sequence[str] | None) -> list[int]:
+    """Positions of one band (grey) or three (red, green, blue), among those at some positions."""
+    known = [info.bands[i] for i in among]
+    names = list(bands) if bands else display_bands(known)
     if len(names) not in (1, 3):
         raise RsfmError(f"A picture needs one band or three, got {len(names)}.")
     # One band may stand for several colours, e.g. a false-colour picture with the same band twice.
-    positions = [select(pack.bands(layer), [name], where=f"Pack {pack.name!r}")[0] for name in names]
-    planes = [_stretch(info, image, i) for i in positions]
+    have = [b.band() for b in known]
+    return [among[select(have, [name], where=f"Pack {pack.name!r}")[0]] for name in names]
+
+
+def _picture(values: np.ndarray, bands: Sequence[BandInfo]) -> np.ndarray:
+    """Values of one band or three, in their units, (c, H, W) to (H, W, 3) uint8."""
+    planes = [_stretch(plane, band) for plane, band in zip(values, bands, strict=True)]
     return np.stack(planes * 3 if len(planes) == 1 else planes, axis=-1)
 
 
-def _stretch(info: LayerInfo, image: np.ndarray, position: int) -> np.ndarray:
-    band = info.bands[position]
-    values = band.band().to_unit(image[position])
+def _stretch(values: np.ndarray, band: BandInfo) -> np.ndarray:
     low, high = (band.statistics.p2, band.statistics.p98) if band.statistics else (0.0, 1.0)
     scaled = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
     return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def thumbnail(
-    pack: Pack, split: str, row: int, bands: Sequence[str] | None = None, size: int = 128, *, layer: str = "image"
-) -> bytes:
+    pack: Pack, split: str, row: int, bands: Sequence[str] | None = None, size: int = 128, *, layer: str = "image",
+    degraded: Degraded | None = None,
+) -> bytes:  # fmt: skip
     """One sample as a PNG, its longer side `size` pixels.
 
+    Args:
+        degraded: as a model saw it; as it is stored where left out.
+
     Raises:
-        RsfmError: no such split, row, layer or band.
+        RsfmError: no such split, row, layer or band; a mask that is to be degraded; and as `degraded_image`.
     """
     from PIL import Image
 
@@ -84,7 +138,11 @@ def thumbnail(
     array = pack.array(split, layer)
     if not 0 <= row < len(array):
         raise RsfmError(f"Split {split!r} of pack {pack.name!r} has {len(array)} samples: there is no row {row}.")
-    if pack.layer(layer).role == "mask":
+    if degraded is not None:
+        if pack.layer(layer).role == "mask":
+            raise RsfmError(f"Layer {layer!r} of pack {pack.name!r} holds labels: they are never degraded.")
+        picture = Image.fromarray(degraded_image(pack, split, row, degraded, bands, layer=layer))
+    elif pack.layer(layer).role == "mask":
         picture = Image.fromarray(mask_colours(np.asarray(array[row][0]), pack.layer(layer).ignore_value))
     else:
         picture = Image.fromarray(stretched(pack, np.asarray(array[row]), bands, layer=layer))

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -37,6 +38,7 @@ from app.components.score_table import comparison_table, findings_about, levels_
 from app.imaging import main_layer
 from app.page import CHART, LAUNCH, empty_state, heading, looks_of_models
 from app.panels.degradation_view import View, controls
+from app.panels.flips_view import chart_key, chosen_point, flips_panel, take_point
 from app.panels.model_tests import pair_panel, tier_level, tier_note, tiers_at
 from app.state import open_pack, store, workspace
 from app.text import metres, plain, visible
@@ -172,12 +174,15 @@ def charts(view: View, drawn: pd.DataFrame, looks: dict[str, Look]) -> None:
                     st.markdown(f"{plain(task_title(task))} · {title}" if len(tasks) > 1 else title, width="content")
                     if rows["synthetic"].astype(bool).any():
                         st.badge("synthetic data", icon=":material/science:", color="violet")
+                revision = f"{view.axis}|{view.value}|{rows['operator'].iloc[0]}|{rows['metric'].iloc[0]}"
                 figure = degradation_figure(
-                    rows, looks, axis=view.axis, value=view.value, bands=view.bands, chance=chances[task]
-                )
+                    rows, looks, axis=view.axis, value=view.value, bands=view.bands, chance=chances[task],
+                    chosen=chosen_point(), revision=revision,
+                )  # fmt: skip
                 figure.update_yaxes(range=ranges[task])  # the same axis for all charts of a task
+                key = chart_key(f"degradation.{task}.{adaptation}")
                 st.plotly_chart(
-                    figure, config=CHART, key=f"degradation.{task}.{adaptation}",
+                    figure, config=CHART, key=key, selection_mode="points", on_select=partial(take_point, key),
                     alt=f"{adaptation_title(adaptation)}: scores of all models against the strength of the degradation",
                 )  # fmt: skip
 
@@ -323,6 +328,8 @@ if len(view.rows):
     st.caption(caption(view))
 if len(view.published):
     st.caption(source_note(view.published, view.value))
+if len(view.rows):
+    flips_panel(view.rows, view.metric)
 found = findings_about(store().lint(), view.rows)
 table(view, found)
 show_findings(found)

@@ -20,6 +20,7 @@ from app.components.measures import (
 from app.components.palette import FLOOR, Look, other_dash, translucent
 from app.text import missing, plotly_text, visible
 from rsfm import stats
+from rsfm.comparison import curve_id
 from rsfm.stats import CURVE_KEYS
 
 AXES = {"gsd": "Effective GSD", "factor": "Factor"}
@@ -34,6 +35,8 @@ PLACE = ("dataset", "pack_hash", "split", "task", "adaptation", "operator", "deg
 FALLBACK = Look(FLOOR, "circle", "solid")
 #: Characters of a model's name in a legend.
 _LONGEST = 44
+#: Size of the marker of a point that was chosen.
+_CHOSEN = 17
 _MEASURED = ["mean", "std", "ci_low", "ci_high"]
 
 
@@ -225,6 +228,8 @@ def degradation_figure(
     bands: bool = True,
     chance: float | None = None,
     height: int = 460,
+    chosen: tuple[str, float] | None = None,
+    revision: str | None = None,
 ) -> go.Figure:
     """Curves of several models for one adaptation, one metric and one operator.
 
@@ -237,6 +242,8 @@ def degradation_figure(
         axis: "gsd" (metres, log2) or "factor" (the operator's severity). Rows without a GSD cannot be drawn in metres.
         bands: intervals as translucent bands; otherwise as error bars.
         chance: score of guessing, drawn as a line (absolute only).
+        chosen: `rsfm.comparison.curve_id` and severity of the point to mark. `customdata` of our own points holds both.
+        revision: while it is the same, a chart that is drawn anew keeps its zoom.
     """
     column = "gsd_m" if axis == "gsd" else "severity"
     rows = frame.dropna(subset=[column, "mean"])
@@ -270,6 +277,13 @@ def degradation_figure(
             "hovertext": [_hover(label, *point) for point in zip(curve, low, high, strict=True)],
             "hovertemplate": "%{hovertext}<extra></extra>",
         }  # fmt: skip
+        if not is_published(group):
+            points = [(curve_id(first), float(p["severity"])) for p in curve]
+            # Lists: a tuple would come back from the browser as one anyway.
+            trace |= {"customdata": [list(p) for p in points], "selected": {"marker": {"size": _CHOSEN}},
+                      "unselected": {"marker": {"opacity": 1}}}  # fmt: skip
+            if chosen in points:
+                trace["selectedpoints"] = [points.index(chosen)]
         if sure and not (bands and len(curve) > 1):
             trace["error_y"] = {"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low,
                                 "thickness": 1.3, "width": 4}  # fmt: skip
@@ -279,6 +293,7 @@ def degradation_figure(
         "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
         "hovermode": "closest",
+        "uirevision": revision,
         **_axes(rows, column, value),
     }
     if chance is not None and value == "absolute":

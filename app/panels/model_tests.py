@@ -34,7 +34,7 @@ def _where(frame: pd.DataFrame, *more: str) -> Where:
     return tuple((name, tuple(sorted(frame[name].dropna().unique()))) for name in names)
 
 
-def _newest() -> tuple[int, str]:
+def newest() -> tuple[int, str]:
     """Changes whenever a score is added."""
     scores = store().scores()
     return len(scores), str(scores["time"].max())
@@ -76,7 +76,7 @@ def tiers_at(frame: pd.DataFrame, metric: str | None, severity: float) -> pd.Dat
     try:
         with st.spinner("Reading predictions …"):
             shown = _where(frame[frame["severity"] == severity], "model_group", "severity")
-            found = _tiers(str(workspace().root), _newest(), shown, metric)
+            found = _tiers(str(workspace().root), newest(), shown, metric)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return None
@@ -126,7 +126,7 @@ def pair_panel(frame: pd.DataFrame, metric: str | None) -> None:
         return
     try:
         with st.spinner("Reading predictions …"):
-            found = _paired(str(workspace().root), _newest(), *pair, _where(frame), metric)
+            found = _paired(str(workspace().root), newest(), *pair, _where(frame), metric)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return
