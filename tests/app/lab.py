@@ -85,8 +85,9 @@ def make_pack(
 
 
 def make_pairs(
-    workspace: Workspace, name: str = "pairs", count: int = 6, side: int = 16, *, dataset: str = "synthetic-rgb-change"
-) -> PackInfo:
+    workspace: Workspace, name: str = "pairs", count: int = 6, side: int = 16, *, dataset: str = "synthetic-rgb-change",
+    split: str = "train",
+) -> PackInfo:  # fmt: skip
     """A tiny pack of two dates and a mask of what has changed. `dataset`: the catalog entry it is said to be of."""
     rng = np.random.default_rng(3)
     bands = [BandInfo(name=b.name, wavelength_nm=b.wavelength_nm, gsd_m=2, unit="uint8") for b in SENSORS["rgb"].bands]
@@ -103,7 +104,7 @@ def make_pairs(
             mask = (rng.random((1, side, side)) > 0.8).astype(np.uint8)
             step = 2 / 111_320
             writer.add(
-                id=f"pair-{i}", split="train", arrays={**images, "mask": mask}, crs="EPSG:4326",
+                id=f"pair-{i}", split=split, arrays={**images, "mask": mask}, crs="EPSG:4326",
                 transform=(step, 0, 10 + i * side * step, 0, -step, 47),
             )  # fmt: skip
         return writer.finish(
