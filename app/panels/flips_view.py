@@ -230,9 +230,7 @@ def _show(found: Flips, row: dict[str, Any], before: float, after: float, scale:
     classes = pack.info.classes if pack is not None else []
     with st.container(border=True):
         st.markdown(summary(found, row, scale.level(before), scale.level(after)))
-        st.caption(
-            f"Of {plain(_which_seeds(found))}" + (f" {plain(' '.join(found.left_out))}" if found.left_out else "")
-        )
+        st.caption(plain(" ".join([_which_seeds(found), *found.left_out])))
         with st.container(horizontal=True):
             for run in list(dict.fromkeys(run for pair in found.runs for run in pair))[:6]:
                 _run_link(run)
