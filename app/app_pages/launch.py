@@ -12,6 +12,7 @@ from app.components.measures import adaptation_title, operator_title
 from app.components.method_form import groups_of, start_of
 from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, merged, spec_form
 from app.page import DATASETS, LAUNCH, empty_state, heading, model_titles
+from app.panels.launch_copy import about_copy, copied
 from app.panels.launch_queue import actions, explain
 from app.state import open_pack, store, workspace
 from app.text import KIND_ICON, metres, missing, model_name, number, plain, visible
@@ -150,9 +151,12 @@ def pretrain_form() -> None:
                 "runtime": "Where and how it runs",
             },
         )  # fmt: skip
-        spec_form(
-            PretrainSpec, start, f"launch.pretrain.{method}.{preset}.{pack.name}", result, layout, choices, groups
-        )
+        key = f"launch.pretrain.{method}.{preset}.{pack.name}"
+        if copy := copied("pretrain", presets=names, method=method, preset=preset):
+            copy.require("dataset", packs()["name"])
+            start, key = copy.onto(start, PretrainSpec, choices, groups), key + copy.key
+        about_copy(copy)
+        spec_form(PretrainSpec, start, key, result, layout, choices, groups)
         spec, errors = check(PretrainSpec, result.values, groups)
         explain(result, errors)
         label = f"{visible(entry.label)} on {visible(pack.name)}"
@@ -232,14 +236,12 @@ def evaluate_form() -> None:
             first=("adaptations", "operator", "severities", "eval_seeds"), titles={"fit": "Training on the task"},
         )  # fmt: skip
         start["train_split"] = "train" if "train" in pack.splits else next(iter(pack.splits))
-        spec_form(
-            EvaluateSpec,
-            start,
-            f"launch.evaluate.{pack.name}{preset and f'.{preset}'}",
-            result,
-            layout,
-            choices,
-        )
+        key = f"launch.evaluate.{pack.name}{preset and f'.{preset}'}"
+        if copy := copied("evaluate", presets=list(EVALUATION_PRESETS), preset=preset):
+            copy.require("dataset", packs()["name"])
+            start, key = copy.onto(start, EvaluateSpec, choices), key + copy.key
+        about_copy(copy)
+        spec_form(EvaluateSpec, start, key, result, layout, choices)
         queue_for_models(EvaluateSpec, result, models, pack, "launch.evaluate")
     with side, st.container(border=True):
         st.markdown("**What is measured**")
@@ -277,7 +279,12 @@ def embed_form() -> None:
             skip=frozenset({"kind", "model", "dataset", *(() if pairs else ("image",))}),
             first=("splits", "severities", "neighbors", "min_dist"),
         )
-        spec_form(EmbedSpec, defaults_of(EmbedSpec), f"launch.embed.{pack.name}", result, layout, choices)
+        start, key = defaults_of(EmbedSpec), f"launch.embed.{pack.name}"
+        if copy := copied("embed"):
+            copy.require("dataset", packs()["name"])
+            start, key = copy.onto(start, EmbedSpec, choices), key + copy.key
+        about_copy(copy)
+        spec_form(EmbedSpec, start, key, result, layout, choices)
         queue_for_models(EmbedSpec, result, models, pack, "launch.embed")
     with side, st.container(border=True):
         st.markdown("**What comes of it**")
@@ -341,7 +348,12 @@ def predict_form() -> None:
             skip=frozenset({"kind", "evaluation", *(() if pairs else ("scene_before", "threshold", "min_area_m2"))}),
             first=("scene", *pairs, "truth", "bands"),
         )  # fmt: skip
-        spec_form(PredictSpec, defaults_of(PredictSpec), f"launch.predict.{run_id}", result, layout, choices)
+        start, key = defaults_of(PredictSpec), f"launch.predict.{run_id}"
+        if copy := copied("predict"):
+            copy.require("evaluation", by_run)
+            start, key = copy.onto(start, PredictSpec, choices), key + copy.key
+        about_copy(copy)
+        spec_form(PredictSpec, start, key, result, layout, choices)
         spec, errors = check(PredictSpec, result.values)
         if not result.values.get("scene"):
             st.caption("Name the file of a scene on the machine that runs the lab.")
@@ -379,7 +391,11 @@ def prepare_form() -> None:
         entry = entries[name]
         result = FormResult({"kind": "prepare", "dataset": name})
         layout = Layout(skip=frozenset({"kind", "dataset"}), first=("source", "name", "limit", "on_bad"))
-        spec_form(PrepareSpec, defaults_of(PrepareSpec), f"launch.prepare.{name}", result, layout)
+        start, key = defaults_of(PrepareSpec), f"launch.prepare.{name}"
+        if copy := copied("prepare", dataset=name):
+            start, key = copy.onto(start, PrepareSpec, {}), key + copy.key
+        about_copy(copy)
+        spec_form(PrepareSpec, start, key, result, layout)
         spec, errors = check(PrepareSpec, result.values)
         explain(result, errors)
         actions([spec] if spec else None, [f"prepare {name}"], "launch.prepare")  # type: ignore[list-item]

@@ -22,6 +22,8 @@ from app.page import (
     standing_alarms,
     state_badge,
 )
+from app.panels.launch_copy import copy_link
+from app.panels.run_notes import edit_form, show_about
 from app.panels.run_tabs import Shown, tabs_of
 from app.predictions import open_prediction
 from app.state import open_embedding_info, store, workspace
@@ -42,6 +44,7 @@ from app.text import (
 from app.view_state import choose_one_of, put
 from jobs.client import resume, stop
 from rsfm.errors import RsfmError
+from rsfm.store.about import read_about
 from rsfm.store.live import live, may_change
 from rsfm.store.runs import FINISHED, RESUMABLE, RunFolder, is_run_id, open_run
 
@@ -258,6 +261,11 @@ folder = open_run(workspace(), run_id)
 run = record(run_id, folder)
 pending = may_change(live(workspace(), run_id), run)
 st.fragment(header, run_every="1s" if pending else None)(run_id, folder, pending)
+show_about(read_about(folder))
+with st.container(horizontal=True):
+    with st.popover("Tags and note", icon=":material/sell:"):
+        edit_form([run_id])
+    copy_link(run)
 tabs = tabs_of(str(run.get("kind")), run_id, pending=pending)
 tab = choose_one_of("View", list(tabs), "tab", label_visibility="collapsed")
 tabs[tab](Shown(run_id, folder, run, "2s" if pending else None))

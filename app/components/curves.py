@@ -13,7 +13,9 @@ from app.text import plotly_text
 from rsfm.alarms import ALARMS, PREFIX
 
 #: What the horizontal axis may show: column of `Store.metrics` -> axis title.
-X_AXES = {"samples": "Samples seen", "step": "Optimiser steps", "time": "Time (UTC)"}
+X_AXES = {
+    "samples": "Samples seen", "step": "Optimiser steps", "time": "Time (UTC)", "hours": "Hours since the start",
+}  # fmt: skip
 
 #: Names of metrics as people call them. A name that is not here is shown as it was logged.
 METRIC_TITLES = {
@@ -78,22 +80,27 @@ def curve_figure(
     x: str = "samples",
     labels: Mapping[str, str] | None = None,
     smoothing: int = 1,
+    log: bool = False,
     height: int = 260,
 ) -> go.Figure:
     """One metric of one or several runs.
 
     Args:
         frame: rows of `Store.metrics`; only those called `name` are drawn.
-        x: column for the horizontal axis, a key of `X_AXES`.
+        x: column for the horizontal axis, a key of `X_AXES`; `hours` counts from each run's first point.
         labels: run id -> what the legend says. Without it there is no legend.
         smoothing: span of a moving average; the raw points stay visible below it.
+        log: a logarithmic vertical axis, also for metrics that need none.
     """
     rows = frame[frame["name"] == name]
     traces: list[dict[str, Any]] = []
     for i, run_id in enumerate(labels or dict.fromkeys(rows["run_id"])):
-        line = rows[rows["run_id"] == run_id].sort_values(["attempt", x] if x == "time" else [x, "attempt"])
+        line = rows[rows["run_id"] == run_id]
         if line.empty:
             continue
+        if x == "hours":
+            line = line.assign(hours=(line["time"] - line["time"].min()).dt.total_seconds() / 3600)
+        line = line.sort_values(["attempt", x] if x in ("time", "hours") else [x, "attempt"])
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         title = plotly_text(labels[run_id]) if labels else metric_title(name)
         along = line[x].to_numpy()
@@ -116,9 +123,9 @@ def curve_figure(
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
         "hovermode": "x unified",
         # The same value on every redraw keeps a reader's zoom while new points arrive.
-        "uirevision": f"{name}|{x}",
+        "uirevision": f"{name}|{x}|{log}",
         "xaxis": {"title": {"text": X_AXES[x]}},
-        "yaxis": {"nticks": 6, "type": "log" if name in LOG_METRICS else "linear", "exponentformat": "power"},
+        "yaxis": {"nticks": 6, "type": "log" if log or name in LOG_METRICS else "linear", "exponentformat": "power"},
     }
     # In one piece: every later change of a figure is checked anew, which costs more than all the rest.
     return go.Figure(data=traces, layout=layout)

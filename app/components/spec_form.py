@@ -193,7 +193,9 @@ def _first(view: FieldView, value: Any, key: str) -> Any:
 
 def _chosen(view: FieldView, value: Any, choices: Choices, keep: dict[str, Any]) -> Any:
     """A field whose names the page knows."""
-    known = list(choices.names)
+    # What the form starts from is one of the names, where any text may be typed.
+    started = value if isinstance(value, list) else [value] if value else []
+    known = list(dict.fromkeys([*choices.names, *(started if choices.others else ())]))
     if view.kind == "text":
         chosen = st.selectbox(
             view.title, known, index=known.index(value) if value in known else None, format_func=choices.label,

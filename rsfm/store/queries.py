@@ -76,9 +76,10 @@ picked AS (
 folded AS (
     SELECT group_id, kind, any_value(method) AS method, any_value(dataset) AS dataset,
            arg_max(model, (created, run_id)) AS model, any_value(preset) AS preset,
-           arg_max(run_id, (created, run_id)) AS run_id, count(*) AS n,
+           arg_max(run_id, (created, run_id)) AS run_id, arg_max(spec, (created, run_id)) AS spec, count(*) AS n,
            count(*) FILTER (state = 'succeeded') AS succeeded,
-           count(*) FILTER (state IN ('failed', 'lost')) AS failed, count(*) FILTER (counts) AS seeds,
+           count(*) FILTER (state IN ('failed', 'lost')) AS failed,
+           count(*) FILTER (state = 'cancelled') AS cancelled, count(*) FILTER (counts) AS seeds,
            CASE WHEN count(*) FILTER (state = 'succeeded') = count(*) THEN 'succeeded'
                 WHEN count(*) FILTER (state IN ('failed', 'lost')) > 0 THEN 'failed' ELSE 'running' END AS state,
            avg(loss) FILTER (counts) AS loss, stddev_samp(loss) FILTER (counts) AS loss_std,
@@ -88,8 +89,8 @@ folded AS (
            max(created) AS created
     FROM picked GROUP BY group_id, kind
 )
-SELECT group_id, kind, method, dataset, model, preset, run_id, n, succeeded, failed, seeds, loss, loss_std, knn,
-       knn_std, score, score_std, score_metric, active_s AS duration_s, created
+SELECT group_id, kind, method, dataset, model, preset, run_id, spec, n, succeeded, failed, cancelled, seeds, loss,
+       loss_std, knn, knn_std, score, score_std, score_metric, active_s AS duration_s, created
 FROM folded ORDER BY {{order}}, run_id DESC LIMIT $limit OFFSET $offset
 """
 GROUPS_OF_RUNS = {name: _GROUPS_OF_RUNS.format(order=order) for name, order in SORTS.items()}

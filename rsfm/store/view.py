@@ -270,7 +270,8 @@ class Store:
         """The same runs, folded to groups: runs that differ only in their seed.
 
         `loss`, `knn` and `score` are means over `seeds`, the seeds that have succeeded (of several runs of one seed
-        the newest), with `_std` (n - 1); `run_id` is the newest run; `n`, `succeeded`, `failed` count runs.
+        the newest), with `_std` (n - 1); `run_id` and `spec` are those of the newest run; `n`, `succeeded`, `failed`
+        (or lost) and `cancelled` count runs.
         """
         sql, values = _picked(queries.GROUPS_OF_RUNS, kind=kind, states=states, search=search, **more)
         return self._ask(sql, **values, limit=limit, offset=offset)

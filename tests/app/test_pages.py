@@ -403,47 +403,6 @@ def test_launch_says_what_is_wrong_in_a_closed_section(open_page: Open, lab: Wor
     assert "This cannot run yet" in test.error[0].value and "options" in test.error[0].value
 
 
-# -- Runs ---------------------------------------------------------------------------------------------------------
-def test_runs_restores_filters_and_overlay_from_the_url(open_page: Open, lab: Workspace) -> None:
-    chosen = [
-        r.id for r in list_runs(lab) if r.envelope()["kind"] == "pretrain" and r.state() in ("succeeded", "running")
-    ]
-    test = open_page(lab, "runs", kind="pretrain", state=["succeeded", "running"], overlay=chosen, x="step")
-    assert set(test.dataframe[0].value["run"]) == set(chosen)
-    assert len(test.get("plotly_chart")) == 1
-    assert test.query_params["metric"] == "loss"
-
-
-def test_runs_search_without_a_hit(open_page: Open, lab: Workspace) -> None:
-    assert "No run fits" in texts(open_page(lab, "runs", q="zzz-no-such-run"))
-
-
-def test_runs_beyond_the_last_page_show_the_first(open_page: Open, lab: Workspace) -> None:
-    test = open_page(lab, "runs", page="2", kind="prepare")
-    assert not test.exception and len(test.dataframe[0].value) == 1
-    for bad in ("0", "-1", "x", "99999999999"):
-        assert len(open_page(lab, "runs", page=bad).dataframe[0].value) == len(list_runs(lab))
-
-
-def test_a_filtered_list_has_its_own_pages(open_page: Open, tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "w")
-    workspace.runs.mkdir(parents=True)
-    for i in range(201):
-        create_run(workspace, pretrain_spec("mae", "p", "smoke", seed=i), tags=["odd" if i == 7 else "even"])
-    assert len(open_page(workspace, "runs").dataframe[0].value) == 200
-    test = open_page(workspace, "runs", page="2")
-    assert len(test.dataframe[0].value) == 1 and "201 to 201 shown" in texts(test)
-    test = open_page(workspace, "runs", page="2", q="odd")
-    assert len(test.dataframe[0].value) == 1 and "page" not in test.query_params
-
-
-def test_columns_with_nothing_to_say_are_left_out(open_page: Open, lab: Workspace) -> None:
-    prepared = open_page(lab, "runs", kind="prepare").dataframe[0].proto
-    trained = open_page(lab, "runs", kind="pretrain").dataframe[0].proto
-    assert "loss" not in prepared.column_order and "tags" in prepared.column_order
-    assert {"loss", "knn", "alarms"} <= set(trained.column_order)
-
-
 # -- alarms -------------------------------------------------------------------------------------------------------
 def test_standing_alarms_mark_the_run_on_now_and_runs(open_page: Open, lab: Workspace) -> None:
     title = ALARMS["constant-collapse"].title
@@ -521,7 +480,7 @@ def test_a_run_that_is_about_to_resume_is_not_offered_resume_again(open_page: Op
     run = run_of(workspace, state="failed")
     run.request("resume")
     test = open_page(workspace, "run", run=run.id)
-    assert [b.key for b in test.button] == ["run.stop"]
+    assert [b.key for b in test.button if str(b.key).startswith("run.")] == ["run.stop"]
     assert "queued" in texts(test)
 
 
@@ -543,7 +502,7 @@ def test_a_resume_that_is_taken_up_meanwhile_is_not_missed(
 
     monkeypatch.setattr(RunFolder, "events", events)
     test = open_page(workspace, "run", run=run.id)
-    assert not test.exception and [b.key for b in test.button] == ["run.stop"]
+    assert not test.exception and [b.key for b in test.button if str(b.key).startswith("run.")] == ["run.stop"]
 
 
 def test_a_refusal_stays_in_view(
