@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 import streamlit as st
 
 from app.components.alarms import alarms_by_run
-from app.components.palette import Look, model_looks
+from app.components.palette import Look, looks_of_store
 from app.state import store, store_of, workspace
 from app.text import KIND_ICON, STATE_LOOK, missing, plain, run_details, run_title
 from rsfm.alarms import Alarm
@@ -35,7 +35,7 @@ CHART = {
 
 
 #: What belongs to one visit of a page: messages about what was just done there.
-OF_A_VISIT = ("launch.queued", "run.problem", "add.found", "add.run", "add.problem")
+OF_A_VISIT = ("launch.queued", "run.problem", "add.found", "add.run", "add.problem", "notes.problem")
 P = ParamSpec("P")
 
 
@@ -119,11 +119,8 @@ def standing_alarms() -> dict[str, list[Alarm]]:
 
 
 def looks_of_models() -> dict[str, Look]:
-    """One look per model group, from all models and results of the workspace: filters never change a colour."""
-    current = store_of(workspace())
-    models, measured = current.models(), current.compare()["model_group"].dropna().astype(str)
-    trained = [str(g) for g in models.sort_values("created")["group_id"].dropna()] if len(models) else []
-    return model_looks(dict.fromkeys(trained), set(measured))
+    """One look per model group of the workspace."""
+    return looks_of_store(store_of(workspace()))
 
 
 def model_titles() -> dict[str, str]:

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from rsfm import __version__
-from rsfm.commands import compare, data, demo, experiments, predict, protocol, runs, server
+from rsfm.commands import compare, data, demo, experiments, predict, protocol, report, runs, server
 
 app = typer.Typer(
     name="rsfm",
@@ -30,6 +30,7 @@ for verb, function in (
     ("predict", predict.predict),
     ("embed", experiments.embed),
     ("compare", compare.compare),
+    ("report", report.report),
     ("runs", runs.runs),
     ("tag", runs.tag),
     ("stop", runs.stop),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pandas as pd
 
 from app.text import visible
+from rsfm.errors import RsfmError
+from rsfm.specs import parse_spec
+from rsfm.store.view import Store
 
 #: Top-level keys of a pretraining request that do not change what is learned, or that the title says already.
 _LEFT_OUT = frozenset({"kind", "method", "dataset", "preset", "seed", "runtime"})
@@ -59,3 +63,18 @@ def distinct_titles(
             changed[group] = f"{title} ({visible(text) if unique else f'group {group[:6]}'})"
     names = frame["model_group"].astype(str).map(changed).fillna(frame["model_title"])
     return frame.assign(model_title=names)
+
+
+def specs_of(store: Store, groups: list[str]) -> dict[str, dict[str, Any]]:
+    """The requests that made these model groups, as far as their runs are known."""
+    models = store.models()
+    found = {}
+    for group in groups:
+        runs = models.loc[models["group_id"] == group, "run_id"].dropna()
+        rows = store.run(str(runs.iloc[0])) if len(runs) else models.iloc[:0]
+        if len(rows):
+            spec = json.loads(rows.iloc[0]["spec"])
+            with contextlib.suppress(RsfmError):  # of another version: as it was written
+                spec = parse_spec(spec).model_dump(mode="json")
+            found[group] = spec
+    return found

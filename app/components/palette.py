@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rsfm.store.view import Store
+
 #: After Okabe and Ito, without their yellow and black; orange and sky blue darkened until each colour has a contrast
 #: of 3 on white and on the dark ground.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#C58600", "#3596D2", "#A6611A", "#7B5EA7")
@@ -49,6 +51,13 @@ def model_looks(trained: Iterable[str], others: Iterable[str]) -> dict[str, Look
         # From the far end of the palette: encoders with given weights rarely meet the first trained models' colours.
         looks[group] = Look(COLORS[-1 - i % len(COLORS)], MARKERS[-1 - i % len(MARKERS)], "dashdot")
     return looks
+
+
+def looks_of_store(store: Store) -> dict[str, Look]:
+    """One look per model group, from all models and results of a workspace: filters never change a colour."""
+    models, measured = store.models(), store.compare()["model_group"].dropna().astype(str)
+    trained = [str(g) for g in models.sort_values("created")["group_id"].dropna()] if len(models) else []
+    return model_looks(dict.fromkeys(trained), set(measured))
 
 
 def published_looks(groups: Iterable[str]) -> dict[str, Look]:

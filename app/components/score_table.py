@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from app.components.degradation import curve_keys, curves_of, is_published, point_at, seeds_text
-from app.components.measures import ordered_adaptations, ordered_tasks, scale_of
-from app.text import missing
+from app.components.curves_view import View
+from app.components.degradation import (
+    curve_keys,
+    curves_of,
+    is_published,
+    point_at,
+    seeds_text,
+    variant_text,
+    variants,
+)
+from app.components.measures import (
+    adaptation_title,
+    metric_title,
+    ordered_adaptations,
+    ordered_tasks,
+    scale_of,
+    training_text,
+)
+from app.text import missing, visible
 from rsfm.stats import auc_normalised, scale_auc
 from rsfm.store.lint import PLACE
 
@@ -75,6 +92,45 @@ def comparison_table(frame: pd.DataFrame) -> pd.DataFrame:
          "published": table["published"], "best": -best}
     )  # fmt: skip
     return table.loc[order.sort_values(list(order.columns), kind="stable").index].reset_index(drop=True)
+
+
+def presented(
+    view: View, found: Sequence[Mapping[str, Any]], tiers: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """`comparison_table` in words that people read, and the columns that tell something.
+
+    Args:
+        found: findings about these rows, see `findings_about`.
+        tiers: see `tier_letters`.
+
+    Returns:
+        Its columns and `tier`, `findings` (their number), `variant`, `training`, `source`; text is visible, not
+        Markdown.
+    """
+    scale, levels = scale_of(view.frame["operator"].iloc[0]), levels_of(view.frame)
+    rows = comparison_table(view.frame)
+    if tiers is not None:
+        rows["tier"] = tier_letters(rows, tiers)
+    about = Counter(map(place_of, found))
+    records = rows.to_dict("records")
+    rows["findings"] = [about[place_of(row)] or None for row in records]
+    differing = [k for k in variants(view.rows) if k not in ("train_degrade", "task")]
+    rows["variant"] = [" · ".join(variant_text(k, r) for k in differing) for r in records]
+    rows["training"] = [training_text(r["train_degrade"], r["operator"]) or "as they are" for r in records]
+    rows["source"] = [["authors"] if r["published"] else [] for r in records]
+    rows["model_title"] = rows["model_title"].map(visible)
+    rows["dataset"] = [f"{visible(r['dataset'])}{' (synthetic)' if r['synthetic'] else ''}" for r in records]
+    rows["adaptation"], rows["metric"] = rows["adaptation"].map(adaptation_title), rows["metric"].map(metric_title)
+    # The caption names the pack where there is one only; likewise whatever is the same in all rows.
+    several = {c for c in ("dataset", "adaptation", "training", "metric", "ladder") if rows[c].nunique() > 1}
+    shown = {
+        "model_title": True, "source": rows["published"].any(), "variant": bool(differing),
+        "dataset": "dataset" in several, "adaptation": "adaptation" in several, "training": "training" in several,
+        "metric": "metric" in several, "tier": "tier" in rows, **dict.fromkeys(levels, True), "auc": scale.coarser,
+        "mean": True, "retention": scale.identity is not None, "findings": True, "ladder": "ladder" in several,
+        "over": True, "n": True,
+    }  # fmt: skip
+    return rows, [name for name, wanted in shown.items() if wanted]
 
 
 def tier_letters(table: pd.DataFrame, tiers: pd.DataFrame) -> list[str]:

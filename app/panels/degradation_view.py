@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
 import streamlit as st
 
+from app.components.curves_view import View, entries_of, published_rows
 from app.components.degradation import AXES, VALUES, baselines
 from app.components.measures import (
     adaptation_title,
@@ -22,49 +21,20 @@ from app.components.measures import (
     task_title,
 )
 from app.state import store
-from app.text import missing, plain, visible
+from app.text import plain, visible
 from app.view_state import choose, choose_many, choose_one_of, choose_pills, choose_whether
 from rsfm.degrade import OPERATORS
-from rsfm.protocols import reference_frame
 
 #: Models on one chart while nobody has chosen any.
 MOST = 12
 
 
-@dataclass(frozen=True)
-class View:
-    """What a reader has chosen to see.
-
-    Attributes:
-        rows: of `Store.compare`; published: of `rsfm.protocols.reference_frame`, empty unless they are asked for.
-        metric: None for the primary one of each of several tasks.
-        baseline: a key of `baselines`; only for differences.
-    """
-
-    rows: pd.DataFrame
-    published: pd.DataFrame
-    metric: str | None = None
-    axis: str = "gsd"
-    value: str = "absolute"
-    bands: bool = True
-    baseline: str | None = None
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _published(packs: tuple[tuple[str, str, float | None], ...]) -> pd.DataFrame:
-    frame = reference_frame({name: entry for name, entry, _ in packs})
-    if len(frame):
-        gsd = frame["dataset"].map({name: gsd for name, _, gsd in packs}).astype(float)
-        frame = frame.assign(gsd_m=gsd * frame["severity"])
-    return frame
+_published = st.cache_data(max_entries=64, show_spinner=False)(published_rows)
 
 
 def published_for(names: list[str]) -> pd.DataFrame:
-    """Published numbers on these packs. Their grid is the pack's: both are tiles of the same dataset."""
-    packs = store().datasets()
-    known = packs[packs["name"].isin(names) & packs["dataset"].notna()].sort_values("name")
-    columns = zip(known["name"], known["dataset"], known["gsd_m"], strict=True)
-    return _published(tuple((str(n), str(d), None if missing(g) else float(g)) for n, d, g in columns))
+    """Published numbers on these packs."""
+    return _published(entries_of(store().datasets(), names))
 
 
 def choose_packs(everything: pd.DataFrame) -> pd.DataFrame:

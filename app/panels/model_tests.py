@@ -75,12 +75,21 @@ def tiers_at(frame: pd.DataFrame, metric: str | None, severity: float) -> pd.Dat
     """
     try:
         with st.spinner("Reading predictions …"):
-            shown = _where(frame[frame["severity"] == severity], "model_group", "severity")
-            found = _tiers(str(workspace().root), newest(), shown, metric)
+            found = found_tiers(frame, metric, severity)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return None
     return found if _said(found, "No tier could be found") else None
+
+
+def found_tiers(frame: pd.DataFrame, metric: str | None, severity: float) -> pd.DataFrame:
+    """Rows of `rsfm.comparison.tiers_of` of the models on the page at one severity, kept until there are new results.
+
+    Raises:
+        RsfmError: models were tested on other samples.
+    """
+    shown = _where(frame[frame["severity"] == severity], "model_group", "severity")
+    return _tiers(str(workspace().root), newest(), shown, metric)
 
 
 def tier_note(level: str) -> str:

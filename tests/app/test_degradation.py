@@ -476,7 +476,7 @@ def test_difference_to_a_baseline(open_page: Open, benchmark_lab: Workspace) -> 
     assert decoded(lines[f"{encoder} · degraded in training"]["y"])[3] > 0.3
     assert max(decoded(lines["Random ViT-nano"]["y"])) < -0.1
     assert json.loads(test.get("plotly_chart")[0].proto.spec)["layout"]["yaxis"]["range"][0] < -0.1
-    assert "nor in differences" in texts(test) and "tested below" in texts(test)
+    assert "nor in differences" in texts(test) and "needs a test" in texts(test)
     first = open_page(benchmark_lab, "degradation", value="difference")
     assert in_url(first, "baseline") == ["efficientnet-lite0|none"], "a default that depends on data is written"
     filtered = open_page(benchmark_lab, "degradation", value="difference", models=["random:vit-nano"])
