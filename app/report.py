@@ -261,9 +261,9 @@ def _how(what: Report) -> str:
     said = [
         "Models are fitted on images as they are, unless “degraded in training” is said, and tested on the same "
         f"{words} at each severity. Labels stay as they are.",
-        "A score is that of the pooled counts of all test samples (a mean average precision of their ranking). With two "
-        "or more model seeds, evaluation seeds are averaged within each model seed first, and the spread is that of model seeds; otherwise that of evaluation "
-        "seeds.",
+        "A score is that of the pooled counts of all test samples (a mean average precision of their ranking). With "
+        "two or more model seeds, evaluation seeds are averaged within each model seed first, and the spread is that "
+        "of model seeds; otherwise that of evaluation seeds.",
         "An interval (95 %) joins two sources of error in quadrature: the percentile bootstrap over test samples, and "
         "1.96 standard errors of the mean over seeds. One seed has the bootstrap alone.",
     ]
