@@ -10,6 +10,7 @@ import streamlit as st
 
 import data_catalog
 from app.components.bars import class_counts_figure
+from app.components.ground import choose_ground
 from app.imaging import View, main_layer, views
 from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
 from app.panels.add_dataset import add_view
@@ -219,16 +220,15 @@ def map_tab(pack: Pack) -> None:
     if pack.samples["west"].isna().all():
         empty_state(":material/location_off:", "No place is known", "The files of this dataset carry no coordinates.")
         return
-    look = choose_view(main_layer(pack))
-    theme = st.context.theme.type or "light"
-    st.iframe(
-        map_url(pack.name, version=pack.info.content_hash, theme=theme, view=look.key if look else None),
-        height=560,
-        alt="Footprints of the samples",
-    )
-    st.caption(
-        "Click a footprint to see its sample. The map needs no network: a graticule, and the samples' own pixels."
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        look = choose_view(main_layer(pack))
+        ground = choose_ground()
+    url = map_url(
+        pack.name, version=pack.info.content_hash, theme=st.context.theme.type or "light",
+        view=look.key if look else None, ground=ground,
+    )  # fmt: skip
+    st.iframe(url, height=560, alt="Footprints of the samples")
+    st.caption("Click a footprint to see its sample.")
 
 
 def class_tab(pack: Pack) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.embedding import Coloring, by_category, by_number, embedding_figure
+from app.components.ground import choose_ground
 from app.components.measures import adaptation_title, scale_of
 from app.imaging import find_view
 from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
@@ -293,7 +294,7 @@ def map_of(pack: Pack, rows: pd.DataFrame) -> None:
         placed = placed.iloc[np.linspace(0, len(placed) - 1, MAX_CHOSEN).round().astype(int)]
     only = {str(split): [int(r) for r in part["row"]] for split, part in placed.groupby("split", sort=False)}
     theme = st.context.theme.type or "light"
-    url = map_url(pack.name, version=pack.info.content_hash, theme=theme, only=only)
+    url = map_url(pack.name, version=pack.info.content_hash, theme=theme, only=only, ground=choose_ground())
     st.iframe(url, height=480, alt="Where the selected samples lie")
 
 

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from app.loading import load
-from app.maps.geometry import Bounds, graticule
+from app.maps.geometry import Bounds
+from app.maps.ground import THEMES, base_style
 
 HERE = Path(__file__).parent
 
-THEMES: dict[str, dict[str, str]] = {
-    "light": {"background": "#E9EFF1", "grid": "#B9C7CD", "outline": "#0B6E6E", "scheme": "light"},
-    "dark": {"background": "#0B1215", "grid": "#2B3B43", "outline": "#5CC8C4", "scheme": "dark"},
-}
 #: Fill of the splits' footprints; any other split takes the last colour. Okabe and Ito's palette.
 SPLIT_COLORS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 OTHER_SPLIT = "#CC79A7"
@@ -27,30 +24,15 @@ OTHER_SPLIT = "#CC79A7"
 DENSE = 400
 
 
-def base_style(bounds: Bounds, theme: str) -> dict[str, Any]:
-    """A style without any network: plain ground and a graticule."""
-    colors = THEMES[theme]
-    return {
-        "version": 8,
-        "sources": {"graticule": {"type": "geojson", "data": graticule(bounds)}},
-        "layers": [
-            {"id": "ground", "type": "background", "paint": {"background-color": colors["background"]}},
-            {
-                "id": "graticule",
-                "type": "line",
-                "source": "graticule",
-                "paint": {"line-color": colors["grid"], "line-width": 0.8},
-            },
-        ],
-    }
-
-
-def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str, mosaic: str | None) -> dict[str, Any]:
+def compose_footprints(
+    footprints: dict[str, Any], bounds: Bounds, *, theme: str, mosaic: str | None, world: str, ground: str = "offline"
+) -> dict[str, Any]:
     """Footprints by split over a mosaic of the samples' own pixels, as leafmap's dict.
 
     Args:
         footprints: GeoJSON from `rsfm.thumbs.footprints`.
         mosaic: address of the picture that covers `bounds`, or None.
+        world, ground: see `app.maps.ground.base_style`.
     """
     leafmap = load("leafmap.maplibregl")
     # Many footprints, often overlapping ones, would hide the pixels below them.
@@ -58,7 +40,7 @@ def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str
     fill = (0.02 if dense else 0.1) if mosaic else (0.15 if dense else 0.4)
     west, south, east, north = bounds
     composed = leafmap.Map(
-        style=base_style(bounds, theme),
+        style=base_style(bounds, theme, world=world, ground=ground),
         bounds=list(bounds),
         controls={"navigation": "top-right", "fullscreen": "top-right", "scale": "bottom-left"},
         use_message_queue=True,
@@ -83,7 +65,13 @@ def compose_footprints(footprints: dict[str, Any], bounds: Bounds, *, theme: str
 
 
 def compose_prediction(
-    layers: list[dict[str, Any]], bounds: Bounds, *, theme: str, view: tuple[float, float, float] | None
+    layers: list[dict[str, Any]],
+    bounds: Bounds,
+    *,
+    theme: str,
+    view: tuple[float, float, float] | None,
+    world: str,
+    ground: str = "offline",
 ) -> dict[str, Any]:
     """Layers of predictions over each other, the first one at the bottom, as leafmap's dict.
 
@@ -92,11 +80,12 @@ def compose_prediction(
             `maxzoom`, beyond which the browser enlarges them, so that pixels stay pixels.
         bounds: of the first prediction, west < east.
         view: longitude, latitude, zoom; None: the whole of `bounds`.
+        world, ground: see `app.maps.ground.base_style`.
     """
     leafmap = load("leafmap.maplibregl")
     place = {"bounds": list(bounds)} if view is None else {"center": list(view[:2]), "zoom": view[2]}
     composed = leafmap.Map(
-        style=base_style(bounds, theme), **place, use_message_queue=True,
+        style=base_style(bounds, theme, world=world, ground=ground), **place, use_message_queue=True,
         controls={"navigation": "top-right", "fullscreen": "top-right", "scale": "bottom-left"},
     )  # fmt: skip
     outline = THEMES[theme]["outline"]
@@ -129,7 +118,7 @@ def render(composed: dict[str, Any], *, title: str, theme: str, options: dict[st
     Args:
         composed: leafmap's dict.
         options: what `map.js` needs beside it: layers to list, legend, thumbnail address.
-        files: addresses of `maplibre-gl.js`, `maplibre-gl.css`, `map.js`, `map.css`.
+        files: name -> address of scripts and styles, as `app.routes.vendor.vendor_files` names them.
     """
     page = (HERE / "map.html").read_text(encoding="utf-8")
     values = {

@@ -47,9 +47,9 @@ def graticule(bounds: Bounds) -> dict[str, Any]:
     for step, box in ((30.0, (-180.0, -MAX_LATITUDE, 180.0, MAX_LATITUDE)), (fine, _around(bounds, fine))):
         w, s, e, n = box
         for i in range(math.ceil(w / step), math.floor(e / step) + 1):
-            features.append(_line([[i * step, s], [i * step, n]], step))
+            features.append(_line([[i * step, s], [i * step, n]], step, _degrees(i, step, "EW")))
         for i in range(math.ceil(s / step), math.floor(n / step) + 1):
-            features.append(_line([[w, i * step], [e, i * step]], step))
+            features.append(_line([[w, i * step], [e, i * step]], step, _degrees(i, step, "NS")))
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -64,9 +64,18 @@ def _around(bounds: Bounds, step: float) -> Bounds:
     )  # fmt: skip
 
 
-def _line(points: list[list[float]], step: float) -> dict[str, Any]:
+def _degrees(i: int, step: float, letters: str) -> str:
+    """What line `i` says: 0°, 30° W, 46.25° N. Beyond the antimeridian it counts from the other side."""
+    value = i * step
+    if letters == "EW" and abs(value) > 180:
+        value -= math.copysign(360, value)
+    said = f"{abs(value):.3f}".rstrip("0").rstrip(".")
+    return "0°" if said == "0" else f"{said}°" if said == "180" else f"{said}° {letters[0 if value > 0 else 1]}"
+
+
+def _line(points: list[list[float]], step: float, label: str) -> dict[str, Any]:
     geometry = {"type": "LineString", "coordinates": points}
-    return {"type": "Feature", "properties": {"step": step}, "geometry": geometry}
+    return {"type": "Feature", "properties": {"step": step, "label": label}, "geometry": geometry}
 
 
 def mercator_y(latitude: np.ndarray | float) -> np.ndarray:

@@ -14,6 +14,9 @@
     return made;
   };
   const here = (url) => (typeof url === "string" && url.startsWith("/") ? location.origin + url : url);
+  for (const source of Object.values(composed.mapOptions.style.sources)) {
+    if (source.data) source.data = here(source.data); // a worker has no address of its own to start from
+  }
 
   // What leafmap may ask for; anything else in its list of calls is ignored, never evaluated.
   const calls = {
@@ -36,22 +39,40 @@
     for (const [name, args] of composed.calls) if (calls[name] && wanted(name)) calls[name](map, args);
   };
   const open = (container, more) => new maplibregl.Map({
-    ...composed.mapOptions, container, attributionControl: false, fitBoundsOptions: { padding: 24 },
+    ...composed.mapOptions, container, attributionControl: { compact: false }, fitBoundsOptions: { padding: 24 },
     // A scene may lie across the antimeridian: then a part of it is in the next copy of the world.
     renderWorldCopies: Boolean(options.prediction), dragRotate: false, touchPitch: false, pitchWithRotate: false, ...more,
   });
+  // The style's names, "text:France", drawn as pictures when they are first needed.
+  const drawName = (on, id) => {
+    if (!id.startsWith("text:")) return;
+    const [font, text, look] = ["22px system-ui, sans-serif", id.slice(5), getComputedStyle(document.documentElement)];
+    const canvas = element("canvas");
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    pen.font = font;
+    [canvas.width, canvas.height] = [Math.ceil(pen.measureText(text).width) + 10, 32];
+    Object.assign(pen, { font, textBaseline: "middle", lineWidth: 4, lineJoin: "round" });
+    pen.strokeStyle = look.getPropertyValue("--halo");
+    pen.fillStyle = look.getPropertyValue("--soft");
+    pen.strokeText(text, 5, 16);
+    pen.fillText(text, 5, 16);
+    on.addImage(id, pen.getImageData(0, 0, canvas.width, canvas.height), { pixelRatio: 2 });
+  };
   // Tiles that cannot be read are said once.
   let failed = false;
   const watch = (on) => {
     on.touchZoomRotate.disableRotation();
     on.keyboard.disableRotation();
+    on.on("styleimagemissing", ({ id }) => drawName(on, id));
     on.on("error", (event) => {
       if (event.error) console.warn(event.error.message);
       if (event.tile) on.triggerRepaint(); // or the map would wait for it, and never be idle
       if (failed || !event.tile) return;
       failed = true;
+      const online = event.sourceId === "osm";
       const title = options.layers?.find((layer) => layer.id === event.sourceId)?.title ?? "The map";
-      panel.append(element("div", `${title}: a part could not be drawn.`, "note"));
+      const said = online ? "OpenStreetMap cannot be reached." : `${title}: a part could not be drawn.`;
+      panel.append(element("div", said, "note"));
     });
   };
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from app.components.ground import choose_ground
 from app.components.measures import metric_title
 from app.maps.geometry import unwrapped
 from app.page import LAUNCH, empty_state, heading, run_link
@@ -198,11 +199,12 @@ def prediction_page(task: str) -> None:
     if info.scene.bounds is None:
         pictures(info)
     else:
+        ground = choose_ground()
         # The map writes its view into the address by itself; only the first one is for us, or it would begin anew.
-        at = st.session_state.setdefault(f"prediction.at.{run_id}.{beside}", st.query_params.get("at"))
+        at = st.session_state.setdefault(f"prediction.at.{run_id}.{beside}.{ground}", st.query_params.get("at"))
         url = prediction_map_url(
             run_id, theme=st.context.theme.type or "light", beside=beside if beside in found else None,
-            at=at if (view := parse_view(at)) and near(view, info) else None,
+            at=at if (view := parse_view(at)) and near(view, info) else None, ground=ground,
         )  # fmt: skip
         st.iframe(url, height=640, alt=f"Map of {info.scene.name}")
     summary(info)

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from app.imaging import find_view, main_layer, sample_image
 from app.maps.compose import OTHER_SPLIT, SPLIT_COLORS, compose_footprints, render
 from app.maps.geometry import bounds_of, boxes_of, mosaic_layout, paint_mosaic
+from app.maps.ground import GROUNDS, page_headers
 from app.routes.common import IMMUTABLE, query_choice
 from app.routes.vendor import vendor_files, vendor_url
 from app.state import open_pack, opened, pack_stamp
@@ -29,18 +30,19 @@ MAX_MOSAIC = 3_000
 MOSAIC_PIXELS = 1_600
 #: Samples that an address can name.
 MAX_CHOSEN = 500
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "connect-src 'self'; worker-src blob:; child-src blob:; font-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'"
-)
 
 
 def map_url(
-    pack: str, *, version: str, theme: str, view: str | None = None, only: Mapping[str, Sequence[int]] | None = None
+    pack: str,
+    *,
+    version: str,
+    theme: str,
+    view: str | None = None,
+    ground: str = "offline",
+    only: Mapping[str, Sequence[int]] | None = None,
 ) -> str:
     """The address of a pack's map; `only`: split -> rows of the samples to show, at most `MAX_CHOSEN` of them."""
-    query = {"theme": theme, "v": version, **({"view": view} if view else {})}
+    query = {"theme": theme, "v": version, "ground": ground, **({"view": view} if view else {})}
     if only is not None:
         query["only"] = ";".join(f"{split}:{','.join(map(str, rows))}" for split, rows in only.items())
     return f"/rsfm/maps/packs/{quote(pack, safe='')}?{urlencode(query)}"
@@ -71,8 +73,9 @@ def _mosaic(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:
 
 
 def footprints(request: Request, workspace: Workspace) -> Response:
-    """`/rsfm/maps/packs/{pack}?theme=&view=&only=`: an HTML page."""
+    """`/rsfm/maps/packs/{pack}?theme=&view=&ground=&only=`: an HTML page."""
     theme = query_choice(request, "theme", ("light", "dark"))
+    ground = query_choice(request, "ground", GROUNDS)
     pack = open_pack(workspace, request.path_params["pack"])
     only = chosen_samples(request.query_params.get("only"))
     places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=only)
@@ -90,7 +93,7 @@ def footprints(request: Request, workspace: Workspace) -> Response:
         notes.append(f"{len(boxes):,} of {total:,} samples drawn.")
     page = render(
         compose_footprints(
-            places, bounds_of(boxes), theme=theme,
+            places, bounds_of(boxes), theme=theme, world=vendor_url("world.geojson"), ground=ground,
             mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{query}" if only is None and _mosaic(boxes) else None,
         ),
         title=f"Footprints of {pack.name}",
@@ -105,7 +108,7 @@ def footprints(request: Request, workspace: Workspace) -> Response:
         },
         files={file: vendor_url(file) for file in vendor_files()},
     )  # fmt: skip
-    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
+    return HTMLResponse(page, headers=page_headers(ground))
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from app.imaging import View, views_of_bands
 from app.maps.compose import compose_prediction, render
 from app.maps.geometry import unwrapped
+from app.maps.ground import GROUNDS, page_headers
 from app.predictions import (
     STRETCHES,
     DamagedError,
@@ -27,7 +28,6 @@ from app.predictions import (
     values_at,
 )  # fmt: skip
 from app.routes.common import IMMUTABLE, public_message, query_choice, query_int
-from app.routes.maps import POLICY
 from app.routes.vendor import vendor_files, vendor_url
 from rsfm.prediction_info import LayerEntry, PredictionInfo, prediction_file
 from rsfm.store.runs import open_run
@@ -105,9 +105,11 @@ def outlines(request: Request, workspace: Workspace) -> Response:
 
 
 # -- the map -------------------------------------------------------------------------------------------------------
-def prediction_map_url(run_id: str, *, theme: str, beside: str | None = None, at: str | None = None) -> str:
+def prediction_map_url(
+    run_id: str, *, theme: str, beside: str | None = None, at: str | None = None, ground: str = "offline"
+) -> str:
     """The address of a prediction's map, of another one's layers on it too, at a view `lon,lat,zoom`."""
-    query = {"theme": theme, **({"beside": beside} if beside else {}), **({"at": at} if at else {})}
+    query = {"theme": theme, "ground": ground, **({"beside": beside} if beside else {}), **({"at": at} if at else {})}
     return f"/rsfm/maps/predictions/{quote(run_id, safe='')}?{urlencode(query)}"
 
 
@@ -174,8 +176,9 @@ def _drawn(workspace: Workspace, run_id: str, info: PredictionInfo, prefix: str,
 
 
 def prediction_map(request: Request, workspace: Workspace) -> Response:
-    """`/rsfm/maps/predictions/{run_id}?theme=&beside=&at=`: an HTML page."""
+    """`/rsfm/maps/predictions/{run_id}?theme=&beside=&at=&ground=`: an HTML page."""
     theme = query_choice(request, "theme", ("light", "dark"))
+    ground = query_choice(request, "ground", GROUNDS)
     run_id, beside = request.path_params["run_id"], request.query_params.get("beside")
     info = open_prediction(workspace, run_id)
     if info.scene.bounds is None:
@@ -190,8 +193,9 @@ def prediction_map(request: Request, workspace: Workspace) -> Response:
         runs.append(beside)
     notes = ["Trained on synthetic data."] if info.model.synthetic else []
     composed = compose_prediction(
-        layers, unwrapped(info.scene.bounds), theme=theme, view=parse_view(request.query_params.get("at"))
-    )
+        layers, unwrapped(info.scene.bounds), theme=theme, view=parse_view(request.query_params.get("at")),
+        world=vendor_url("world.geojson"), ground=ground,
+    )  # fmt: skip
     options = {
         "prediction": True, "layers": [{k: v for k, v in x.items() if k != "data"} for x in layers],
         "stretches": list(STRETCHES), "note": " ".join(notes),
@@ -199,4 +203,4 @@ def prediction_map(request: Request, workspace: Workspace) -> Response:
     }  # fmt: skip
     files = {file: vendor_url(file) for file in vendor_files()}
     page = render(composed, title=f"Prediction of {info.scene.name}", theme=theme, options=options, files=files)
-    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
+    return HTMLResponse(page, headers=page_headers(ground))

@@ -1,4 +1,4 @@
-"""Scripts and styles of the maps, from the installed `maplibre` wheel and from this package: no network needed."""
+"""Scripts, styles and land of the maps, from the installed `maplibre` wheel and this package: no network needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ MAPS = Path(__file__).resolve().parents[1] / "maps"
 @cache
 def vendor_files() -> dict[str, tuple[Path, str]]:
     """Name in the address -> (file, media type). Finds the wheel without importing it."""
-    files = {"map.js": (MAPS / "map.js", "text/javascript"), "map.css": (MAPS / "map.css", "text/css")}
+    files = {
+        "map.js": (MAPS / "map.js", "text/javascript"),
+        "map.css": (MAPS / "map.css", "text/css"),
+        "world.geojson": (MAPS / "world.geojson", "application/geo+json"),
+    }
     spec = util.find_spec("maplibre")
     if spec is not None and spec.origin is not None:
         source = Path(spec.origin).parent / "srcjs"

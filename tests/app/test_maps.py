@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from app.maps.compose import base_style, compose_footprints, for_script
+from app.maps.compose import compose_footprints, for_script
 from app.maps.geometry import bounds_of, boxes_of, graticule, mercator_y, mosaic_layout
+from app.maps.ground import base_style, page_headers
+from app.routes.vendor import MAPS
 
 
 def collection(*boxes: tuple[float, float, float, float]) -> dict:
@@ -53,12 +55,49 @@ def test_mosaic_places_by_mercator() -> None:
 
 
 def test_leafmap_composes_without_the_network() -> None:
-    composed = compose_footprints(collection((9, 46, 10, 47)), (8, 45, 11, 48), theme="light", mosaic="/rsfm/x.png")
+    composed = compose_footprints(
+        collection((9, 46, 10, 47)), (8, 45, 11, 48), theme="light", mosaic="/rsfm/x.png", world="/rsfm/w"
+    )
     text = json.dumps(composed)
     assert "http" not in text
     names = [name for name, _ in composed["calls"]]
     assert names.count("addSource") == 2 and names.count("addLayer") == 3
-    assert composed["mapOptions"]["style"] == base_style((8, 45, 11, 48), "light")
+    assert composed["mapOptions"]["style"] == base_style((8, 45, 11, 48), "light", world="/rsfm/w")
+
+
+def test_the_graticule_says_where_it_is() -> None:
+    labels = {f["properties"]["label"] for f in graticule((178.0, -1.0, 183.0, 1.0))["features"]}
+    assert {"0°", "180°", "179° E", "178° W", "30° N", "60° S"} <= labels
+    assert not {label for label in labels if "-" in label or (label.startswith("18") and label > "180°")}
+    assert "9.002° E" in {f["properties"]["label"] for f in graticule((9, 46, 9.01, 46.01))["features"]}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_another_host_is_named_only_where_it_is_chosen(theme: str) -> None:
+    offline, online = (base_style((8, 45, 11, 48), theme, world="/w", ground=g) for g in ("offline", "osm"))
+    assert "http" not in json.dumps(offline) and "http" not in json.dumps(page_headers("offline"))
+    tiles = online["sources"]["osm"]
+    assert "openstreetmap.org/{z}" in tiles["tiles"][0] and "©" in tiles["attribution"]
+    policy = page_headers("osm")["Content-Security-Policy"]
+    assert policy.count("https://tile.openstreetmap.org") == 2 and "script-src 'self';" in policy
+    # What needs no network lies below the tiles, and is seen where they do not come.
+    order = [layer["id"] for layer in online["layers"]]
+    assert order.index("land") < order.index("OpenStreetMap") < order.index("graticule")
+
+
+def test_the_world_is_where_it_should_be() -> None:
+    """Land, boundaries and names of the bundled file, looked up by places that everybody knows."""
+    from shapely.geometry import Point, shape
+
+    world = json.loads((MAPS / "world.geojson").read_text(encoding="utf-8"))
+    kinds = {k: [f for f in world["features"] if f["properties"]["kind"] == k] for k in ("land", "border", "name")}
+    land = shape(kinds["land"][0]["geometry"])
+    for place, dry in (((2.35, 48.86), True), ((-60, -3), True), ((134, -25), True), ((-30, 40), False)):
+        assert land.intersects(Point(place)) is dry, place
+    assert shape(kinds["border"][0]["geometry"]).distance(Point(7.6, 47.6)) < 0.2, "Basel lies on a boundary"
+    names = {f["properties"]["name"]: shape(f["geometry"]) for f in kinds["name"]}
+    assert len(names) > 200 and land.contains(names["Brazil"]) and names["Brazil"].distance(Point(-53, -10)) < 8
+    assert "public domain" in (MAPS / "world.LICENSE.txt").read_text()
 
 
 def test_data_cannot_end_the_script_element() -> None:

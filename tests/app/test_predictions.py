@@ -248,7 +248,7 @@ def test_each_prediction_has_its_own_place_on_the_map() -> None:
         {"id": "b:image", "tiles": "/b/{z}/{x}/{y}.png", "version": "1", "visible": True, "image": True,
             "bounds": (179.9, 45, 180.3, 45.1), "maxzoom": 17},
     ]  # fmt: skip
-    made = compose_prediction(layers, (15, 45, 15.1, 45.1), theme="light", view=None)
+    made = compose_prediction(layers, (15, 45, 15.1, 45.1), theme="light", view=None, world="/w")
     sources = {args[0]: args[1] for name, args in made["calls"] if name == "addSource"}
     assert (sources["a:image"]["bounds"], sources["a:image"]["maxzoom"]) == ([15, 45, 15.1, 45.1], 14)
     assert "bounds" not in sources["b:image"] and sources["b:image"]["maxzoom"] == 17

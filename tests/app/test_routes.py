@@ -199,7 +199,7 @@ def test_foreign_host_names_are_refused(lab: Workspace) -> None:
 
 # -- maps ---------------------------------------------------------------------------------------------------------
 def test_vendor_files_are_local_and_kept(client: TestClient) -> None:
-    assert set(vendor_files()) == {"maplibre-gl.js", "maplibre-gl.css", "map.js", "map.css"}
+    assert set(vendor_files()) == {"maplibre-gl.js", "maplibre-gl.css", "map.js", "map.css", "world.geojson"}
     for name in vendor_files():
         answer = client.get(vendor_url(name))
         assert answer.status_code == 200 and "immutable" in answer.headers["cache-control"]
@@ -211,9 +211,14 @@ def test_map_page_needs_nothing_from_outside(client: TestClient, theme: str) -> 
     assert answer.status_code == 200
     page = answer.text
     assert "http://" not in page and "https://" not in page and "{{" not in page
+    assert "/rsfm/vendor/world.geojson" in page
     assert "Synthetic data." in page and "/rsfm/maps/packs/synthetic-landsat7/mosaic.png?" in page
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "script-src 'self';" in policy and "frame-ancestors 'self'" in policy
+    assert "http" not in policy and answer.headers["referrer-policy"] == "same-origin"
+    online = client.get(map_url("synthetic-landsat7", version="x", theme=theme, ground="osm"))
+    assert "https://tile.openstreetmap.org/" in online.text and "origin" in online.headers["referrer-policy"]
+    assert client.get(map_url("synthetic-landsat7", version="x", theme=theme, ground="elsewhere")).status_code == 400
 
 
 def test_hostile_labels_cannot_leave_the_maps_data(hostile_lab: Workspace) -> None:
