@@ -10,7 +10,7 @@ import sys
 import typer
 
 from rsfm import __version__
-from rsfm.commands import compare, data, demo, experiments, predict, protocol, report, runs, server
+from rsfm.commands import compare, data, demo, experiments, models, predict, protocol, report, runs, server
 
 app = typer.Typer(
     name="rsfm",
@@ -31,6 +31,8 @@ for verb, function in (
     ("embed", experiments.embed),
     ("compare", compare.compare),
     ("report", report.report),
+    ("export", models.export),
+    ("import", models.import_),
     ("runs", runs.runs),
     ("tag", runs.tag),
     ("stop", runs.stop),

@@ -292,7 +292,8 @@ class ViT(Encoder):
             first = self.class_token
             if self.params.positions == "learned":
                 first = first + self.positions[:1]
-            tokens = torch.cat([first.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+            # By shape, not len(): a traced graph keeps it open.
+            tokens = torch.cat([first.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         return tokens
 
     def forward_patches(

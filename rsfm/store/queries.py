@@ -237,6 +237,20 @@ SELECT name, title, method, run_id, group_id, seed, bands, feature_dim, trained_
        image_size, sensor, gsd_m, step, samples, synthetic, bytes, imported, created, problem
 FROM models ORDER BY created DESC NULLS LAST, name
 """
+# What was made of a model: runs that asked for it, and predictions by networks that were trained on it.
+USES = """
+WITH naming AS (SELECT * FROM runs WHERE contains(spec, $name) AND run_id <> $name),
+asked AS (SELECT * FROM naming WHERE model = $name)
+SELECT run_id, kind, method, dataset, model, preset, seed, state, created, spec, 'model' AS role FROM asked
+UNION ALL
+SELECT run_id, kind, method, dataset, model, preset, seed, state, created, spec, 'start' AS role FROM naming
+WHERE kind = 'pretrain'
+  AND (spec ->> '$.init.weights' = $name OR spec ->> '$.method_params.tokenizer' = $name)
+UNION ALL
+SELECT r.run_id, r.kind, r.method, r.dataset, r.model, r.preset, r.seed, r.state, r.created, r.spec, 'network' AS role
+FROM runs r WHERE r.kind = 'predict' AND r.spec ->> '$.evaluation' IN (SELECT run_id FROM asked WHERE kind = 'evaluate')
+ORDER BY created DESC NULLS LAST, run_id DESC
+"""
 LINT = f"""
 SELECT subject, rule, severity, message, {", ".join(PLACE)} FROM lint ORDER BY severity DESC, rule, subject, message
 """

@@ -401,6 +401,12 @@ class Store:
         """Exported models, newest first, the broken ones with their `problem`."""
         return self._ask(queries.MODELS)
 
+    def uses_of(self, name: str) -> pd.DataFrame:
+        """Runs that used a model, newest first: run_id, kind, method, dataset, model, preset, seed, state, created,
+        spec, and role: "model" (asked for it), "start" (its weights or tokens), "network" (predicted with what was
+        trained on it)."""
+        return self._ask(queries.USES, name=name)
+
     def lint(self) -> pd.DataFrame:
         """subject, rule, severity, message, and `rsfm.store.lint.PLACE`: what is odd about the results."""
         return self._ask(queries.LINT)

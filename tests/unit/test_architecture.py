@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "lightning", "torchgeo.datasets", "umap", "timm")
 LIGHT_RSFM = (
     "alarms", "band_statistics", "bands", "cli", "commands", "comparison", "dryrun", "embedding_info", "errors",
-    "execute", "geo", "metrics", "model_info", "network_info", "pack_arrays", "pack_writer", "packs",
+    "execute", "geo", "metrics", "model_card", "model_info", "model_package", "network_info", "pack_arrays", "pack_writer", "packs",
     "prediction_info", "protocols", "registry", "scenes", "specs", "stats", "store", "synthetic", "tasks",
     "thumbs", "workspace",
 )  # fmt: skip
@@ -108,3 +108,9 @@ def test_no_sql_in_the_dashboard_and_leafmap_in_one_place() -> None:
         assert "duckdb" not in names, f"{path} opens the database itself"
         if "maps" not in path.parts:
             assert "leafmap" not in names, f"{path} imports leafmap outside app/maps"
+
+
+def test_page_scripts_keep_no_caches_of_their_own() -> None:
+    """A page's functions are made anew whenever it runs: what they would keep is forgotten at once."""
+    for path in sorted((ROOT / "app" / "app_pages").glob("*.py")):
+        assert "functools" not in imports(path, top_level_only=False) or "cache" not in path.read_text(), path
