@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,11 +13,11 @@ from app.components.ground import choose_ground
 from app.components.measures import adaptation_title, scale_of
 from app.imaging import find_view
 from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
-from app.panels.sample_grid import labels_of, sample_grid
+from app.panels.sample_grid import labels_of, sample_grid, texts_of
 from app.routes.maps import MAX_CHOSEN, map_url
 from app.selection import clear, marked, select, selected, turn
-from app.state import open_embedding, open_embedding_info, open_pack, opened, pack_stamp, store, workspace
-from app.text import metres, missing, number, plain, plotly_text, visible
+from app.state import open_embedding, open_embedding_info, open_pack, store, workspace
+from app.text import metres, missing, number, plain, visible
 from app.view_state import choose, choose_one_of, page_control, page_number, put
 from rsfm.comparison.outcomes import outcomes
 from rsfm.embedding_info import Embedding, EmbeddingInfo
@@ -232,21 +230,6 @@ def quality(shown: Shown, layout: str) -> None:
     )
 
 
-@lru_cache(maxsize=4)
-def _texts(folder: Path, stamp: int) -> list[str]:
-    samples = opened(folder, stamp).samples
-    labels = [", ".join(labels_of(s)) for s in samples[["label", "labels"]].itertuples()]
-    return [
-        f"{plotly_text(i)}<br>{plotly_text(name)}" if name else plotly_text(i)
-        for i, name in zip(samples["id"], labels, strict=True)
-    ]
-
-
-def texts_of(pack: Pack) -> list[str]:
-    """What the pointer shows of each sample."""
-    return _texts(pack.path, pack_stamp(pack.path))
-
-
 def draw(shown: Shown, pack: Pack, color: str, colors: dict[str, str], layout: str, side: str) -> None:
     positions = positions_of(shown, pack)
     if (positions < 0).any():
@@ -261,7 +244,7 @@ def draw(shown: Shown, pack: Pack, color: str, colors: dict[str, str], layout: s
     signature = f"{shown.key}|{color}|{layout}|{pack.info.content_hash}|{turn()}"
     figure = embedding_figure(
         shown.points[columns[0]].to_numpy(np.float32), shown.points[columns[1]].to_numpy(np.float32),
-        coloring(color, colors[color], shown, samples, pack), [texts_of(pack)[i] for i in positions],
+        coloring(color, colors[color], shown, samples, pack), texts_of(pack)[positions],
         selected=marked(side, signature, chosen),
         axes=("UMAP 1", "UMAP 2") if layout == "UMAP" else axes, revision=signature,
     )  # fmt: skip

@@ -69,7 +69,7 @@ def embedding_figure(
     x: np.ndarray,
     y: np.ndarray,
     coloring: Coloring,
-    texts: Sequence[str],
+    texts: np.ndarray,
     *,
     selected: np.ndarray,
     axes: tuple[str, str],
@@ -80,7 +80,7 @@ def embedding_figure(
 
     Args:
         x, y: (N,) float32.
-        texts: (N,) what the pointer shows.
+        texts: (N,) str, what the pointer shows.
         selected: positions that stand out; none: all do.
         axes: titles.
         revision: the same on redraws that keep the reader's zoom.
@@ -109,7 +109,7 @@ def embedding_figure(
         }  # fmt: skip
     trace: dict[str, object] = {
         "type": "scattergl", "x": x, "y": y, "mode": "markers", "marker": marker, "showlegend": False,
-        "customdata": np.arange(count, dtype=np.int32), "text": list(texts), "hovertemplate": "%{text}<extra></extra>",
+        "customdata": np.arange(count, dtype=np.int32), "text": texts, "hovertemplate": "%{text}<extra></extra>",
         "selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 0.12}},
     }  # fmt: skip
     if len(selected):

@@ -1,14 +1,18 @@
-"""Thumbnails of samples, in a grid."""
+"""Samples for people to look at: their labels, words and thumbnails."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from app.routes.thumbnails import thumbnail_url
-from app.text import missing, plain
+from app.state import opened, pack_stamp
+from app.text import missing, plain, plotly_text
 from rsfm.packs import Pack
 
 
@@ -18,6 +22,22 @@ def labels_of(sample: Any) -> list[str]:
     if several is not None and not isinstance(several, str | float):
         return [str(label) for label in several]
     return [] if missing(sample.label) else [str(sample.label)]
+
+
+@lru_cache(maxsize=4)
+def _texts(folder: Path, stamp: int) -> np.ndarray:
+    samples = opened(folder, stamp).samples
+    labels = [", ".join(labels_of(s)) for s in samples[["label", "labels"]].itertuples()]
+    texts = [
+        f"{plotly_text(i)}<br>{plotly_text(name)}" if name else plotly_text(i)
+        for i, name in zip(samples["id"], labels, strict=True)
+    ]
+    return np.array(texts, object)
+
+
+def texts_of(pack: Pack) -> np.ndarray:
+    """(N,) what the pointer shows of each sample."""
+    return _texts(pack.path, pack_stamp(pack.path))
 
 
 def sample_grid(pack: Pack, samples: pd.DataFrame, *, layer: str, view: str, notes: list[str] | None = None) -> None:
