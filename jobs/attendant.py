@@ -6,24 +6,24 @@ import logging
 import threading
 import time
 
-from jobs.slots import gpu_memory_used
+from jobs.readings import Readings
 from rsfm.workspace import Workspace
 
 log = logging.getLogger("rsfm.supervisor")
 
 
 class Attendant:
-    """Refreshes the index while runs live, and reads the GPUs' memory."""
+    """Refreshes the index while runs live, and reads what the machine is doing."""
 
-    def __init__(self, workspace: Workspace, refresh_s: float | None, *, gpu_s: float = 5.0) -> None:
+    def __init__(self, workspace: Workspace, refresh_s: float | None, *, reading_s: float = 5.0) -> None:
         self.workspace = workspace
         self.refresh_s = refresh_s
-        self.gpu_s = gpu_s
+        self.reading_s = reading_s
         #: Set by the supervisor: runs live; something was written since the last refresh.
         self.active = False
         self.dirty = True
         self.watch_gpus = False
-        self.gpu_memory: dict[str, int] = {}
+        self.readings = Readings()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._problem = ""
@@ -39,12 +39,12 @@ class Attendant:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        gpu_at = 0.0
+        due = 0.0
         while not self._stop.wait(self.refresh_s or 1.0):
             self._refresh()
-            if self.watch_gpus and time.monotonic() >= gpu_at:
-                self.gpu_memory = gpu_memory_used()
-                gpu_at = time.monotonic() + self.gpu_s
+            if time.monotonic() >= due:
+                self.readings.take(gpus=self.watch_gpus)
+                due = time.monotonic() + self.reading_s
         self._refresh()
 
     def _refresh(self) -> None:

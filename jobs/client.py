@@ -122,8 +122,9 @@ def resume(workspace: Workspace, run_id: str) -> None:
 def supervisor_status(workspace: Workspace) -> dict[str, Any] | None:
     """What the living supervisor last said of itself; None where none lives.
 
-    Keys: pid, created, host, backend, started, time, slots [{name, kind, title, threads, run_id, memory_bytes,
-    memory_used_bytes}], queue [{run_id, priority, queued_at, why}], live, problems [{path, problem}], closing.
+    Keys: pid, created, host, backend, started, time, slots [{name, kind, title, threads, run_id, memory_bytes; of GPUs
+    that answer also memory_used_bytes, utilisation, curve}], queue [{run_id, priority, queued_at, why}], live [{run_id,
+    state, attempt, stalled, rss_bytes}], machine (see `jobs.readings`), problems [{path, problem}], closing.
     """
     state = read_json(state_path(workspace))
     if not isinstance(state, dict):

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from jobs.protocol import Slot, env_number
 
@@ -56,9 +56,15 @@ def gpu_slots(threads: int = 0) -> list[Slot]:
     ]  # fmt: skip
 
 
-def gpu_memory_used() -> dict[str, int]:
-    """Bytes in use by GPU UUID."""
-    return {uuid: int(used) * 2**20 for uuid, used in _smi("uuid,memory.used") if used.isdigit()}
+def gpu_readings() -> dict[str, dict[str, Any]]:
+    """UUID -> memory_used_bytes and utilisation (0..1); None where the driver does not say, as of a part of a GPU."""
+    return {
+        uuid: {
+            "memory_used_bytes": int(used) * 2**20 if used.isdigit() else None,
+            "utilisation": int(busy) / 100 if busy.isdigit() else None,
+        }
+        for uuid, used, busy in _smi("uuid,memory.used,utilization.gpu")
+    }
 
 
 def cpu_slots() -> list[Slot]:

@@ -349,7 +349,8 @@ class Supervisor:
         state = {
             "slots": [self._slot_state(s, by_slot.get(s.name)) for s in self.slots],
             "queue": [{"run_id": r.id, "priority": r.priority, "queued_at": r.queued_at, "why": r.why} for r in queue],
-            "live": [{"run_id": r.id, "state": r.state, "attempt": r.attempt, "stalled": r.stalled} for r in live],
+            "live": [self._live_state(r) for r in live],
+            "machine": self.attendant.readings.machine(),
             "problems": [{"path": f"runs/{name}", "problem": text} for name, text in sorted(problems.items())],
             "closing": self._closing,
         }
@@ -369,12 +370,18 @@ class Supervisor:
             log.warning("state.json cannot be written: %s", error)
 
     def _slot_state(self, slot: Slot, run: Run | None) -> dict[str, Any]:
-        used = self.attendant.gpu_memory.get(slot.uuid or "")
-        if slot.kind == "cpu" and run is not None:
-            used = (run.current.heartbeat() or {}).get("rss_bytes")
         return {
             "name": slot.name, "kind": slot.kind, "title": slot.title, "threads": slot.threads,
-            "run_id": run.id if run else None, "memory_bytes": slot.memory_bytes, "memory_used_bytes": used,
+            "run_id": run.id if run else None, "memory_bytes": slot.memory_bytes,
+            **self.attendant.readings.gpu(slot.uuid),
+        }  # fmt: skip
+
+    @staticmethod
+    def _live_state(run: Run) -> dict[str, Any]:
+        beat = run.current.heartbeat() or {}
+        return {
+            "run_id": run.id, "state": run.state, "attempt": run.attempt, "stalled": run.stalled,
+            "rss_bytes": beat.get("rss_bytes"),
         }  # fmt: skip
 
 

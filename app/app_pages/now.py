@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,15 +21,15 @@ from app.page import (
     standing_alarms,
     state_badge,
 )
+from app.panels.machine import disk, slots
 from app.state import store, workspace
-from app.text import ago, duration, missing, number, plain, run_details, share, size
+from app.text import ago, duration, missing, number, plain, run_details, share
 from jobs.client import ensure_supervisor, stop, supervisor_status
 from rsfm.alarms import Alarm
 from rsfm.errors import RsfmError
 from rsfm.store.runs import FINISHED
 
 LIVE = ["starting", "running", "stopping"]
-LOW_DISK_BYTES = 5_000_000_000
 
 
 def counts() -> dict[str, int]:
@@ -135,41 +133,6 @@ def recent_finishes(recent: pd.DataFrame, titles: dict[str, str], alarms: dict[s
                 st.space("stretch")
                 took = "" if missing(run["duration_s"]) else f"took {duration(run['duration_s'])}, "
                 st.caption(f"{took}{ago(run['finished'])}", width="content")
-
-
-def slots(status: dict[str, Any] | None, titles_by_run: dict[str, dict[str, Any]], titles: dict[str, str]) -> None:
-    st.subheader("Slots", anchor=False)
-    if status is None:
-        st.caption("No supervisor is running. One starts by itself when there is work.")
-        return
-    with st.container(border=True, gap="xsmall"):
-        for slot in status.get("slots", []):
-            with st.container(horizontal=True, vertical_alignment="center"):
-                icon = ":material/developer_board:" if slot["kind"] == "gpu" else ":material/memory:"
-                st.markdown(f"{icon} **{plain(slot.get('title') or slot['name'])}**", width="content")
-                run_id = slot.get("run_id")
-                if run_id:
-                    run_link(titles_by_run.get(run_id, {"run_id": run_id}), titles)
-                else:
-                    st.caption("free", width="content")
-            used, total = slot.get("memory_used_bytes"), slot.get("memory_bytes")
-            if used and total:
-                st.progress(min(1.0, used / total), text=f"{size(used)} of {size(total)} memory")
-            elif used:
-                st.caption(f"{size(used)} memory")
-        st.caption(f"Supervisor {status['pid']}, started {ago(status['started'])}")
-
-
-def disk() -> None:
-    st.subheader("Disk", anchor=False)
-    place = workspace().root
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    usage = shutil.disk_usage(Path(place))
-    used = usage.total - usage.free
-    st.progress(used / usage.total, text=f"{size(usage.free)} free of {size(usage.total)}")
-    if usage.free < LOW_DISK_BYTES:
-        st.warning("Little space is left; runs that cannot write will fail.", icon=":material/hard_drive:")
 
 
 def attention(status: dict[str, Any] | None) -> None:

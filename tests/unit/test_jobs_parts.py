@@ -241,7 +241,7 @@ def put_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script
 
 def test_gpus_by_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """case "$1" in
-      *memory.used*) echo "GPU-aaa, 512"; echo "GPU-bbb, 1024" ;;
+      *memory.used*) echo "GPU-aaa, 512, 37"; echo "GPU-bbb, 1024, [N/A]" ;;
       *) echo "0, GPU-aaa, NVIDIA H100 80GB HBM3, 81559"; echo "1, GPU-bbb, NVIDIA H100 80GB HBM3, 81559" ;;
     esac"""
     put_on_path(tmp_path / "bin", monkeypatch, "nvidia-smi", script)
@@ -252,13 +252,35 @@ def test_gpus_by_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("gpu-1", "GPU-bbb", "gpu", 3),
     ]
     assert found[0].memory_bytes == 81559 * 2**20
-    assert slots.gpu_memory_used() == {"GPU-aaa": 512 * 2**20, "GPU-bbb": 2**30}
+    assert slots.gpu_readings() == {
+        "GPU-aaa": {"memory_used_bytes": 512 * 2**20, "utilisation": 0.37},
+        "GPU-bbb": {"memory_used_bytes": 2**30, "utilisation": None},
+    }
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert [s.uuid for s in slots.gpu_slots()] == ["GPU-bbb"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aaa")
     assert [s.uuid for s in slots.gpu_slots()] == ["GPU-aaa"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert slots.gpu_slots() == []
+
+
+def test_readings_of_the_machine_and_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs.readings import KEPT, Readings
+
+    put_on_path(tmp_path / "bin", monkeypatch, "nvidia-smi", 'echo "GPU-aaa, 512, 37"; echo "GPU-bbb, 1024, [N/A]"')
+    readings = Readings()
+    assert readings.machine() is None and readings.gpu("GPU-aaa") == {}
+    for _ in range(KEPT + 2):
+        readings.take(gpus=False)
+    readings.take(gpus=True)
+    machine = readings.machine()
+    assert 0 <= machine["cpu"] <= 1 and 0 < machine["memory_used_bytes"] < machine["memory_bytes"]
+    assert len(machine["cpu_curve"]) == len(machine["memory_curve"]) == KEPT
+    assert readings.gpu("GPU-aaa") == {"memory_used_bytes": 512 * 2**20, "utilisation": 0.37, "curve": [0.37]}
+    assert readings.gpu("GPU-bbb")["curve"] == [] and readings.gpu(None) == {}
+    put_on_path(tmp_path / "bin", monkeypatch, "nvidia-smi", "exit 9")
+    readings.take(gpus=True)
+    assert readings.gpu("GPU-aaa") == {}, "what is no longer known is not shown as known"
 
 
 def test_no_gpu_where_the_driver_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
