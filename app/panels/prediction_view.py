@@ -9,7 +9,8 @@ from app.components.ground import choose_ground
 from app.components.measures import metric_title
 from app.maps.geometry import unwrapped
 from app.page import LAUNCH, empty_state, heading, run_link
-from app.predictions import artifact_file, find_look, open_prediction
+from app.predictions import find_look, open_prediction
+from app.routes.artifacts import artifact_url
 from app.routes.predictions import near, parse_view, prediction_map_url
 from app.state import store, workspace
 from app.text import metres, missing, number, plain, visible
@@ -24,8 +25,9 @@ TITLES = {
 }
 
 
-#: Predictions to choose from; older ones are shown where the address names them.
-MOST = 200
+#: Predictions to choose from, and runs that are looked through for them; older ones are shown where the address names
+#: them.
+MOST, LOOKED_AT = 200, 1000
 
 
 def label_of(info: PredictionInfo) -> str:
@@ -37,7 +39,7 @@ def finished(task: str) -> tuple[dict[str, PredictionInfo], dict[str, str]]:
     """The newest predictions of a task, newest first, and runs whose prediction cannot be read."""
     found: dict[str, PredictionInfo] = {}
     broken: dict[str, str] = {}
-    for run_id in store().runs(kind="predict", states=("succeeded",), limit=10**6)["run_id"]:
+    for run_id in store().runs(kind="predict", states=("succeeded",), limit=LOOKED_AT)["run_id"]:
         if len(found) == MOST:
             break
         try:
@@ -145,17 +147,15 @@ def downloads(info: PredictionInfo) -> None:
     files = [(layer.title, layer.file) for layer in info.layers if not layer.kind.startswith("image")]
     if info.polygons is not None:
         files += [("Outlines (GeoJSON)", info.polygons.geojson), ("Outlines (GeoPackage)", info.polygons.gpkg)]
+    known = store().artifacts(info.run_id).set_index("path")
     with st.container(horizontal=True):
         for title, path in files:
-            try:
-                file = artifact_file(workspace(), info.run_id, path)
-            except RsfmError as error:
-                st.caption(plain(error))
+            if path not in known.index or not known.loc[[path], "ok"].iloc[-1]:
+                st.caption(f"{plain(title)}: the file is damaged or gone. Predict again.")
                 continue
-            st.download_button(
-                plain(title), file.read_bytes, file_name=f"{info.run_id}-{file.name}", icon=":material/download:",
-                key=f"prediction.download.{path}",
-            )  # fmt: skip
+            # From the disk to the browser: such a file can be larger than this server's memory.
+            url = artifact_url(info.run_id, str(known.loc[[path], "artifact_id"].iloc[-1]))
+            st.link_button(plain(title), url, icon=":material/download:", key=f"prediction.download.{path}")
 
 
 def pictures(info: PredictionInfo) -> None:

@@ -38,6 +38,6 @@ def artifact(request: Request, workspace: Workspace) -> Response:
     return FileResponse(
         file,
         media_type=media_type if inline else "application/octet-stream",
-        filename=None if inline else file.name,
+        filename=None if inline else f"{folder.id}-{file.name}",
         headers={"Cache-Control": IMMUTABLE},
     )

@@ -356,7 +356,7 @@ def test_change_page(open_page: Open, made: Predicted) -> None:
     assert "before.tif" in said(test) and "truth.tif" in said(test)
     assert list(test.dataframe[0].value["Class"])[-1] == "change"
     test = open_page(made.workspace, "change", tab="Files")
-    assert not test.exception and len(test.get("download_button")) == 5
+    assert not test.exception and len(test.get("link_button")) == 5
 
 
 def test_a_scene_without_a_place_is_shown_as_pictures(open_page: Open, made: Predicted) -> None:
