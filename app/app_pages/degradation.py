@@ -17,6 +17,7 @@ from app.components.score_table import findings_about, levels_of, presented
 from app.page import LAUNCH, empty_state, heading, looks_of_models
 from app.panels.degradation_view import controls
 from app.panels.exports import choose_format, pack_named, report_button, saved_as
+from app.panels.findings import show_findings
 from app.panels.flips_view import chart_key, chosen_point, flips_panel, take_point
 from app.panels.model_tests import pair_panel, tier_level, tier_note, tiers_at
 from app.state import store
@@ -61,19 +62,7 @@ def charts(view: View, drawn: pd.DataFrame, looks: dict[str, Look]) -> None:
                 )  # fmt: skip
 
 
-# -- findings and table --------------------------------------------------------------------------------------------
-def show_findings(found: list[dict[str, Any]]) -> None:
-    if not found:
-        return
-    looks = {"error": (":red", "error"), "warning": (":orange", "warning"), "info": (":blue", "info")}
-    with st.expander(f"Findings about these results ({len(found)})", icon=":material/rule:"):
-        for row in found[:40]:
-            color, icon = looks.get(row["severity"], (":orange", "warning"))
-            st.markdown(f"{color}[:material/{icon}:] {plain(row['message'])}")
-        if len(found) > 40:
-            st.caption(f"and {len(found) - 40} more")
-
-
+# -- table -------------------------------------------------------------------------------------------------------
 def table(view: View, found: list[dict[str, Any]]) -> None:
     scale, levels = scale_of(view.frame["operator"].iloc[0]), levels_of(view.frame)
     with st.container(horizontal=True, vertical_alignment="bottom"):

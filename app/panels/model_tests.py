@@ -135,7 +135,7 @@ def pair_panel(frame: pd.DataFrame, metric: str | None) -> None:
         return
     try:
         with st.spinner("Reading predictions …"):
-            found = _paired(str(workspace().root), newest(), *pair, _where(frame), metric)
+            found = _paired(str(workspace().root), newest(), *pair, _where(frame, "severity"), metric)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return

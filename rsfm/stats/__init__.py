@@ -11,12 +11,21 @@ Throughout, a *score* is in 0..1, larger is better, and a severity is a coarseni
 
 from rsfm.stats.bootstrap import bootstrap_pooled, bootstrap_weighted, pooled_draws
 from rsfm.stats.curves import CURVE_KEYS, auc_normalised, scale_auc
-from rsfm.stats.groups import GroupDifference, Measured, fold, group_difference, jackknife, measure, seeds_text
+from rsfm.stats.groups import (
+    GroupDifference,
+    Measured,
+    fold,
+    group_difference,
+    jackknife,
+    mean_difference_p,
+    measure,
+    seeds_text,
+)
 from rsfm.stats.ranking import NormalisedMean, normalised_mean, tiers
 from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
     "CURVE_KEYS", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised", "bootstrap_pooled",
-    "bootstrap_weighted", "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "measure",
-    "normalised_mean", "pooled_draws", "scale_auc", "seeds_text", "tiers",
+    "bootstrap_weighted", "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "mean_difference_p",
+    "measure", "normalised_mean", "pooled_draws", "scale_auc", "seeds_text", "tiers",
 ]  # fmt: skip

@@ -33,7 +33,7 @@ both). Its p-values also end at 2 / (draws + 1), which a correction for many tes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -165,3 +165,27 @@ def group_difference(a: Measured, b: Measured, *, level: float = 0.95) -> GroupD
     p_value = min(1.0, max(2 * float(stdtr(freedom, -abs(difference) / error)), 2.0 ** (1 - n)))
     ends = difference - half, difference + half
     return GroupDifference(a.mean, b.mean, difference, error, freedom, *ends, p_value, n)
+
+
+def mean_difference_p(parts: Sequence[GroupDifference], weights: Sequence[float]) -> float:
+    """Two-sided p-value of no difference between two models on average over independent test sets.
+
+    Student's test of Σ w d with the variance Σ w² s² and Satterthwaite's degrees of freedom.
+
+    Args:
+        parts: the difference on each test set; weights: of each.
+
+    Returns:
+        NaN where one of the differences has no standard error.
+    """
+    total = sum(w * d.difference for w, d in zip(weights, parts, strict=True))
+    variances = [(w * d.standard_error) ** 2 for w, d in zip(weights, parts, strict=True)]
+    if not parts or not all(map(math.isfinite, (*variances, total))):
+        return math.nan
+    variance = sum(variances)
+    if variance == 0:
+        return 1.0 if total == 0 else 2.0 ** (1 - sum(d.n for d in parts))
+    from scipy.special import stdtr  # not at import, as above
+
+    freedom = variance**2 / sum(v**2 / d.degrees_of_freedom for v, d in zip(variances, parts, strict=True) if v > 0)
+    return min(1.0, 2 * float(stdtr(freedom, -abs(total) / math.sqrt(variance))))

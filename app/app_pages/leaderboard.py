@@ -1,0 +1,218 @@
+"""Leaderboard: models over packs and tasks, tiers instead of ranks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.components.board import (
+    board_csv,
+    board_figure,
+    board_table,
+    column_text,
+    column_titles,
+    row_title,
+    words_for_samples,
+)
+from app.components.curves_view import source_note
+from app.components.measures import scale_of
+from app.components.naming import distinct_titles, specs_of
+from app.components.palette import published_looks
+from app.components.score_table import findings_about, place_of
+from app.page import CHART, DEGRADATION, LAUNCH, empty_state, heading, looks_of_models
+from app.panels.board_view import BANDS, Board, controls, tiers_for
+from app.panels.findings import show_findings
+from app.panels.model_tests import pair_panel
+from app.state import store
+from app.text import plain, visible
+from app.view_state import choose_whether
+from rsfm.comparison.board import Column, Row, board
+from rsfm.errors import RsfmError
+from rsfm.store.lint import PLACE
+
+
+# -- what is said --------------------------------------------------------------------------------------------------
+def about(chosen: Board) -> str:
+    """How a number came about, in a few sentences."""
+    count = len(chosen.columns)
+    packs = f"{count} packs" if count > 1 else "one pack"
+    scale = scale_of(chosen.columns[0]["operator"])
+    ladders = {c.severities for c in chosen.columns}
+    levels = ", ".join(scale.level(s) for s in chosen.columns[0].severities) if len(ladders) == 1 else "see the columns"
+    how = "rescaled so that the best constant prediction is 0 and a perfect one 1" if chosen.normalised else "as it is"
+    text = (
+        f"Mean over {packs} ({BANDS[chosen.band].lower()}: {levels}), each score {how}. Columns show scores as they "
+        f"are. Intervals (95 %): the bootstrap over {words_for_samples(chosen.columns)} and the spread over seeds, "
+        "joined over packs. A model that lacks one of the packs has no number: means over different packs are not "
+        "compared."
+    )
+    if chosen.others:
+        left = ", ".join(f"{visible(c['dataset'])} ({c.models})" for c in chosen.others)
+        text += f" Not counted, with the number of their models: {left}."
+    return text
+
+
+def say_what_is_missing(rows: list[Row], chosen: Board) -> None:
+    if chosen.normalised and (unknown := [c["dataset"] for c in chosen.columns if not c.floor < 1]):
+        st.info(
+            f"The best constant prediction on {plain(', '.join(map(visible, unknown)))} is not known, because neither "
+            "the pack nor predictions on it are there: there are no normalised means. Leave it out, or show scores.",
+            icon=":material/info:",
+        )
+    elif not any(r.score for r in rows if not r.published):
+        st.info(
+            "No model was measured on all of these packs, so none has a number. Choose fewer packs.",
+            icon=":material/info:",
+        )
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+def findings_of(row: Row, rows: pd.DataFrame, about_places: Counter[tuple[str, ...]]) -> int:
+    """How many findings are about what the board shows of a model."""
+    group, training, bands = row.entrant
+    mine = rows[(rows["model_group"].astype(str) == group) & (rows["train_degrade"].astype(str) == training)]
+    mine = mine[mine["bands"].astype(str) == bands] if bands else mine
+    places = {place_of(r) for r in mine[list(PLACE)].drop_duplicates().to_dict("records")}
+    return sum(about_places[p] for p in places)
+
+
+def table(rows: list[Row], chosen: Board, found: list[dict[str, Any]]) -> None:
+    shown, places = _rows_of(chosen), Counter(map(place_of, found))
+    counts = [0 if row.published else findings_of(row, shown, places) for row in rows]
+    frame = board_table(rows, chosen.columns, counts)
+    titles = column_titles(chosen.columns)
+    order = {
+        "tier": any(r.tier for r in rows), "model": True, "source": any(r.published for r in rows), "mean": True,
+        "interval": frame["interval"].astype(bool).any(), "coverage": True,
+        **{str(i): True for i in range(len(titles))}, "lacks": any(r.lacks for r in rows), "findings": any(counts),
+    }  # fmt: skip
+    event = st.dataframe(
+        frame, hide_index=True, key="leaderboard.table", on_select="rerun", selection_mode="single-cell",
+        alt="Models over packs, best first", placeholder="–", column_order=[n for n, wanted in order.items() if wanted],
+        column_config={
+            "tier": st.column_config.TextColumn("Tier", width=50, help="A is the best; see below."),
+            "model": st.column_config.TextColumn("Model", width=260, pinned=True),
+            "source": st.column_config.MultiselectColumn(
+                "Source", options=["authors"], color="gray", width=80,
+                help="Published by the authors of the benchmark; not measured here.",
+            ),
+            "mean": st.column_config.NumberColumn("Mean", format="%.3f", width=75),
+            "interval": st.column_config.TextColumn("95 % interval", width=130),
+            "coverage": st.column_config.TextColumn("Packs", width=70, help="On how many of the chosen packs."),
+            "lacks": st.column_config.TextColumn("Lacks", width=180, help="Packs on which it was not measured alike."),
+            "findings": st.column_config.NumberColumn("Findings", width=80, help="Listed below the table."),
+            **{
+                str(i): st.column_config.NumberColumn(
+                    plain(title), format="%.3f", width=130, help=plain(column_text(column))
+                )
+                for i, (title, column) in enumerate(zip(titles, chosen.columns, strict=True))
+            },
+        },
+    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Download CSV", board_csv(rows, chosen.columns, normalised=chosen.normalised), "leaderboard.csv",
+            "text/csv", icon=":material/download:", on_click="ignore", key="leaderboard.csv",
+        )  # fmt: skip
+        links(event.selection.cells, rows, chosen)
+
+
+def links(cells: list[tuple[int, str]], rows: list[Row], chosen: Board) -> None:
+    """From a score that was clicked to its curve."""
+    picked = [(rows[i], chosen.columns[int(name)]) for i, name in cells if i < len(rows) and name.isdigit()]
+    if not picked:
+        st.caption("Click a score to open its curve.")
+        return
+    row, column = picked[0]
+    query = degradation_query(column)
+    if not row.published:
+        st.page_link(
+            DEGRADATION, label=f"Curve of {plain(row_title(row))}", icon=":material/blur_on:",
+            query_params={**query, "models": row.entrant[0]},
+        )  # fmt: skip
+    st.page_link(
+        DEGRADATION, label=f"All models on {plain(column['dataset'])}", icon=":material/blur_on:",
+        query_params={**query, **({"authors": "True"} if row.published else {})},
+    )  # fmt: skip
+
+
+def degradation_query(column: Column) -> dict[str, str]:
+    """The view of the page Degradation that a column is a part of."""
+    query = {name: str(column[key]) for name, key in (
+        ("packs", "dataset"), ("metric", "metric"), ("operator", "operator"), ("adaptation", "adaptation"),
+    )}  # fmt: skip
+    return query if column["degrade_target"] == "single" else {**query, "target": str(column["degrade_target"])}
+
+
+def _rows_of(chosen: Board) -> pd.DataFrame:
+    """The rows that the board's own numbers come from."""
+    kept = [
+        chosen.rows[
+            (chosen.rows["dataset"] == c["dataset"]) & (chosen.rows["split"] == c["split"])
+            & (chosen.rows["task"] == c["task"]) & chosen.rows["severity"].isin(c.severities)
+        ]
+        for c in chosen.columns
+    ]  # fmt: skip
+    return pd.concat(kept) if kept else chosen.rows.iloc[:0]
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+heading("Leaderboard", "Models over packs and tasks: one number with its interval, and who cannot be told apart.")
+everything = store().compare()
+if everything.empty:
+    empty_state(
+        ":material/leaderboard:", "No results yet",
+        "Evaluate models on labelled packs; what they reach on all of them together appears here.",
+        [(LAUNCH, "Evaluate a model")],
+    )  # fmt: skip
+    st.stop()
+chosen = controls(distinct_titles(everything, partial(specs_of, store())))
+if not chosen.columns:
+    empty_state(
+        ":material/filter_alt_off:", "Nothing to compare",
+        "Nothing was measured like that; choose at least one pack, or other severities, above.",
+    )  # fmt: skip
+    st.stop()
+rows = board(chosen.rows, chosen.columns, normalised=chosen.normalised, published=chosen.published)
+say_what_is_missing(rows, chosen)
+if sum(r.score is not None and not r.published for r in rows) > 1 and choose_whether(
+    "Tiers", "tiers", help="Which models cannot be told apart. Reads predictions; takes a moment."
+):
+    try:
+        rows, left_out = tiers_for(rows, chosen)
+    except RsfmError as error:
+        st.error(plain(error), icon=":material/error:")
+    else:
+        st.caption(
+            "Tiers: a model could not be told from the best of its tier, and could be told from the best of every tier "
+            "above (p < 0.05, corrected for the number of models), on average over these packs."
+        )
+        if left_out:
+            with st.expander(f"Without a tier ({len(left_out)})", icon=":material/info:"):
+                st.markdown("\n".join(f"- {plain(line)}" for line in left_out[:40]))
+if any(r.score for r in rows):
+    looks = {**looks_of_models(), **published_looks(r.entrant[0] for r in rows if r.published)}
+    unit = "Mean of normalised scores" if chosen.normalised else "Mean of scores"
+    synthetic = {visible(c["dataset"]) for c in chosen.columns} & {
+        visible(d) for d in everything.loc[everything["synthetic"].astype(bool), "dataset"]
+    }
+    with st.container(border=True):
+        if synthetic:
+            st.badge(
+                "synthetic data", icon=":material/science:", color="violet", help=plain(", ".join(sorted(synthetic)))
+            )
+        st.plotly_chart(
+            board_figure(rows, looks, unit), config=CHART, key="leaderboard.chart",
+            alt=f"{unit} of each model with its interval, best on top",
+        )  # fmt: skip
+st.caption(plain(about(chosen)))
+if len(chosen.published):
+    st.caption(plain(source_note(chosen.published, "absolute")))
+found = findings_about(store().lint(), _rows_of(chosen))
+table(rows, chosen, found)
+show_findings(found)
+pair_panel(_rows_of(chosen), chosen.metric)

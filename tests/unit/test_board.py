@@ -1,0 +1,158 @@
+"""The leaderboard: which tests count, who has a number, and who cannot be told apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from comparison_world import curve, evaluated, right
+from scipy.stats import ttest_rel
+from store_world import indexed
+
+from rsfm import stats
+from rsfm.comparison.board import Column, board, columns_of, with_tiers
+from rsfm.comparison.floors import floor_of
+from rsfm.store.view import Store
+from rsfm.workspace import Workspace
+
+N = 120
+LABELS = np.arange(N) % 4
+SHARES = {1.0: 0.9, 2.0: 0.8, 4.0: 0.6}
+
+
+def made(workspace: Workspace, packs: dict[str, dict[str, float]], *, seeds: int = 3) -> Store:
+    """Pack -> model -> how much better it is than `SHARES`; on one pack all models agree on what is hard."""
+    rng = np.random.default_rng(0)
+    for pack, models in packs.items():
+        hard = rng.random(N)
+        for group, better in models.items():
+            shares = {s: share + better for s, share in SHARES.items()}
+            counts = curve(rng, N, shares, seeds=seeds, difficulty=hard)
+            evaluated(workspace, group, counts, labels=LABELS, dataset=pack, pack_hash=f"h-{pack}")
+    return indexed(workspace)
+
+
+def columns(store: Store, band: str = "mean") -> list[Column]:
+    return [replace(c, floor=floor_of(store, c)) for c in columns_of(store.compare(), band)]  # type: ignore[arg-type]
+
+
+def test_a_model_has_a_number_only_where_it_was_measured_on_every_pack(workspace: Workspace) -> None:
+    store = made(workspace, {"p": {"a": 0.0, "b": -0.3, "c": 0.05}, "q": {"a": 0.0, "b": -0.2}})
+    found = columns(store)
+    assert [c["dataset"] for c in found] == ["p", "q"] and [c.models for c in found] == [3, 2]
+    assert all(c.severities == (1.0, 2.0, 4.0) and c.floor == 0.25 for c in found)
+    rows = board(store.compare(), found)
+    assert [r.entrant[0] for r in rows] == ["a", "b", "c"], "c would be the best by its only pack"
+    assert rows[2].score is None and [p[0] for p in rows[2].lacks] == ["q"] and rows[2].lacks[0] == found[1].place
+    means = store.compare().groupby(["model_group", "dataset"])["mean"].mean()
+    expected = np.mean([(means["a", pack] - 0.25) / 0.75 for pack in "pq"])
+    assert rows[0].score is not None and rows[0].score.mean == pytest.approx(expected)
+    assert rows[0].values[found[0].place].mean == pytest.approx(means["a", "p"]), "columns show scores as they are"
+    plain = board(store.compare(), found, normalised=False)
+    assert plain[0].score is not None and plain[0].score.mean == pytest.approx(means["a"].mean())
+    one = board(store.compare(), found[:1])
+    assert one[0].entrant[0] == "c" and all(r.score for r in one), "of one pack all have a number"
+
+
+def test_intervals_of_packs_join_in_quadrature(workspace: Workspace) -> None:
+    store = made(workspace, {"p": {"a": 0.0}, "q": {"a": -0.1}})
+    frame = store.compare().assign(ci_low=lambda f: f["mean"] - 0.03, ci_high=lambda f: f["mean"] + 0.06)
+    (row,) = board(frame, columns(store))
+    assert row.score is not None
+    half = np.hypot(0.03, 0.03) / 2 / 0.75
+    assert (row.score.mean - row.score.low, row.score.high - row.score.mean) == pytest.approx((half, 2 * half))
+    frame.loc[frame["dataset"] == "q", "ci_low"] = np.nan
+    (row,) = board(frame, columns(store))
+    assert row.score is not None and math.isnan(row.score.low) and not math.isnan(row.score.high)
+
+
+def test_severities_are_those_that_most_models_have(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    for group, severities in {"a": (1, 2, 4), "b": (1, 2, 4), "c": (1, 2, 4, 8), "d": (1, 8)}.items():
+        evaluated(workspace, group, curve(rng, 30, {float(s): 0.8 for s in severities}), labels=LABELS[:30])
+    store = indexed(workspace)
+    of = {band: columns(store, band)[0] for band in ("native", "mean", "strongest")}
+    assert {b: c.severities for b, c in of.items()} == {"native": (1.0,), "mean": (1.0, 2.0, 4.0), "strongest": (4.0,)}
+    assert {b: c.models for b, c in of.items()} == {"native": 4, "mean": 3, "strongest": 3}
+    names = [r.entrant[0] for r in board(store.compare(), [of["mean"]])]
+    assert sorted(names) == ["a", "b", "c"], "d was not measured at 2× and 4×: no mean over the rest"
+    frame = store.compare()
+    frame.loc[(frame["model_group"] == "c") & (frame["severity"] == 2), "mean"] = np.nan
+    assert "c" not in [r.entrant[0] for r in board(frame, [of["mean"]])]
+
+
+def test_models_differ_by_training_and_by_bands_of_one_test(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    counts = curve(rng, 30, {1.0: 0.8})
+    evaluated(workspace, "a", counts, bands="B1")
+    evaluated(workspace, "a", counts, bands="B1,B2")
+    evaluated(workspace, "a", counts, bands="B1", train_degrade="bilinear")
+    evaluated(workspace, "b", counts, bands="B1")
+    evaluated(workspace, "b", counts, bands="red", dataset="other")
+    store = indexed(workspace)
+    rows = board(store.compare(), columns_of(store.compare(), "native"), normalised=False)
+    assert {r.entrant for r in rows} == {
+        ("a", "none", "B1"), ("a", "none", "B1,B2"), ("a", "bilinear", ""), ("b", "none", ""),
+    }  # fmt: skip
+    assert rows[0].entrant[0] == "b", "bands that differ from pack to pack are the same model"
+
+
+def test_published_numbers_come_last_whatever_they_are(workspace: Workspace) -> None:
+    store = made(workspace, {"p": {"a": -0.3}})
+    published = store.compare().assign(model_group="reference:x:M", mean=0.99, pack_hash=None)
+    rows = board(store.compare(), columns(store), published=published)
+    assert [r.published for r in rows] == [False, True]
+    assert rows[1].score is not None and rows[1].score.mean > 0.9
+    tiered, _ = with_tiers(store, rows, columns(store))
+    assert [r.tier for r in tiered] == [1, None]
+
+
+# -- floors ----------------------------------------------------------------------------------------------------------
+def test_the_floor_is_the_commonest_class_or_nothing(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 60 + [1] * 30 + [2] * 30)
+    evaluated(workspace, "a", curve(rng, N, {1.0: 0.5}), labels=labels)
+    evaluated(workspace, "a", curve(rng, N, {1.0: 0.5}), dataset="unlabelled")
+    store = indexed(workspace)
+    found = {c["dataset"]: c.floor for c in columns(store)}
+    assert found["pack"] == 0.5 and math.isnan(found["unlabelled"])
+    rows = board(store.compare(), columns(store))
+    assert rows[0].score is None and not rows[0].lacks, "no mean without the floor"
+    assert board(store.compare(), columns(store), normalised=False)[0].score is not None
+
+
+def test_the_floor_of_maps_follows_from_any_predictions(workspace: Workspace) -> None:
+    counts = np.tile([[30.0, 10, 20, 40]], (10, 1))
+    evaluated(workspace, "a", {("decoder", 1.0, 0): counts}, metric="f1", task="change", degrade_target="post")
+    store = indexed(workspace)
+    assert columns(store)[0].floor == pytest.approx(2 * 50 / (2 * 50 + 50)), "all is change"
+
+
+# -- tiers -----------------------------------------------------------------------------------------------------------
+def test_tiers_are_of_the_mean_over_all_packs(workspace: Workspace) -> None:
+    packs = {"p": {"a": 0.0, "b": -0.01, "c": -0.4}, "q": {"a": 0.0, "b": 0.01, "c": -0.4}, "r": {"a": 0.0}}
+    store = made(workspace, packs)
+    found = columns(store)[:2]
+    rows, left_out = with_tiers(store, board(store.compare(), found), found)
+    assert left_out == [] and {r.entrant[0]: r.tier for r in rows} == {"a": 1, "b": 1, "c": 2}
+    for file in workspace.runs.glob("*-b-*/artifacts/predictions.parquet"):
+        file.unlink()
+    rows, left_out = with_tiers(indexed(workspace), board(store.compare(), found), found)
+    assert {r.entrant[0]: r.tier for r in rows} == {"a": 1, "b": None, "c": 2}
+    assert len(left_out) == 2 and all("of B left" in line for line in left_out)
+
+
+def test_a_difference_over_one_pack_and_one_seed_is_students_paired_test() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.random(50) < 0.8, rng.random(50) < 0.6
+    one, other = (stats.measure({(0, 0): right(x)}, lambda c: c[..., 0] / c[..., 1]) for x in (a, b))
+    part = stats.group_difference(one, other)
+    assert stats.mean_difference_p([part], [3.0]) == pytest.approx(ttest_rel(a.astype(float), b.astype(float)).pvalue)
+    twice = stats.mean_difference_p([part, part], [1.0, 1.0])
+    assert twice < part.p_value, "two packs that agree say more than one"
+    turned = stats.group_difference(other, one)
+    assert stats.mean_difference_p([part, turned], [1.0, 1.0]) == pytest.approx(1)
+    assert math.isnan(stats.mean_difference_p([replace(part, standard_error=math.nan)], [1.0]))
+    assert stats.mean_difference_p([stats.group_difference(one, one)], [1.0]) == 1
