@@ -25,6 +25,7 @@ EMBEDDINGS = "app_pages/embeddings.py"
 SEGMENTATION = "app_pages/segmentation.py"
 CHANGE = "app_pages/change.py"
 DATASETS = "app_pages/datasets.py"
+MODELS = "app_pages/models.py"
 
 #: Of every chart: no logo, no buttons that few need; the picture is saved in a size that suits a slide.
 CHART = {
@@ -35,7 +36,7 @@ CHART = {
 
 
 #: What belongs to one visit of a page: messages about what was just done there.
-OF_A_VISIT = ("launch.queued", "run.problem", "add.found", "add.run", "add.problem", "notes.problem")
+OF_A_VISIT = ("launch.queued", "run.problem", "add.found", "add.run", "add.problem", "notes.problem", "models.problem")
 P = ParamSpec("P")
 
 

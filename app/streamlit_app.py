@@ -49,6 +49,10 @@ current = st.navigation(
             help="What has changed between two dates, on a map: before and after, probability, outlines.",
         ),
         st.Page(
+            pages.MODELS, title="Models", icon=":material/deployed_code:", url_path="models",
+            help="Exported and imported encoders: where they come from, their bands and scores; export and import.",
+        ),
+        st.Page(
             pages.DATASETS, title="Datasets", icon=":material/dataset:", url_path="datasets",
             help="The catalog, prepared packs, their samples and where on Earth they lie.",
         ),

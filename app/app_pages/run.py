@@ -262,7 +262,7 @@ run = record(run_id, folder)
 pending = may_change(live(workspace(), run_id), run)
 st.fragment(header, run_every="1s" if pending else None)(run_id, folder, pending)
 show_about(read_about(folder))
-with st.container(horizontal=True):
+with st.container(horizontal=True, vertical_alignment="center"):
     with st.popover("Tags and note", icon=":material/sell:"):
         edit_form([run_id])
     copy_link(run)

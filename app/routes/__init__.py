@@ -23,6 +23,7 @@ TABLE: dict[str, str] = {
     "/predictions/{run_id}/values": "app.routes.predictions:values",
     "/predictions/{run_id}/outlines.{form}": "app.routes.predictions:outlines",
     "/predictions/{run_id}/{kind}.png": "app.routes.predictions:preview_png",
+    "/models/{name}/package.zip": "app.routes.models:package",
     "/vendor/{name}": "app.routes.vendor:vendor",
 }
 

@@ -33,7 +33,10 @@ from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "app" / "streamlit_app.py"
-PAGES = ("now", "launch", "runs", "run", "degradation", "embeddings", "segmentation", "change", "datasets")
+PAGES = (
+    "now", "launch", "runs", "run", "degradation", "leaderboard", "embeddings", "segmentation", "change", "models",
+    "datasets",
+)  # fmt: skip
 #: Ends a script element, breaks out of attributes, is Markdown, and turns the reading direction round.
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' ![i](http://example.com/x.png) \u202eabc\u2066"
 CLASSES = ["Forest", "Water", "Residential", "Crop"]

@@ -1,0 +1,52 @@
+"""Models to take away: one zip with weights, description and card."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+import data_catalog
+from app.state import store_of
+from rsfm.errors import RsfmError
+from rsfm.model_card import gather, model_card
+from rsfm.model_info import ModelInfo, model_folder
+from rsfm.model_package import WEIGHTS, write_package
+from rsfm.workspace import Workspace
+
+#: What must stay free on the disk while a package is made.
+_SPARE_BYTES = 100_000_000
+
+
+def package_url(name: str) -> str:
+    return f"/rsfm/models/{quote(name, safe='')}/package.zip"
+
+
+def card_of(workspace: Workspace, info: ModelInfo, folder: Path) -> str:
+    """The model's card, from what this workspace knows of it."""
+    return model_card(info, gather(store_of(workspace), info, folder, data_catalog.entries(workspace)))
+
+
+def package(request: Request, workspace: Workspace) -> Response:
+    """`/rsfm/models/{name}/package.zip`: as `rsfm export` writes it."""
+    folder = model_folder(workspace, request.path_params["name"])
+    info = ModelInfo.read(folder)
+    size = (folder / WEIGHTS).stat().st_size if (folder / WEIGHTS).is_file() else 0
+    if size + _SPARE_BYTES > workspace.free_bytes():
+        raise RsfmError(f"The disk has no room for a copy of model {info.name}: it needs {size:,} bytes.")
+    # On the workspace's own disk: a memory-backed /tmp may be too small for weights.
+    with tempfile.NamedTemporaryFile(dir=workspace.models, prefix=".package-", suffix=".zip", delete=False) as file:
+        made = Path(file.name)
+    try:
+        write_package(folder, card_of(workspace, info, folder), made)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    return FileResponse(
+        made, media_type="application/zip", filename=f"{info.name}.zip", headers={"Cache-Control": "no-store"},
+        background=BackgroundTask(made.unlink, missing_ok=True),
+    )  # fmt: skip

@@ -1,0 +1,161 @@
+"""The page Models: the registry, one model's view, download and upload."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from lab import HOSTILE, embed, history, make_lab, make_pack
+from starlette.testclient import TestClient
+from streamlit.testing.v1 import AppTest
+from test_pages import texts
+
+from app.components.model_table import best_scores
+from app.routes import build_routes
+from rsfm.model_info import ModelInfo
+from rsfm.specs import EvaluateSpec, pretrain_spec
+from rsfm.store.files import write_json
+from rsfm.store.runs import create_run
+from rsfm.store.view import Store
+from rsfm.workspace import Workspace
+
+Open = Callable[..., AppTest]
+
+
+def model_of(workspace: Workspace) -> str:
+    return next(workspace.models.iterdir()).name
+
+
+def links(test: AppTest) -> dict[str, tuple[str, dict[str, list[str]]]]:
+    """Label -> page and query."""
+    found = {}
+    for element in test.get("page_link"):
+        link = element.proto
+        found[link.label.replace("\\", "")] = (link.page, parse_qs(link.query_string))
+    return found
+
+
+def test_the_registry_lists_what_models_are(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "models")
+    name = model_of(lab)
+    row = test.dataframe[0].value.iloc[0]
+    assert (row["name"], row["architecture"], row["trained_on"]) == (name, "vit", "landsat7-sample")
+    assert row["parameters"] == 128 and row["sensor"] == "Landsat 7 ETM+"
+    assert list(row["bands"])[:2] == ["B1", "B2"]
+    assert row["scores"][0].startswith("synthetic-landsat7: 0.9") and "Linear probe" in row["scores"][0]
+    assert test.query_params["model"] == name, "a default that depends on data stands in the address"
+    assert "No model fits" in texts(open_page(lab, "models", q="zzz"))
+    assert "There is no model" in texts(open_page(lab, "models", model="../x"))
+
+
+def test_best_scores_are_of_the_first_metric_at_the_best_images(lab: Workspace) -> None:
+    store = Store(lab)
+    store.refresh_if_stale(0)
+    frame = store.compare()
+    worse = frame.assign(severity=frame["severity"] * 2, mean=1.0)
+    assert best_scores(frame) == best_scores(frame[frame["severity"] == 1])
+    assert best_scores(worse.iloc[:0]) == {}
+
+
+def test_lineage_leads_from_the_data_to_what_was_made_of_the_model(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    name = model_of(workspace)
+    pack = make_pack(workspace, "other")
+    drawn = embed(workspace, pack, model=name, title="M")
+    going = create_run(workspace, EvaluateSpec(model=name, dataset="other"))
+    warm = create_run(workspace, pretrain_spec("mae", "other", "smoke", [f"init.weights={name}"]))
+    history(warm, "failed", 3, 1)
+    found = links(open_page(workspace, "models", model=name))
+    assert found["landsat7-sample"][1] == {"pack": ["landsat7-sample"]}
+    assert found["MAE on landsat7-sample"][1] == {"run": [name]}
+    assert found["MAE on other"][1] == {"run": [warm.id]}
+    queries = [parse_qs(e.proto.query_string) for e in open_page(workspace, "models").get("page_link")]
+    assert {"run": [going.id]} in queries and any(q.get("map", [""])[0].startswith(drawn.id) for q in queries)
+    # The other way: what a model began with.
+    run = workspace.runs / name / "spec.json"
+    data = json.loads(run.read_text())
+    other = "20260101-000000-mae-older-0000"
+    data["spec"]["init"]["weights"] = other
+    write_json(run, data)
+    shown = texts(open_page(workspace, "models", model=name))
+    assert "run …0000" in shown and "Starting weights" in shown
+
+
+@pytest.mark.parametrize("tab", ["Lineage", "Bands", "Scores", "Card", "Export"])
+def test_views_of_a_model(open_page: Open, lab: Workspace, tab: str) -> None:
+    test = open_page(lab, "models", tab=tab)
+    assert not test.exception and not test.error
+    if tab == "Bands":
+        assert test.dataframe[1].value["mean"].tolist() == [100.0] * 7
+    if tab == "Scores":
+        assert len(test.dataframe[1].value) == 8
+    if tab == "Card":
+        assert "## Limits" in test.code[0].value
+    if tab == "Export":
+        assert test.code[0].value.startswith(f"rsfm export {model_of(lab)} --format onnx")
+        assert f"/rsfm/models/{model_of(lab)}/package.zip" in str(test.get("link_button")[0].proto)
+
+
+def test_a_broken_model_says_what_is_wrong(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    name = model_of(workspace)
+    (workspace.models / name / "model.safetensors").write_bytes(b"x" * 20)
+    test = open_page(workspace, "models")
+    assert not test.exception and "not a whole safetensors" in texts(test)
+    assert "problem" in test.dataframe[0].proto.column_order
+
+
+def test_the_download_is_a_whole_package(lab: Workspace) -> None:
+    from starlette.applications import Starlette
+
+    client = TestClient(Starlette(routes=build_routes(lab)))
+    name = model_of(lab)
+    answer = client.get(f"/rsfm/models/{name}/package.zip")
+    assert answer.status_code == 200 and f'filename="{name}.zip"' in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("model.json") == (lab.models / name / "model.json").read_bytes()
+    assert [p.name for p in lab.models.iterdir()] == [name], "nothing stays behind"
+    for bad in ("nothing", "%2e%2e", ".hidden"):
+        assert client.get(f"/rsfm/models/{bad}/package.zip").status_code == 404
+
+
+def test_an_upload_is_checked_and_appears(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.panels import model_import
+    from rsfm.errors import RsfmError
+
+    workspace = make_lab(tmp_path / "w")
+    name = model_of(workspace)
+    asked: list[tuple[bytes, str]] = []
+
+    def take(place: Workspace, file: Path, called: str) -> str:
+        asked.append((file.read_bytes(), called))
+        if len(asked) == 1:
+            raise RsfmError("It holds *pickled* weights.")
+        return name
+
+    monkeypatch.setattr(model_import, "import_model", take)
+    test = open_page(workspace, "models")
+    test.file_uploader[0].set_value(("a <b>.zip", b"zip", "application/zip")).run()
+    test.button(key="models.import").click().run()
+    assert not test.exception and "It holds *pickled* weights." in texts(test)
+    test.button(key="models.import").click().run()
+    assert not test.exception and not test.error
+    assert [body for body, _ in asked] == [b"zip", b"zip"] and asked[0][1] == "a <b>.zip"
+    assert [p.name for p in workspace.models.iterdir()] == [name], "the upload itself is gone"
+
+
+def test_titles_of_models_are_text(open_page: Open, hostile_lab: Workspace) -> None:
+    folder = hostile_lab.models / model_of(hostile_lab)
+    assert HOSTILE in ModelInfo.read(folder).title
+    for tab in ("Lineage", "Card"):
+        test = open_page(hostile_lab, "models", tab=tab)
+        assert not test.exception
+        for kind in ("markdown", "caption", "subheader"):
+            for element in test.get(kind):
+                assert "<img" not in element.value.replace("\\<", "") and "\u202e" not in element.value
