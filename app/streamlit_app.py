@@ -37,6 +37,10 @@ current = st.navigation(
             help="Scores of models against effective ground sampling distance, with intervals.",
         ),
         st.Page(
+            pages.LEADERBOARD, title="Leaderboard", icon=":material/leaderboard:", url_path="leaderboard",
+            help="Models over packs and tasks: one number with its interval, tiers instead of ranks.",
+        ),
+        st.Page(
             pages.EMBEDDINGS, title="Embeddings", icon=":material/scatter_plot:", url_path="embeddings",
             help="Images laid out by a model's features; select some to see them, and what is near them.",
         ),

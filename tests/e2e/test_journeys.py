@@ -28,7 +28,8 @@ pytestmark = pytest.mark.e2e
 #: Address of a page -> something that only this page shows.
 PAGES = {
     "/now": "Recently finished", "/launch": "The same from a terminal", "/runs": "runs in this workspace",
-    "/run": "created", "/degradation": "How scores fall as test images get worse", "/embeddings": "Draw around points",
+    "/run": "created", "/degradation": "How scores fall as test images get worse",
+    "/leaderboard": "who cannot be told apart", "/embeddings": "Draw around points",
     "/segmentation": "No scene was predicted yet", "/change": "No scene was predicted yet",
     "/datasets": "On disk",
 }  # fmt: skip
