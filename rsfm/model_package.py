@@ -45,7 +45,7 @@ def write_package(folder: Path, card: str, output: Path | IO[bytes]) -> None:
         else:
             _write(folder, card, output)
     except OSError as error:
-        raise RsfmError(f"{output} cannot be written: {error.strerror or error}.") from error
+        raise RsfmError(f"The package of {folder.name} cannot be written: {error.strerror or error}.") from error
 
 
 def _write(folder: Path, card: str, output: Path | IO[bytes]) -> None:

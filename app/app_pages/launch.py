@@ -13,13 +13,14 @@ from app.components.method_form import groups_of, start_of
 from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, merged, spec_form
 from app.page import DATASETS, LAUNCH, empty_state, heading, model_titles
 from app.panels.launch_copy import about_copy, copied
+from app.panels.launch_models import known_models, model_choice, trained_models
 from app.panels.launch_queue import actions, explain
 from app.state import open_pack, store, workspace
 from app.text import KIND_ICON, metres, missing, model_name, number, plain, visible
-from app.view_state import choose, choose_many, choose_one_of, put
+from app.view_state import choose, choose_one_of
 from rsfm.network_info import NetworkInfo, list_networks
 from rsfm.packs import PackInfo
-from rsfm.registry import BASELINES, ENCODERS, METHODS, MethodEntry
+from rsfm.registry import BASELINES, METHODS, MethodEntry
 from rsfm.registry.evaluation import EVALUATION_PRESETS, evaluation_values
 from rsfm.specs import (
     EmbedSpec,
@@ -31,7 +32,6 @@ from rsfm.specs import (
     PretrainSpec,
     Spec,
 )
-from rsfm.store.runs import is_run_id
 from rsfm.tasks import ADAPTATIONS, TASKS
 
 JOBS = {
@@ -163,46 +163,6 @@ def pretrain_form() -> None:
         actions([spec] if spec else None, [label], "launch.pretrain")  # type: ignore[list-item]
     with side:
         about_method(entry, preset, spec, pack)  # type: ignore[arg-type]
-
-
-def trained_models(method: str | None = None) -> dict[str, str]:
-    """Models of this workspace, or those of one method, newest first: name -> label."""
-    frame = store().models()
-    usable = frame[frame["problem"].isna() | (frame["problem"].astype(str) == "")]
-    if method is not None:
-        usable = usable[usable["method"] == method]
-    labels = {}
-    for row in usable.itertuples():
-        title = visible(row.title) if not missing(row.title) and row.title else model_name(row.name)
-        seed = "" if missing(row.seed) else f"  ·  seed {int(row.seed)}"
-        labels[str(row.name)] = f"{title}{seed}  ·  …{str(row.name)[-4:]}"
-    return labels
-
-
-def known_models() -> dict[str, str]:
-    """What can be evaluated: name -> label."""
-    labels = trained_models()
-    labels.update({name: f"{name}  ·  baseline" for name in BASELINES if "<" not in name})
-    labels.update({f"random:{name}": f"random:{name}  ·  baseline" for name in ENCODERS})
-    return labels
-
-
-def model_choice(labels: dict[str, str]) -> list[str]:
-    """Several models at once; at first the newest one. They stand in the URL, so that a run can lead here."""
-    newest = [m for m in labels if is_run_id(m)][:1]
-    chosen = choose_many(
-        "Models", list(labels), "model", newest, others=True, format_func=lambda m: labels.get(m, m),
-        placeholder="Choose models and baselines", wrap=True,
-        help="One run per model. Type timm:<name>, torchgeo:<weights> or random:<run id> for others.",
-    )  # fmt: skip
-    baselines = [m for m in labels if m in BASELINES] + [f"random:{next(iter(ENCODERS))}"]
-    absent = [m for m in baselines if m not in chosen]
-    if absent:
-        st.button(
-            "Add the baselines", icon=":material/playlist_add:", type="tertiary", on_click=put,
-            args=("model", [*chosen, *absent]),
-        )  # fmt: skip
-    return chosen
 
 
 def evaluate_form() -> None:

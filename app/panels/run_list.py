@@ -29,7 +29,7 @@ from rsfm.specs import KINDS, spec_hash
 from rsfm.store.runs import STATES, is_run_id
 
 PAGE_SIZE = 200
-MAX_OVERLAY = 12
+MAX_OVERLAY = 24
 MAX_GROUPS = 20
 
 

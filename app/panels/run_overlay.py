@@ -12,6 +12,7 @@ from app.components.curves import X_AXES, curve_figure, metric_title, ordered_me
 from app.components.spec_diff import differences
 from app.page import CHART, RUN, guarded
 from app.panels.launch_copy import copy_link
+from app.panels.run_list import MAX_OVERLAY
 from app.panels.run_notes import edit_form
 from app.state import store
 from app.text import plain, run_details, run_title, visible
@@ -47,6 +48,8 @@ def chosen_runs(chosen: Sequence[str], titles: dict[str, str], *, going: bool) -
             "Choose none", icon=":material/deselect:", type="tertiary", key="runs.none", on_click=put,
             args=("overlay", None),
         )  # fmt: skip
+    if len(chosen) == MAX_OVERLAY:
+        st.caption(f"{MAX_OVERLAY} runs are the most that can be chosen at once.")
     with st.container(horizontal=True):
         for run_id, label in labels.items():
             st.page_link(RUN, label=plain(label), icon=":material/monitoring:", query_params={"run": run_id})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 import data_catalog
 from app.state import store_of
@@ -20,6 +21,7 @@ from rsfm.workspace import Workspace
 
 #: What must stay free on the disk while a package is made.
 _SPARE_BYTES = 100_000_000
+_CHUNK = 1 << 20
 
 
 def package_url(name: str) -> str:
@@ -38,15 +40,24 @@ def package(request: Request, workspace: Workspace) -> Response:
     size = (folder / WEIGHTS).stat().st_size if (folder / WEIGHTS).is_file() else 0
     if size + _SPARE_BYTES > workspace.free_bytes():
         raise RsfmError(f"The disk has no room for a copy of model {info.name}: it needs {size:,} bytes.")
-    # On the workspace's own disk: a memory-backed /tmp may be too small for weights.
-    with tempfile.NamedTemporaryFile(dir=workspace.models, prefix=".package-", suffix=".zip", delete=False) as file:
-        made = Path(file.name)
+    # Without a name, so that nothing stays behind whatever happens to the download; on the workspace's own disk, for a
+    # memory-backed /tmp may be too small for weights.
+    file = tempfile.TemporaryFile(dir=workspace.models)  # noqa: SIM115 - closed once it is sent
     try:
-        write_package(folder, card_of(workspace, info, folder), made)
+        write_package(folder, card_of(workspace, info, folder), file)
+        length = file.tell()
+        file.seek(0)
     except BaseException:
-        made.unlink(missing_ok=True)
+        file.close()
         raise
-    return FileResponse(
-        made, media_type="application/zip", filename=f"{info.name}.zip", headers={"Cache-Control": "no-store"},
-        background=BackgroundTask(made.unlink, missing_ok=True),
-    )  # fmt: skip
+    headers = {
+        "Content-Disposition": f'attachment; filename="{quote(info.name)}.zip"', "Content-Length": str(length),
+        "Cache-Control": "no-store",
+    }  # fmt: skip
+    return StreamingResponse(_chunks(file), media_type="application/zip", headers=headers)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

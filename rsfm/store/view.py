@@ -16,10 +16,9 @@ import pandas as pd
 
 from rsfm.errors import RsfmError
 from rsfm.store import queries, schema
-from rsfm.store.database import Memory
-from rsfm.store.index import Index, Progress, fill
-from rsfm.store.ingest import Ingest
+from rsfm.store.index import Index, Progress
 from rsfm.store.lock import Busy, Held, Unavailable, Unusable, locked
+from rsfm.store.memory import MemoryIndex
 from rsfm.workspace import Workspace
 
 Fetch = Callable[[duckdb.DuckDBPyConnection], pd.DataFrame]
@@ -61,7 +60,7 @@ class Store:
         self._held_from_readers = False
         self._good_at = datetime.now().astimezone()
         self._refreshed = float("-inf")
-        self._memory: _MemoryIndex | None = None
+        self._memory: MemoryIndex | None = None
         self._memory_guard = threading.Lock()
         self._builder: threading.Thread | None = None
         self._build_error: Exception | None = None
@@ -233,7 +232,7 @@ class Store:
         with self._memory_guard:  # built once; whoever comes meanwhile waits for it
             memory = self._memory
             if memory is None:
-                memory = self._memory = _MemoryIndex(self.workspace)
+                memory = self._memory = MemoryIndex(self.workspace)
             memory.refresh()
         return memory.fetch(fetch)
 
@@ -436,36 +435,6 @@ def _picked(
     if lists:
         raise TypeError(f"unknown filters: {', '.join(lists)}")
     return statements[sort], values
-
-
-class _MemoryIndex:
-    """The index in this process's memory, for as long as the file cannot be had."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.state = "reading the run folders."
-        self._memory = Memory()
-        self._ingest = Ingest(workspace)
-        self._at = float("-inf")
-        self._guard = threading.Lock()
-        with self._memory.attached() as con:
-            schema.create(con)
-
-    def refresh(self, max_age_s: float = 1.0) -> None:
-        with self._guard:
-            if time.monotonic() - self._at < max_age_s:
-                return
-            with self._memory.attached() as con:
-                fill(self._ingest, con, self._report)
-            self.state = "showing the run folders instead."
-            self._at = time.monotonic()
-
-    def _report(self, done: int, total: int) -> None:
-        if self._at == float("-inf"):
-            self.state = f"reading the run folders, {done} of {total}."
-
-    def fetch(self, fetch: Fetch) -> pd.DataFrame:
-        with self._memory.attached() as con:
-            return fetch(con)
 
 
 def _as_of_now(found: pd.DataFrame) -> pd.DataFrame:
