@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,22 @@ def texts_of(pack: Pack) -> np.ndarray:
     return _texts(pack.path, pack_stamp(pack.path))
 
 
-def sample_grid(pack: Pack, samples: pd.DataFrame, *, layer: str, view: str, notes: list[str] | None = None) -> None:
+def sample_grid(
+    pack: Pack,
+    samples: pd.DataFrame,
+    *,
+    layer: str,
+    view: str,
+    notes: list[str] | None = None,
+    on_open: Callable[[str], None] | None = None,
+) -> None:
     """One thumbnail for each sample.
 
     Args:
         samples: rows of samples.parquet.
         view: a key of `app.imaging.views`.
         notes: a line below each, in place of its labels.
+        on_open: makes the line a button; called with `split:row`.
     """
     with st.grid("auto", min_column_width=118, gap="small"):
         for number, sample in enumerate(samples.itertuples()):
@@ -56,4 +66,12 @@ def sample_grid(pack: Pack, samples: pd.DataFrame, *, layer: str, view: str, not
             title = ", ".join(labels_of(sample)) or str(sample.id)
             with st.container(gap="xxsmall"):
                 st.markdown(f"![{plain(title)}]({url})")
-                st.caption(plain(notes[number] if notes else title))
+                said = plain(notes[number] if notes else title)
+                if on_open is None:
+                    st.caption(said)
+                else:
+                    key = f"{sample.split}:{int(sample.row)}"
+                    st.button(
+                        said, key=f"open-{pack.name}-{key}", type="tertiary", on_click=on_open, args=(key,),
+                        help=plain(sample.id),
+                    )  # fmt: skip

@@ -19,8 +19,10 @@ from app.maps.geometry import bounds_of, boxes_of, mosaic_layout, paint_mosaic
 from app.maps.ground import GROUNDS, page_headers
 from app.routes.common import IMMUTABLE, query_choice
 from app.routes.vendor import vendor_files, vendor_url
+from app.sample_filter import SampleFilter
 from app.state import open_pack, opened, pack_stamp
 from rsfm import thumbs
+from rsfm.packs import Pack
 from rsfm.workspace import Workspace
 
 #: More footprints than this are thinned evenly, and the map says so.
@@ -30,6 +32,7 @@ MAX_MOSAIC = 3_000
 MOSAIC_PIXELS = 1_600
 #: Samples that an address can name.
 MAX_CHOSEN = 500
+EVERYTHING = SampleFilter()
 
 
 def map_url(
@@ -40,12 +43,29 @@ def map_url(
     view: str | None = None,
     ground: str = "offline",
     only: Mapping[str, Sequence[int]] | None = None,
+    chosen: SampleFilter = EVERYTHING,
 ) -> str:
-    """The address of a pack's map; `only`: split -> rows of the samples to show, at most `MAX_CHOSEN` of them."""
-    query = {"theme": theme, "v": version, "ground": ground, **({"view": view} if view else {})}
+    """The address of a pack's map.
+
+    Args:
+        only: split -> rows of the samples to show, at most `MAX_CHOSEN` of them.
+        chosen: a filter; the samples that fit are shown, however many.
+    """
+    query = [("theme", theme), ("v", version), ("ground", ground), *([("view", view)] if view else []), *chosen.query()]
     if only is not None:
-        query["only"] = ";".join(f"{split}:{','.join(map(str, rows))}" for split, rows in only.items())
+        query.append(("only", ";".join(f"{split}:{','.join(map(str, rows))}" for split, rows in only.items())))
     return f"/rsfm/maps/packs/{quote(pack, safe='')}?{urlencode(query)}"
+
+
+def _filter_of(request: Request) -> SampleFilter:
+    return SampleFilter.read({name: request.query_params.getlist(name) for name in ("split", "class", "find")})
+
+
+def _rows_of(pack: Pack, chosen: SampleFilter) -> dict[str, list[int]] | None:
+    """Split -> rows of the samples that fit; None: all."""
+    if not chosen:
+        return None
+    return {str(s): [int(r) for r in part["row"]] for s, part in chosen.apply(pack).groupby("split", sort=False)}
 
 
 def chosen_samples(text: str | None) -> dict[str, list[int]] | None:
@@ -73,19 +93,23 @@ def _mosaic(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:
 
 
 def footprints(request: Request, workspace: Workspace) -> Response:
-    """`/rsfm/maps/packs/{pack}?theme=&view=&ground=&only=`: an HTML page."""
+    """`/rsfm/maps/packs/{pack}?theme=&view=&ground=&only=&split=&class=&find=`: an HTML page."""
     theme = query_choice(request, "theme", ("light", "dark"))
     ground = query_choice(request, "ground", GROUNDS)
     pack = open_pack(workspace, request.path_params["pack"])
-    only = chosen_samples(request.query_params.get("only"))
-    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=only)
+    only, chosen = chosen_samples(request.query_params.get("only")), _filter_of(request)
+    rows = _rows_of(pack, chosen) if only is None else only
+    if rows == {}:
+        raise HTTPException(404, "No sample of this pack fits.")
+    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=rows)
     boxes = boxes_of(places)
     if not len(boxes):
-        raise HTTPException(404, "No sample of this pack has a place on Earth.")
+        raise HTTPException(404, "No such sample of this pack has a place on Earth.")
     layer = main_layer(pack)
     view = find_view(layer, request.query_params.get("view"))
     name = quote(pack.name, safe="")
     query = urlencode({"v": pack.info.content_hash, "view": view.key, "layer": layer.name})
+    mosaic_query = urlencode([("v", pack.info.content_hash), ("view", view.key), *chosen.query()])
     drawn = {f["properties"]["split"] for f in places["features"]}
     notes = ["Synthetic data."] if pack.info.synthetic else []
     total = int(pack.samples["west"].notna().sum())
@@ -94,7 +118,7 @@ def footprints(request: Request, workspace: Workspace) -> Response:
     page = render(
         compose_footprints(
             places, bounds_of(boxes), theme=theme, world=vendor_url("world.geojson"), ground=ground,
-            mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{query}" if only is None and _mosaic(boxes) else None,
+            mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{mosaic_query}" if only is None and _mosaic(boxes) else None,
         ),
         title=f"Footprints of {pack.name}",
         theme=theme,
@@ -112,10 +136,13 @@ def footprints(request: Request, workspace: Workspace) -> Response:
 
 
 @lru_cache(maxsize=4)
-def _mosaic_png(folder: Path, stamp: int, view: str) -> bytes:
+def _mosaic_png(folder: Path, stamp: int, view: str, chosen: SampleFilter) -> bytes:
     pack = opened(folder, stamp)
-    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS)
-    found = _mosaic(boxes_of(places))
+    rows = _rows_of(pack, chosen)
+    found = None
+    if rows != {}:
+        places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=rows)
+        found = _mosaic(boxes_of(places))
     if found is None:
         raise HTTPException(404, "This pack's samples do not make a mosaic.")
     samples = [f["properties"] for f in places["features"]]
@@ -133,6 +160,6 @@ def mosaic(request: Request, workspace: Workspace) -> Response:
     """`/rsfm/maps/packs/{pack}/mosaic.png?view=`: the samples at their places, in Web Mercator, PNG."""
     pack = open_pack(workspace, request.path_params["pack"])
     view = find_view(main_layer(pack), request.query_params.get("view"))
-    content = _mosaic_png(pack.path, pack_stamp(pack.path), view.key)
+    content = _mosaic_png(pack.path, pack_stamp(pack.path), view.key, _filter_of(request))
     fixed = request.query_params.get("v") == pack.info.content_hash
     return Response(content, media_type="image/png", headers={"Cache-Control": IMMUTABLE if fixed else "no-cache"})
