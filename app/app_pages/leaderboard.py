@@ -71,18 +71,19 @@ def say_what_is_missing(rows: list[Row], chosen: Board) -> None:
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
-def findings_of(row: Row, rows: pd.DataFrame, about_places: Counter[tuple[str, ...]]) -> int:
-    """How many findings are about what the board shows of a model."""
-    group, training, bands = row.entrant
-    mine = rows[(rows["model_group"].astype(str) == group) & (rows["train_degrade"].astype(str) == training)]
-    mine = mine[mine["bands"].astype(str) == bands] if bands else mine
-    places = {place_of(r) for r in mine[list(PLACE)].drop_duplicates().to_dict("records")}
-    return sum(about_places[p] for p in places)
+def findings_of(rows: list[Row], shown: pd.DataFrame, found: list[dict[str, Any]]) -> list[int]:
+    """How many findings are about what the board shows of each model; none are about published numbers."""
+    about_places = Counter(map(place_of, found))
+    counts: Counter[tuple[str, ...]] = Counter()
+    for record in shown[list(PLACE)].drop_duplicates().to_dict("records"):
+        name = (str(record["model_group"]), str(record["train_degrade"]))
+        for bands in ("", str(record["bands"])):
+            counts[*name, bands] += about_places[place_of(record)]
+    return [0 if row.published else counts[row.entrant] for row in rows]
 
 
 def table(rows: list[Row], chosen: Board, found: list[dict[str, Any]]) -> None:
-    shown, places = _rows_of(chosen), Counter(map(place_of, found))
-    counts = [0 if row.published else findings_of(row, shown, places) for row in rows]
+    counts = findings_of(rows, _rows_of(chosen), found)
     frame = board_table(rows, chosen.columns, counts)
     titles = column_titles(chosen.columns)
     order = {

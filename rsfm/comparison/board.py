@@ -95,23 +95,24 @@ def columns_of(rows: pd.DataFrame, band: Band) -> list[Column]:
     For "mean" and "strongest" the severities are those that most models were measured at; for "native" the one that
     leaves images as they are. Tests that have none of these are left out.
     """
-    found = []
     defined = rows.dropna(subset=["mean"])
-    for place, part in defined.groupby(list(TEST), dropna=False, sort=True):
-        curves = [
-            frozenset(map(float, curve["severity"]))
-            for _, curve in part.groupby(["model_group", "train_degrade", "bands"], dropna=False, sort=False)
-        ]
+    curves: dict[tuple[Any, ...], dict[tuple[Any, ...], set[float]]] = defaultdict(lambda: defaultdict(set))
+    models = zip(*(defined[name] for name in ("model_group", "train_degrade", "bands", "severity")), strict=True)
+    for place, (*model, severity) in zip(_places(defined), models, strict=True):
+        curves[place][tuple(model)].add(float(severity))
+    found = []
+    for place in sorted(curves, key=str):
+        ladders = [frozenset(ladder) for ladder in curves[place].values()]
         if band == "native":
-            entry = OPERATORS.get(str(part["operator"].iloc[0]))
+            entry = OPERATORS.get(str(place[TEST.index("operator")]))
             severities = () if entry is None else (float(entry.identity),)
         else:
-            ladder = _ladder(curves)
+            ladder = _ladder(ladders)
             severities = ladder if band == "mean" else ladder[-1:]
-        models = sum(set(severities) <= curve for curve in curves)
-        if severities and models:
-            found.append(Column(tuple(None if _absent(v) else v for v in place), severities, models))
-    return sorted(found, key=lambda test: -test.models)
+        taken = sum(set(severities) <= ladder for ladder in ladders)
+        if severities and taken:
+            found.append(Column(place, severities, taken))
+    return sorted(found, key=lambda column: -column.models)
 
 
 def _absent(value: Any) -> bool:
@@ -119,7 +120,8 @@ def _absent(value: Any) -> bool:
 
 
 def _places(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
-    return [tuple(None if _absent(v) else v for v in r) for r in rows[list(TEST)].itertuples(index=False, name=None)]
+    columns = [[None if _absent(v) else v for v in rows[name].tolist()] for name in TEST]
+    return list(zip(*columns, strict=True))
 
 
 def _entrants(rows: pd.DataFrame, places: Sequence[tuple[Any, ...]]) -> list[Entrant]:
@@ -163,20 +165,21 @@ def _rows(rows: pd.DataFrame, tests: Sequence[Column], normalised: bool, *, publ
     by_place = {_loose(t.place) if published else t.place: t for t in tests}
     places = _places(rows)
     wanted = [_loose(p) if published else p for p in places]
-    points: dict[Entrant, dict[tuple[Any, ...], dict[float, Mapping[str, Any]]]] = {}
-    first: dict[Entrant, Mapping[str, Any]] = {}
-    records = rows.to_dict("records")
-    for entrant, place, record in zip(_entrants(rows, places), wanted, records, strict=True):
+    points: dict[Entrant, dict[tuple[Any, ...], dict[float, Value]]] = {}
+    first: dict[Entrant, int] = {}
+    columns = (rows[name].astype(float).tolist() for name in ("severity", "mean", "ci_low", "ci_high"))
+    entrants = _entrants(rows, places)
+    for i, (entrant, place, severity, *value) in enumerate(zip(entrants, wanted, *columns, strict=True)):
         if place in by_place:
-            first.setdefault(entrant, record)
-            points.setdefault(entrant, {}).setdefault(by_place[place].place, {})[float(record["severity"])] = record
+            first.setdefault(entrant, i)
+            points.setdefault(entrant, {}).setdefault(by_place[place].place, {})[severity] = Value(*value)
     found = []
     for entrant, of_tests in points.items():
         values = {t.place: v for t in tests if (v := _value(of_tests.get(t.place, {}), t.severities)) is not None}
         if values:
             lacks = tuple(t.place for t in tests if t.place not in values)
             score = None if lacks else _overall([(t, values[t.place]) for t in tests], normalised)
-            found.append(Row(entrant, first[entrant], values, lacks, score, published))
+            found.append(Row(entrant, rows.iloc[first[entrant]].to_dict(), values, lacks, score, published))
     return found
 
 
@@ -185,16 +188,12 @@ def _loose(place: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(v for name, v in zip(TEST, place, strict=True) if name != "pack_hash")
 
 
-def _value(points: Mapping[float, Mapping[str, Any]], severities: Sequence[float]) -> Value | None:
+def _value(points: Mapping[float, Value], severities: Sequence[float]) -> Value | None:
     """The mean over severities; None where one is missing."""
-    chosen = [points.get(s) for s in severities]
-    if any(p is None or _absent(p["mean"]) for p in chosen):
+    chosen = [points[s] for s in severities if s in points and not math.isnan(points[s].mean)]
+    if len(chosen) < len(severities):
         return None
-    mean, low, high = (
-        float(np.mean([math.nan if _absent(p[name]) else float(p[name]) for p in chosen if p is not None]))
-        for name in ("mean", "ci_low", "ci_high")
-    )
-    return Value(mean, low, high)
+    return Value(*(sum(getattr(v, name) for v in chosen) / len(chosen) for name in ("mean", "low", "high")))
 
 
 def _overall(values: Sequence[tuple[Column, Value]], normalised: bool) -> Value | None:
