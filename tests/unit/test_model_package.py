@@ -11,19 +11,23 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from rsfm.bands import Band
 from rsfm.cli import main
 from rsfm.errors import RsfmError
 from rsfm.model_card import CardFacts, gather, model_card
 from rsfm.model_info import ModelBand, ModelInfo, ModelOrigin
 from rsfm.model_package import CARD, DESCRIPTION, WEIGHTS, write_package
+from rsfm.models.baselines import resolve
 from rsfm.models.export import load_model, save_model
 from rsfm.models.importing import import_model
 from rsfm.models.vit import build_encoder
+from rsfm.pack_arrays import write_arrays
 from rsfm.specs import EncoderParams, EvaluateSpec, PredictSpec, pretrain_spec
 from rsfm.store.job import JobContext
 from rsfm.store.runs import create_run
@@ -78,6 +82,19 @@ def test_what_comes_back_gives_the_same_features(tmp_path: Path, package: Path, 
     again = Workspace(tmp_path / "third")
     import_model(workspace.models / NAME, again)
     assert ModelOrigin.read(again.models / NAME).file == NAME  # type: ignore[union-attr]
+
+
+def test_an_imported_model_is_evaluated_like_any_other(package: Path, workspace: Workspace) -> None:
+    bands = [Band(b.name, b.wavelength_nm, b.gsd_m, b.unit) for b in reversed(BANDS)]  # in another order
+    images = np.random.default_rng(0).integers(0, 255, (4, 3, 16, 16)).astype(np.uint8)
+    pack = write_arrays(workspace, "tiles", {"train": images}, bands, labels={"train": ["a", "b"] * 2}, gsd_m=30)
+    import_model(package, workspace)
+    spec = EvaluateSpec(model=NAME, dataset="tiles")
+    model = resolve(spec, pack, workspace)
+    assert (model.name, model.group, [b.name for b in model.bands]) == (NAME, "g", ["B1", "B2", "B3"])
+    values = torch.from_numpy(images[:, ::-1].astype(np.float32))
+    assert torch.equal(model.extract(values), load_model(workspace.models / NAME).extract(values))
+    assert create_run(workspace, spec).envelope()["group"], "its run need not be here"
 
 
 def test_a_model_that_is_here_stays_as_it_is(tmp_path: Path, package: Path, workspace: Workspace) -> None:
