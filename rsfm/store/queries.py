@@ -38,7 +38,7 @@ headline AS (
     FROM (
         SELECT run, metric, adaptation, avg(value) AS value FROM (
             SELECT run, metric, adaptation, value, severity = min(severity) OVER (PARTITION BY run) AS best
-            FROM scores WHERE metric IN ({_HEADLINES})
+            FROM {{scores}} WHERE metric IN ({_HEADLINES})
         ) WHERE best GROUP BY run, metric, adaptation
     ) GROUP BY run
 )"""
@@ -54,18 +54,29 @@ SORTS = {
     "pack": "dataset NULLS LAST, created DESC NULLS LAST",
     "state": "state, created DESC NULLS LAST",
 }
+# The scores of one page are far fewer than all; only an order by score needs those of every run.
 _RUNS = f"""
-WITH {_HEADLINE}
+WITH page AS (
+    SELECT * FROM runs WHERE {_RUN_FILTER} ORDER BY {{order}}, run_id DESC LIMIT $limit OFFSET $offset
+),
+{_HEADLINE.format(scores="scores SEMI JOIN page USING (run)")}
+SELECT {_RUN_COLUMNS}, score, score_metric, score_of, {_RUN_HIDDEN} FROM page LEFT JOIN headline USING (run)
+ORDER BY {{order}}, run_id DESC
+"""
+_RUNS_BY_SCORE = f"""
+WITH {_HEADLINE.format(scores="scores")}
 SELECT {_RUN_COLUMNS}, score, score_metric, score_of, {_RUN_HIDDEN} FROM runs LEFT JOIN headline USING (run)
 WHERE {_RUN_FILTER}
 ORDER BY {{order}}, run_id DESC
 LIMIT $limit OFFSET $offset
 """
-RUNS = {name: _RUNS.format(order=order) for name, order in SORTS.items()}
+RUNS = {
+    name: (_RUNS_BY_SCORE if name == "score" else _RUNS).format(order=order) for name, order in SORTS.items()
+}  # fmt: skip
 # Of runs of one seed only the newest that has succeeded counts. An evaluation's seed is that of its model: the run
 # that trained it.
 _GROUPS_OF_RUNS = f"""
-WITH {_HEADLINE},
+WITH {_HEADLINE.format(scores="scores")},
 picked AS (
     SELECT runs.*, score, score_metric,
            CASE WHEN state = 'succeeded' THEN row_number() OVER (
