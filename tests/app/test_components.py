@@ -80,6 +80,14 @@ def test_curves_of_two_runs(x: str, last: int) -> None:
     assert figure.data[0].line.color != figure.data[1].line.color
 
 
+def test_runs_of_different_days_lie_on_each_other_by_hours() -> None:
+    frame = metrics()
+    frame.loc[frame["run_id"] == "r1", "time"] += pd.Timedelta(days=3)
+    figure = curve_figure(frame, "loss", x="hours", labels={"r0": "a", "r1": "b"}, log=True)
+    assert [t.x[0] for t in figure.data] == [0, 0] and figure.data[1].x[-1] == pytest.approx(49 / 3600)
+    assert figure.layout.yaxis.type == "log"
+
+
 def test_smoothing_keeps_the_raw_points_below() -> None:
     figure = curve_figure(metrics(1), "loss", smoothing=10)
     raw, smooth = figure.data
