@@ -34,6 +34,9 @@ from rsfm.comparison.board import Column, Row, board
 from rsfm.errors import RsfmError
 from rsfm.store.lint import PLACE
 
+#: Models on the chart.
+MOST = 30
+
 
 # -- what is said --------------------------------------------------------------------------------------------------
 def about(chosen: Board) -> str:
@@ -53,7 +56,12 @@ def about(chosen: Board) -> str:
     if chosen.others:
         left = ", ".join(f"{visible(c['dataset'])} ({c.models})" for c in chosen.others)
         text += f" Not counted, with the number of their models: {left}."
-    return text
+    return f"{text} Synthetic data: {', '.join(named)}." if (named := synthetic_packs(chosen)) else text
+
+
+def synthetic_packs(chosen: Board) -> list[str]:
+    mine = chosen.rows[chosen.rows["dataset"].isin([c["dataset"] for c in chosen.columns])]
+    return sorted({visible(d) for d in mine.loc[mine["synthetic"].astype(bool), "dataset"]})
 
 
 def say_what_is_missing(rows: list[Row], chosen: Board) -> None:
@@ -95,8 +103,8 @@ def table(rows: list[Row], chosen: Board, found: list[dict[str, Any]]) -> None:
         frame, hide_index=True, key="leaderboard.table", on_select="rerun", selection_mode="single-cell",
         alt="Models over packs, best first", placeholder="–", column_order=[n for n, wanted in order.items() if wanted],
         column_config={
-            "tier": st.column_config.TextColumn("Tier", width=50, help="A is the best; see below."),
-            "model": st.column_config.TextColumn("Model", width=260, pinned=True),
+            "tier": st.column_config.TextColumn("Tier", width=50, help="A is the best; see above."),
+            "model": st.column_config.TextColumn("Model", width=260),
             "source": st.column_config.MultiselectColumn(
                 "Source", options=["authors"], color="gray", width=80,
                 help="Published by the authors of the benchmark; not measured here.",
@@ -161,6 +169,26 @@ def _rows_of(chosen: Board) -> pd.DataFrame:
     return pd.concat(kept) if kept else chosen.rows.iloc[:0]
 
 
+# -- the chart -----------------------------------------------------------------------------------------------------
+def chart(rows: list[Row], chosen: Board) -> None:
+    """The models that have a number, as far as a chart can show them."""
+    ranked = [row for row in rows if row.score is not None]
+    if not ranked:
+        return
+    looks = {**looks_of_models(), **published_looks(row.entrant[0] for row in ranked if row.published)}
+    unit = "Mean of normalised scores" if chosen.normalised else "Mean of scores"
+    with st.container(border=True):
+        if synthetic := synthetic_packs(chosen):
+            packs = plain(", ".join(synthetic))
+            st.badge("synthetic data", icon=":material/science:", color="violet", help=packs)
+        st.plotly_chart(
+            board_figure(ranked[:MOST], looks, unit), config=CHART, key="leaderboard.chart",
+            alt=f"{unit} of each model with its interval, best on top",
+        )  # fmt: skip
+        if len(ranked) > MOST:
+            st.caption(f"The first {MOST} of {len(ranked)} models of the table.")
+
+
 # -- the page ------------------------------------------------------------------------------------------------------
 heading("Leaderboard", "Models over packs and tasks: one number with its interval, and who cannot be told apart.")
 everything = store().compare()
@@ -195,25 +223,11 @@ if sum(r.score is not None and not r.published for r in rows) > 1 and choose_whe
         if left_out:
             with st.expander(f"Without a tier ({len(left_out)})", icon=":material/info:"):
                 st.markdown("\n".join(f"- {plain(line)}" for line in left_out[:40]))
-if any(r.score for r in rows):
-    looks = {**looks_of_models(), **published_looks(r.entrant[0] for r in rows if r.published)}
-    unit = "Mean of normalised scores" if chosen.normalised else "Mean of scores"
-    synthetic = {visible(c["dataset"]) for c in chosen.columns} & {
-        visible(d) for d in everything.loc[everything["synthetic"].astype(bool), "dataset"]
-    }
-    with st.container(border=True):
-        if synthetic:
-            st.badge(
-                "synthetic data", icon=":material/science:", color="violet", help=plain(", ".join(sorted(synthetic)))
-            )
-        st.plotly_chart(
-            board_figure(rows, looks, unit), config=CHART, key="leaderboard.chart",
-            alt=f"{unit} of each model with its interval, best on top",
-        )  # fmt: skip
 st.caption(plain(about(chosen)))
 if len(chosen.published):
     st.caption(plain(source_note(chosen.published, "absolute")))
 found = findings_about(store().lint(), _rows_of(chosen))
 table(rows, chosen, found)
 show_findings(found)
+chart(rows, chosen)
 pair_panel(_rows_of(chosen), chosen.metric)

@@ -60,7 +60,7 @@ def test_models_are_ranked_on_the_packs_that_they_share(open_page: Open, several
     assert frame.index.tolist()[-1] == "Band-Stats" and frame["coverage"].tolist() == ["3 of 3", "3 of 3", "1 of 3"]
     assert frame["mean"].isna().tolist() == [False, False, True]
     assert frame.loc["Band-Stats", "lacks"] == "roofs, scenes" or frame.loc["Band-Stats", "lacks"] == "scenes, roofs"
-    assert "means over different packs are not compared" in texts(test)
+    assert "means over different packs are not compared" in texts(test) and "Synthetic data: scenes" in texts(test)
     one = open_page(several, "leaderboard", task="classification", packs="fields")
     assert not one.exception and board_of(one)["mean"].notna().all() and len(board_of(one)) == 3
     assert "Not counted, with the number of their models" in texts(one) and "lacks" not in columns(one)
