@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
     ("methods",), ("data", "list"), ("data", "show"), ("data", "prepare"), ("data", "add"), ("pretrain",),
     ("evaluate",), ("embed",), ("predict",), ("compare",), ("protocol", "list"), ("protocol", "show"),
-    ("protocol", "run"), ("protocol", "report"), ("export",), ("import",), ("runs",), ("tag",), ("stop",), ("resume",), ("jobs",),
+    ("protocol", "run"), ("protocol", "report"), ("report",), ("export",), ("import",), ("runs",), ("tag",), ("stop",),
+    ("resume",), ("jobs",),
     ("index", "rebuild"), ("app",), ("demo",),
 ]  # fmt: skip
 
