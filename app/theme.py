@@ -62,6 +62,9 @@ def server_options(host: str, port: int, *, allowed_hosts: list[str]) -> dict[st
         "server.runOnSave": False,
         "server.showEmailPrompt": False,
         "server.enableAgentApi": False,
+        # Our pages draw nothing by bare expressions; and two threads that rewrite scripts at once trip over each other
+        # in Python 3.11 ("AST constructor recursion depth mismatch").
+        "runner.magicEnabled": False,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "viewer",
         "client.showErrorLinks": False,

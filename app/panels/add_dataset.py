@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -62,6 +63,7 @@ def look_form() -> None:
         st.error("Name a folder or a file first.", icon=":material/error:")
         return
     try:
+        refuse_own_folder(path.strip())
         with st.spinner("Looking at the files…"):
             st.session_state[FOUND] = understand(
                 path.strip(), name.strip() or None, sensor_name=sensor.strip() or None, unit=unit, scale=scale,
@@ -71,6 +73,17 @@ def look_form() -> None:
         st.error(plain(error), icon=":material/error:")
     except (OSError, ValueError, RuntimeError) as error:  # not a path at all, or not ours to read
         st.error(plain(f"{path} cannot be looked at: {error}"), icon=":material/error:")
+
+
+def refuse_own_folder(text: str) -> None:
+    """Looking through the folder that this lab lies in, or through the whole machine, would not end soon.
+
+    Raises:
+        RsfmError: it is such a folder.
+    """
+    path = Path(text).expanduser().resolve()
+    if workspace().root.is_relative_to(path):
+        raise RsfmError(f"{path} holds this dashboard's own workspace: name the folder of the dataset alone.")
 
 
 def keep_box(found: Understanding) -> None:

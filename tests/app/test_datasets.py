@@ -120,6 +120,14 @@ def test_all_layers_of_a_pair_close_up(open_page: Open, packs: Workspace) -> Non
         assert re.search(rf"size=320&v=[^)]*layer={layer}", shown)
 
 
+def test_the_folder_of_the_lab_itself_is_not_looked_through(open_page: Open, packs: Workspace) -> None:
+    for path in ("/", str(packs.root), str(packs.root.parent)):
+        test = open_page(packs, "datasets", view="Add your own")
+        test.text_input[0].input(path)
+        next(b for b in test.button if b.label == "Look at it").click().run()
+        assert "own workspace" in test.error[0].value and not test.exception
+
+
 # -- histograms ---------------------------------------------------------------------------------------------------
 def test_histograms_are_of_the_bands_values_in_their_unit(packs: Workspace) -> None:
     make_pack(packs, "p", count=60)
