@@ -116,7 +116,7 @@ def table(rows: list[Row], chosen: Board, found: list[dict[str, Any]]) -> None:
             "findings": st.column_config.NumberColumn("Findings", width=80, help="Listed below the table."),
             **{
                 str(i): st.column_config.NumberColumn(
-                    plain(title), format="%.3f", width=130, help=plain(column_text(column))
+                    title, format="%.3f", width=130, help=plain(column_text(column))
                 )
                 for i, (title, column) in enumerate(zip(titles, chosen.columns, strict=True))
             },

@@ -14,9 +14,9 @@ import pytest
 from flipped import WRONG, make_flipped
 from lab import HOSTILE, embed
 from PIL import Image
+from shown import MARKUP, in_url, texts, traces
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
-from test_degradation import MARKUP, in_url, texts, traces
 from test_routes import client_of
 
 from app.routes.thumbnails import thumbnail_url

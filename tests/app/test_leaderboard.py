@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from comparison_world import curve, evaluated
 from flipped import make_flipped
 from lab import HOSTILE, compare_rows, make_benchmark, make_pack
+from shown import MARKUP, columns, in_url, labels, texts
 from streamlit.testing.v1 import AppTest
-from test_degradation import MARKUP, columns, in_url, labels, texts
 
 from app.components.board import board_csv, board_figure, board_table, column_titles, tier_letter
 from rsfm.comparison.board import board, columns_of
@@ -190,6 +191,15 @@ def test_columns_of_one_pack_are_told_apart() -> None:
     )  # fmt: skip
     found = columns_of(rows, "native")
     assert sorted(column_titles(found)) == ["p · test", "p · val", "q"]
+
+
+def test_a_columns_title_is_no_markdown(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True)
+    add_pack(workspace, "green-fields", {"mae": 0.0})
+    test = open_page(workspace, "leaderboard")
+    assert json.loads(test.dataframe[0].proto.columns)["0"]["label"] == "green-fields"
 
 
 def test_the_file_has_a_line_per_model_and_pack() -> None:

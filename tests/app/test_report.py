@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from flipped import make_flipped
 from lab import HOSTILE, make_benchmark
+from shown import in_url
 from streamlit.testing.v1 import AppTest
-from test_degradation import in_url
 from typer.testing import CliRunner
 
 from app.components.palette import looks_of_store

@@ -1,0 +1,49 @@
+"""What a page shows, read without a browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from streamlit.testing.v1 import AppTest
+
+Open = Callable[..., AppTest]
+#: An image, a link or HTML that Markdown would see: its first character is not escaped.
+MARKUP = re.compile(r"(?<!\\)(!\[i|<img|</script|\]\(http)")
+
+
+def texts(test: AppTest) -> str:
+    parts = [e.value for kind in ("markdown", "caption", "error", "warning", "info", "subheader")
+             for e in test.get(kind)]  # fmt: skip
+    return "\n".join(str(p) for p in parts).replace("\\", "").replace("\u2060", "")
+
+
+def traces(test: AppTest, number: int = 0) -> dict[str, dict[str, Any]]:
+    """Lines of a chart by name."""
+    figure = json.loads(test.get("plotly_chart")[number].proto.spec)
+    return {t["name"]: t for t in figure["data"] if t.get("mode") == "lines+markers"}
+
+
+def decoded(values: Any) -> list[float]:
+    """Plotly's arrays: a list, or base64 of numbers."""
+    if not isinstance(values, dict):
+        return values
+    return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+
+
+def in_url(test: AppTest, name: str) -> list[str]:
+    value = test.query_params.get(name, [])
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def columns(test: AppTest, number: int = 0) -> list[str]:
+    return list(test.dataframe[number].proto.column_order)
+
+
+def labels(test: AppTest) -> list[str]:
+    return [w.label for kind in ("selectbox", "multiselect", "segmented_control", "pills", "toggle", "button_group")
+            for w in test.get(kind) if getattr(w, "label", None)]  # fmt: skip
