@@ -149,11 +149,11 @@ def _choose_seed(found: Flips) -> Flips:
 
 
 # -- what is said --------------------------------------------------------------------------------------------------
-def counted(numbers: np.ndarray) -> str:
-    """One count for each seed, in words: "12", or "12.3 on average (11 to 14)"."""
+def counted(numbers: np.ndarray, weights: np.ndarray) -> str:
+    """One count for each seed, in words: "12", or "12.3 on average (11 to 14)"; `weights`: of `Flips`."""
     if len(set(numbers.tolist())) == 1:
         return f"{int(numbers[0]):,}"
-    return f"{numbers.mean():,.1f} on average ({int(numbers.min()):,} to {int(numbers.max()):,})"
+    return f"{numbers @ weights:,.1f} on average ({int(numbers.min()):,} to {int(numbers.max()):,})"
 
 
 def summary(found: Flips, row: Mapping[str, Any], before: str, after: str) -> str:
@@ -163,14 +163,15 @@ def summary(found: Flips, row: Mapping[str, Any], before: str, after: str) -> st
     undefined = np.isnan(gain).sum(axis=1)
     words = ("right → wrong", "wrong → right") if found.right_or_wrong else ("a lower score", "a higher score")
     n = f"{len(found.ids):,} {samples_word(row['task'])}"
-    score = found.scores.mean(axis=1)
+    weights = found.weights
+    score = found.scores @ weights
     text = (
-        f"From {plain(before)} to {plain(after)}: **lost {plain(counted(lost))}** ({plain(words[0])}), "
-        f"**won {plain(counted(won))}** ({plain(words[1])}), of {plain(n)}. "
+        f"From {plain(before)} to {plain(after)}: **lost {plain(counted(lost, weights))}** ({plain(words[0])}), "
+        f"**won {plain(counted(won, weights))}** ({plain(words[1])}), of {plain(n)}. "
         f"{plain(metric_title(found.metric))} {plain(f'{score[0]:.3f} → {score[1]:.3f} ({score[1] - score[0]:+.3f})')}."
     )
     if undefined.any():
-        text += f" {plain(counted(undefined))} have no score of their own at one of the two."
+        text += f" {plain(counted(undefined, weights))} have no score of their own at one of the two."
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from rsfm.comparison.counts import Samples, Unit, units
 from rsfm.comparison.models import narrowed
+from rsfm.degrade import severity_text
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
 from rsfm.specs import spec_hash
@@ -41,7 +43,7 @@ class Flips:
         predicted_before, predicted_after: (S, n) class indices, where samples have one class.
         scores: (2, S) of all samples, before and after.
         metric: what is scored; of one class per sample it is 1 (right) or 0 (wrong).
-        left_out: lines on evaluations that could not be used, and why.
+        left_out: lines on evaluations and seeds that could not be used, and why.
     """
 
     ids: np.ndarray
@@ -66,6 +68,12 @@ class Flips:
         """(S, n) how much better each sample is after than before."""
         return (self.after - self.before) * (1 if METRICS[self.metric].higher_is_better else -1)
 
+    @property
+    def weights(self) -> np.ndarray:
+        """(S,) what each seed counts in a mean: all model seeds the same, as in `Store.compare`; their sum is 1."""
+        of_model = Counter(model for model, _ in self.seeds)
+        return np.array([1 / (len(of_model) * of_model[model]) for model, _ in self.seeds])
+
     def only(self, seeds: Seeds) -> Flips:
         """Those of one seed alone.
 
@@ -73,7 +81,7 @@ class Flips:
             RsfmError: it is not among them.
         """
         if seeds not in self.seeds:
-            raise RsfmError(f"Model seed {seeds[0]}, evaluation seed {seeds[1]} was not measured at both severities.")
+            raise RsfmError(f"{_named(seeds)} was not measured at both severities.".capitalize())
         i = self.seeds.index(seeds)
         one = slice(i, i + 1)
         return replace(
@@ -87,14 +95,14 @@ class Flips:
         """One row per sample, in their order.
 
         Returns:
-            position (0..n-1); sample_id; before, after: mean over the seeds that define them; gain: mean over the
-            seeds that define both; lost, won: with how many seeds it got worse, or better.
+            position (0..n-1); sample_id; before, after: mean over the seeds that define them, by their weights; gain:
+            over the seeds that define both; lost, won: with how many seeds it got worse, or better.
         """
-        gain = self.gain
+        gain, weights = self.gain, self.weights
         return pd.DataFrame(
             {
-                "position": np.arange(len(self.ids)), "sample_id": self.ids, "before": _mean(self.before),
-                "after": _mean(self.after), "gain": _mean(gain), "lost": (gain < 0).sum(axis=0),
+                "position": np.arange(len(self.ids)), "sample_id": self.ids, "before": _mean(self.before, weights),
+                "after": _mean(self.after, weights), "gain": _mean(gain, weights), "lost": (gain < 0).sum(axis=0),
                 "won": (gain > 0).sum(axis=0),
             }
         )  # fmt: skip
@@ -128,6 +136,10 @@ def flips(
     if not seeds:
         why = " ".join(left_out[:5]) or "No seed was measured at both severities."
         raise RsfmError(f"The samples cannot be compared one by one. {why}")
+    for level, other in ((against, severity), (severity, against)):
+        if alone := sorted(at[level].keys() - at[other].keys()):
+            there = severity_text(str(curve["operator"]), level)
+            left_out.append(f"Left out, for their predictions are of {there} alone: {'; '.join(map(_named, alone))}.")
     ((ids, _),) = samples.values()
     before, after = ([at[level][s] for s in seeds] for level in (against, severity))
     return Flips(
@@ -154,8 +166,14 @@ def _predicted(of_each: Sequence[Unit]) -> np.ndarray | None:
     return np.stack(found) if len(found) == len(of_each) else None
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """(S, n) to (n,): the mean without NaN; NaN where nothing is left."""
+def _named(seeds: Seeds) -> str:
+    return ", ".join(
+        f"{word} seed {seed}" for word, seed in zip(("model", "evaluation"), seeds, strict=True) if seed >= 0
+    )
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(S, n) to (n,): the weighted mean without NaN; NaN where nothing is left."""
     defined = ~np.isnan(values)
-    total = np.where(defined, values, 0).sum(axis=0)
-    return np.divide(total, defined.sum(axis=0), out=np.full(values.shape[1], np.nan), where=defined.any(axis=0))
+    total = weights @ np.where(defined, values, 0)
+    return np.divide(total, weights @ defined, out=np.full(values.shape[1], np.nan), where=defined.any(axis=0))

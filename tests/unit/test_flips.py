@@ -65,12 +65,31 @@ def test_runs_of_other_model_seeds_belong_to_the_same_curve(workspace: Workspace
     assert found.table()["lost"].tolist() == [0, 4, 0, 2, 0, 2]
 
 
+def test_model_seeds_weigh_the_same_however_often_they_were_evaluated(workspace: Workspace) -> None:
+    for model_seed, before, after in ((0, [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 0]), (1, [0, 1, 2, 1, 2, 0], [1] * 6)):
+        found = {("knn", s, e): np.array(p) for s, p in ((1.0, before), (4.0, after))
+                 for e in range(1 if model_seed else 3)}  # fmt: skip
+        counts = {key: right(part == LABELS) for key, part in found.items()}
+        evaluated(workspace, "a", counts, labels=LABELS, predicted=found, model_seed=model_seed)
+    store = indexed(workspace)
+    found = flips(store, curve_of(store), 4.0, 1.0)
+    assert found.weights == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    drawn = [curve_of(store, severity=s)["mean"] for s in (1.0, 4.0)]
+    assert drawn == pytest.approx([(1 + 3 / 6) / 2, (5 / 6 + 2 / 6) / 2])
+    table = found.table()
+    assert found.scores @ found.weights == pytest.approx(drawn)
+    assert [table["before"].mean(), table["after"].mean()] == pytest.approx(drawn)
+    assert found.only((1, 0)).weights.tolist() == [1]
+
+
 def test_a_seed_that_was_measured_at_one_severity_only_is_left_out(workspace: Workspace) -> None:
     store = classes(workspace)
     counts = {("knn", 4.0, 2): right(LABELS == 0)}
     evaluated(workspace, "a", counts, labels=LABELS, predicted={k: LABELS for k in counts})
     store = indexed(workspace)
-    assert flips(store, curve_of(store, severity=4.0), 4.0, 1.0).seeds == ((0, 0), (0, 1))
+    found = flips(store, curve_of(store, severity=4.0), 4.0, 1.0)
+    assert found.seeds == ((0, 0), (0, 1))
+    assert found.left_out == ("Left out, for their predictions are of 4× alone: model seed 0, evaluation seed 2.",)
     with pytest.raises(RsfmError, match="No seed was measured at both"):
         flips(store, curve_of(store), 8.0, 1.0)
 

@@ -11,10 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pandas as pd
 import pytest
+from comparison_world import evaluated, right
 from flipped import WRONG, make_flipped
 from lab import HOSTILE, embed
 from PIL import Image
-from shown import MARKUP, in_url, texts, traces
+from shown import MARKUP, decoded, in_url, texts, traces
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 from test_routes import client_of
@@ -85,6 +86,23 @@ def test_seeds_are_counted_one_by_one_and_together(open_page: Open, flipped: Wor
     assert 0 < len(pictures(rest)) <= 24 and not set(pictures(rest)) & set(pictures(test))
     box.set_value("1/2").run()
     assert "of 6 seeds" not in texts(test) and in_url(test, "seed") == ["1/2"]
+
+
+def test_the_panel_says_what_the_chart_shows(open_page: Open, tmp_path: Path) -> None:
+    """Model seed 1 has one evaluation seed, model seed 0 three, and a fourth at one severity only."""
+    workspace, hits = Workspace(tmp_path / "w"), np.arange(20)
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True)
+    for model_seed, seeds, good in ((0, 3, {1.0: 19, 4.0: 18}), (1, 1, {1.0: 11, 4.0: 5})):
+        counts = {("knn", s, e): right(hits < share) for s, share in good.items() for e in range(seeds)}
+        evaluated(workspace, "mae", counts, model_seed=model_seed, title="MAE")
+    evaluated(workspace, "mae", {("knn", 1.0, 7): right(hits < 15)}, model_seed=0, title="MAE")
+    test = open_page(workspace, "degradation", curve=curve_of(workspace), at="4")
+    assert not test.exception and "Left out, for their predictions are of 1× alone" in texts(test)
+    assert "model seed 0, evaluation seed 7" in texts(test)
+    assert "Accuracy 0.750 → 0.575 (-0.175)" in texts(test), "(0.95 + 0.55) / 2, (0.9 + 0.25) / 2"
+    assert "lost 3.5 on average (1 to 6)" in texts(test)
+    assert decoded(traces(test)["MAE"]["y"])[1] == pytest.approx(0.575)
 
 
 def test_pairs_show_those_that_lost_the_most(open_page: Open, flipped: Workspace) -> None:
