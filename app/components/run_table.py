@@ -24,6 +24,7 @@ from app.text import (
     visible,
 )
 from rsfm.alarms import ALARMS, Alarm
+from rsfm.stats import seeds_text
 from rsfm.store.runs import STATES
 
 #: How the whole list can be ordered: key of `rsfm.store.queries.SORTS` -> what people call it.
@@ -98,19 +99,24 @@ COLUMNS = {
 GROUP_COLUMNS = {
     "what": st.column_config.TextColumn("Group", width=420),
     "runs": st.column_config.NumberColumn("Runs", format="%d", width=65),
-    "seeds": st.column_config.NumberColumn(
-        "Seeds", format="%d", width=65, help="That have succeeded; of several runs of one seed the newest counts"
+    "seeds": st.column_config.TextColumn(
+        "Seeds", width=145,
+        help="What mean and spread are over. Runs that have succeeded count; of several of one seed the newest",
     ),
     "unfinished": st.column_config.TextColumn("Others", width=130, help="Runs that do not count, by what they are"),
     "loss": st.column_config.TextColumn("Loss", width=130, help="Last training loss: mean ± standard deviation"),
     "knn": st.column_config.TextColumn("Best kNN", width=130, help="Mean ± standard deviation over seeds"),
-    "score": st.column_config.TextColumn("Score", width=130, help="Mean ± standard deviation over models or seeds"),
-    "metric": st.column_config.TextColumn("Metric", width=120),
+    "score": st.column_config.TextColumn(
+        "Score", width=130,
+        help="Mean ± standard deviation of the task's first metric on the images at their best, of the adaptation "
+        "whose mean is best",
+    ),
+    "measured": st.column_config.TextColumn("What the score is", width=170),
     "duration": st.column_config.NumberColumn("Minutes", format="%.1f", width=80, help="Of all runs together"),
     "created": _time("Newest"),
     "group": st.column_config.TextColumn("Group id", width=150),
 }  # fmt: skip
-GROUP_SPARSE = ("unfinished", "loss", "knn", "score", "metric")
+GROUP_SPARSE = ("unfinished", "loss", "knn", "score", "measured")
 
 
 def _text(value: Any) -> str:
@@ -166,11 +172,24 @@ def run_rows(frame: pd.DataFrame, titles: Mapping[str, str], alarms: Mapping[str
     return pd.DataFrame(rows, columns=["open", "what", *OPTIONAL])
 
 
-def mean_and_spread(mean: Any, std: Any, seeds: Any) -> str:
+def mean_and_spread(mean: Any, std: Any) -> str:
     """`0.512 ± 0.013`; one seed has no spread."""
     if missing(mean):
         return ""
-    return number(mean) if missing(std) or int(seeds) < 2 else f"{number(mean)} ± {number(std, 2)}"
+    return number(mean) if missing(std) else f"{number(mean)} ± {number(std, 2)}"
+
+
+def _loss(group: Mapping[str, Any]) -> str:
+    """A mean without the seeds that diverged would hide them."""
+    broken, counted = int(group["not_finite"]), int(group["counted"])
+    if broken:
+        return f"not finite: {broken} of {counted}"
+    return mean_and_spread(group["loss"], group["loss_std"])
+
+
+def _knn(group: Mapping[str, Any]) -> str:
+    text, of, counted = mean_and_spread(group["knn"], group["knn_std"]), int(group["knn_seeds"]), int(group["counted"])
+    return f"{text} ({of} of {counted})" if text and of < counted else text
 
 
 def group_rows(frame: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
@@ -180,19 +199,21 @@ def group_rows(frame: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     settings = _apart([(str(r["group_id"]), run_title(r, titles), r["spec"]) for r in records])
     for r in records:
         going = int(r["n"] - r["succeeded"] - r["failed"] - r["cancelled"])
-        again = int(r["succeeded"] - r["seeds"])
+        again = int(r["succeeded"] - r["counted"])
         others = {"failed": int(r["failed"]), "cancelled": int(r["cancelled"]), "going": going, "repeated": again}
         name = (run_title(r, titles), _text(r["preset"]), settings.get(str(r["group_id"]), ""))
         rows.append(
             {
                 "what": "  ·  ".join(filter(None, name)),
                 "runs": int(r["n"]),
-                "seeds": int(r["seeds"]),
+                "seeds": str(int(r["seeds"]))
+                if missing(r["seed_kind"])
+                else seeds_text(r["seed_kind"], int(r["seeds"])),
                 "unfinished": ", ".join(f"{n} {word}" for word, n in others.items() if n),
-                "loss": mean_and_spread(r["loss"], r["loss_std"], r["seeds"]),
-                "knn": mean_and_spread(r["knn"], r["knn_std"], r["seeds"]),
-                "score": mean_and_spread(r["score"], r["score_std"], r["seeds"]),
-                "metric": "" if missing(r["score_metric"]) else metric_title(str(r["score_metric"])),
+                "loss": _loss(r),
+                "knn": _knn(r),
+                "score": mean_and_spread(r["score"], r["score_std"]),
+                "measured": score_about(r),
                 "duration": None if missing(r["duration_s"]) else r["duration_s"] / 60,
                 "created": as_time(r["created"]),
                 "group": _text(r["group_id"]),

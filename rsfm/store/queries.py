@@ -29,18 +29,36 @@ _RUN_FILTER = """($kind IS NULL OR kind = $kind)
   AND ($search IS NULL OR contains(
         lower(concat_ws(' ', run_id, kind, group_id, method, dataset, model, preset, state, tags, note)),
         lower($search)))"""
-# What an evaluation comes down to in one number: the task's first metric on the images at their best, of the
-# adaptation that did best, over its evaluation seeds.
-_HEADLINES = ", ".join(f"'{name}'" for name in sorted({task.metrics[0] for task in TASKS.values()}))
+# What evaluations come down to in one number: the task's first metric on the images at their best, of the adaptation
+# that did best. `owner` is a run or a group of runs: of its rows with equal keys the newest counts, on the content of
+# the pack that it measured last, folded as in `_FOLD`.
+_FIRST = ", ".join(f"('{name}', '{task.metrics[0]}')" for name, task in sorted(TASKS.items()))
 _HEADLINE = f"""
+owned AS (
+    SELECT owner, s.run, s.seq, s.time, s.pack_hash, s.severity, s.adaptation, s.metric, s.model_seed, s.value
+    FROM {{scores}} WHERE (s.task, s.metric) IN ({_FIRST})
+    QUALIFY row_number() OVER (
+        PARTITION BY owner, s.key ORDER BY s.time DESC NULLS LAST, s.attempt DESC NULLS LAST, s.run DESC, s.seq DESC
+    ) = 1
+),
+used AS (
+    SELECT * FROM (
+        SELECT *, pack_hash IS NOT DISTINCT FROM first_value(pack_hash) OVER (
+            PARTITION BY owner ORDER BY time DESC NULLS LAST, run DESC, seq DESC) AS newest
+        FROM owned
+    ) WHERE newest QUALIFY severity = min(severity) OVER (PARTITION BY owner)
+),
+of_seed AS (
+    SELECT owner, adaptation, metric, model_seed, avg(value) AS mean, stddev_samp(value) AS std, count(value) AS n
+    FROM used GROUP BY ALL
+),
 headline AS (
-    SELECT run, max(value) AS score, arg_max(metric, value) AS score_metric, arg_max(adaptation, value) AS score_of
-    FROM (
-        SELECT run, metric, adaptation, avg(value) AS value FROM (
-            SELECT run, metric, adaptation, value, severity = min(severity) OVER (PARTITION BY run) AS best
-            FROM {{scores}} WHERE metric IN ({_HEADLINES})
-        ) WHERE best GROUP BY run, metric, adaptation
-    ) GROUP BY run
+    SELECT owner, adaptation AS score_of, metric AS score_metric, avg(mean) AS score,
+           CASE WHEN count(mean) > 1 THEN stddev_samp(mean) ELSE max(std) END AS score_std,
+           CASE WHEN count(mean) > 1 THEN count(mean) ELSE max(n) END AS score_seeds,
+           CASE WHEN count(mean) > 1 THEN 'model seeds' ELSE 'evaluation seeds' END AS seed_kind
+    FROM of_seed GROUP BY owner, adaptation, metric
+    QUALIFY row_number() OVER (PARTITION BY owner ORDER BY score DESC NULLS LAST, adaptation, metric) = 1
 )"""
 #: How a list of runs can be ordered: name -> columns of `runs` and `headline`, the same for groups.
 SORTS = {
@@ -59,13 +77,13 @@ _RUNS = f"""
 WITH page AS (
     SELECT * FROM runs WHERE {_RUN_FILTER} ORDER BY {{order}}, run_id DESC LIMIT $limit OFFSET $offset
 ),
-{_HEADLINE.format(scores="scores SEMI JOIN page USING (run)")}
-SELECT {_RUN_COLUMNS}, score, score_metric, score_of, {_RUN_HIDDEN} FROM page LEFT JOIN headline USING (run)
+{_HEADLINE.format(scores="(SELECT run AS owner, * FROM scores SEMI JOIN page USING (run)) s")}
+SELECT {_RUN_COLUMNS}, score, score_metric, score_of, {_RUN_HIDDEN} FROM page LEFT JOIN headline ON owner = run
 ORDER BY {{order}}, run_id DESC
 """
 _RUNS_BY_SCORE = f"""
-WITH {_HEADLINE.format(scores="scores")}
-SELECT {_RUN_COLUMNS}, score, score_metric, score_of, {_RUN_HIDDEN} FROM runs LEFT JOIN headline USING (run)
+WITH {_HEADLINE.format(scores="(SELECT run AS owner, * FROM scores) s")}
+SELECT {_RUN_COLUMNS}, score, score_metric, score_of, {_RUN_HIDDEN} FROM runs LEFT JOIN headline ON owner = run
 WHERE {_RUN_FILTER}
 ORDER BY {{order}}, run_id DESC
 LIMIT $limit OFFSET $offset
@@ -73,36 +91,46 @@ LIMIT $limit OFFSET $offset
 RUNS = {
     name: (_RUNS_BY_SCORE if name == "score" else _RUNS).format(order=order) for name, order in SORTS.items()
 }  # fmt: skip
-# Of runs of one seed only the newest that has succeeded counts. An evaluation's seed is that of its model: the run
-# that trained it.
+# Only runs that have succeeded count. Of several of one seed the newest does; of evaluations, whose seeds stand in
+# their scores, those of which some score is the newest of its key.
 _GROUPS_OF_RUNS = f"""
-WITH {_HEADLINE.format(scores="scores")},
-picked AS (
-    SELECT runs.*, score, score_metric,
-           CASE WHEN state = 'succeeded' THEN row_number() OVER (
-               PARTITION BY group_id, kind, coalesce(seed::VARCHAR, model, run_id), state = 'succeeded'
-               ORDER BY created DESC NULLS LAST, run_id DESC) END = 1 AS counts
-    FROM runs LEFT JOIN headline USING (run) WHERE {_RUN_FILTER}
+WITH picked AS (
+    SELECT *, (group_id, kind) AS owner,
+           row_number() OVER (
+               PARTITION BY group_id, kind, seed, model, if(seed IS NULL AND model IS NULL, run_id, NULL),
+                            state = 'succeeded'
+               ORDER BY created DESC NULLS LAST, run_id DESC) = 1 AS newest
+    FROM runs WHERE {_RUN_FILTER}
+),
+{_HEADLINE.format(scores="scores s JOIN (SELECT run, owner FROM picked WHERE state = 'succeeded') p USING (run)")},
+counted AS (
+    SELECT *, state = 'succeeded' AND CASE WHEN owner IN (SELECT owner FROM headline)
+                                           THEN run IN (SELECT run FROM used) ELSE newest END AS counts
+    FROM picked
 ),
 folded AS (
-    SELECT group_id, kind, any_value(method) AS method, any_value(dataset) AS dataset,
+    SELECT owner, any_value(group_id) AS group_id, any_value(kind) AS kind, any_value(method) AS method,
+           any_value(dataset) AS dataset,
            arg_max(model, (created, run_id)) AS model, any_value(preset) AS preset,
            arg_max(run_id, (created, run_id)) AS run_id, arg_max(spec, (created, run_id)) AS spec, count(*) AS n,
            count(*) FILTER (state = 'succeeded') AS succeeded,
            count(*) FILTER (state IN ('failed', 'lost')) AS failed,
-           count(*) FILTER (state = 'cancelled') AS cancelled, count(*) FILTER (counts) AS seeds,
+           count(*) FILTER (state = 'cancelled') AS cancelled, count(*) FILTER (counts) AS counted,
            CASE WHEN count(*) FILTER (state = 'succeeded') = count(*) THEN 'succeeded'
                 WHEN count(*) FILTER (state IN ('failed', 'lost')) > 0 THEN 'failed' ELSE 'running' END AS state,
-           avg(loss) FILTER (counts) AS loss, stddev_samp(loss) FILTER (counts) AS loss_std,
-           avg(knn) FILTER (counts) AS knn, stddev_samp(knn) FILTER (counts) AS knn_std,
-           avg(score) FILTER (counts) AS score, stddev_samp(score) FILTER (counts) AS score_std,
-           any_value(score_metric) FILTER (counts) AS score_metric, sum(active_s) AS active_s,
-           max(created) AS created
-    FROM picked GROUP BY group_id, kind
+           avg(loss) FILTER (counts) AS loss,
+           stddev_samp(if(isfinite(loss), loss, NULL)) FILTER (counts) AS loss_std,
+           count(*) FILTER (counts AND NOT isfinite(loss)) AS not_finite,
+           avg(knn) FILTER (counts) AS knn, stddev_samp(if(isfinite(knn), knn, NULL)) FILTER (counts) AS knn_std,
+           count(knn) FILTER (counts) AS knn_seeds, sum(active_s) AS active_s, max(created) AS created
+    FROM counted GROUP BY owner
 )
-SELECT group_id, kind, method, dataset, model, preset, run_id, spec, n, succeeded, failed, cancelled, seeds, loss,
-       loss_std, knn, knn_std, score, score_std, score_metric, active_s AS duration_s, created
-FROM folded ORDER BY {{order}}, run_id DESC LIMIT $limit OFFSET $offset
+SELECT group_id, kind, method, dataset, model, preset, run_id, spec, n, succeeded, failed, cancelled, counted,
+       coalesce(score_seeds, counted) AS seeds,
+       coalesce(seed_kind, CASE WHEN kind = 'pretrain' THEN 'model seeds' END) AS seed_kind,
+       loss, loss_std, not_finite, knn, knn_std, knn_seeds, score, score_std, score_metric, score_of,
+       active_s AS duration_s, created
+FROM folded LEFT JOIN headline USING (owner) ORDER BY {{order}}, run_id DESC LIMIT $limit OFFSET $offset
 """
 GROUPS_OF_RUNS = {name: _GROUPS_OF_RUNS.format(order=order) for name, order in SORTS.items()}
 RUN_NAMES = """

@@ -249,7 +249,7 @@ class Store:
         """Runs, newest first. `loss` is the last one, `knn` the best one; `tags` are joined by commas.
 
         Of an evaluation, `score` is the task's first metric at the lowest severity, of the adaptation that did best
-        (`score_of`), over its evaluation seeds.
+        (`score_of`), over its evaluation seeds; of what it measured twice the newest row counts.
 
         Args:
             more: as in `_picked`.
@@ -268,9 +268,11 @@ class Store:
     ) -> pd.DataFrame:
         """The same runs, folded to groups: runs that differ only in their seed.
 
-        `loss`, `knn` and `score` are means over `seeds`, the seeds that have succeeded (of several runs of one seed
-        the newest), with `_std` (n - 1); `run_id` and `spec` are those of the newest run; `n`, `succeeded`, `failed`
-        (or lost) and `cancelled` count runs.
+        `loss` and `knn` are means over the seeds that have succeeded (of several runs of one seed the newest), with
+        `_std` (n - 1); `not_finite` of these losses are no numbers, `knn_seeds` of the runs have a kNN. `score` is
+        folded as in `compare`: of the adaptation whose mean is best (`score_of`), over `seeds` of `seed_kind`.
+        `counted` runs went into these numbers; `run_id` and `spec` are those of the newest run; `n`, `succeeded`,
+        `failed` (or lost) and `cancelled` count runs.
         """
         sql, values = _picked(queries.GROUPS_OF_RUNS, kind=kind, states=states, search=search, **more)
         return self._ask(sql, **values, limit=limit, offset=offset)

@@ -77,7 +77,7 @@ def test_groups_fold_seeds_and_open_to_their_runs(open_page: Open, seeds: Worksp
     test = open_page(seeds, "runs", view="groups")
     assert not test.exception
     table = test.dataframe[0].value.set_index("runs")
-    assert table.loc[4, "seeds"] == 2 and table.loc[4, "unfinished"] == "1 failed, 1 going"
+    assert table.loc[4, "seeds"] == "2 model seeds" and table.loc[4, "unfinished"] == "1 failed, 1 going"
     assert "mask_ratio=0.75" in table.loc[4, "what"] and "mask_ratio=0.5" in table.loc[1, "what"]
     assert len(test.dataframe) == 1
     test = open_page(seeds, "runs", view="groups", group=[table.loc[4, "group"]], state=["failed", "running"])

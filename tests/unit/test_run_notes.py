@@ -120,6 +120,7 @@ def test_groups_count_the_newest_success_of_each_seed(workspace: Workspace) -> N
     assert (trained["n"], trained["succeeded"], trained["failed"], trained["seeds"]) == (5, 3, 2, 2)
     assert trained["loss"] == pytest.approx((1.009 + 1.019) / 2)  # of steps 9 and 19
     assert trained["loss_std"] == pytest.approx(0.01 / 2**0.5)
+    assert groups.loc["evaluate", ["seeds", "seed_kind", "counted"]].tolist() == [2, "evaluation seeds", 1]
     assert groups.loc["evaluate", "score"] == pytest.approx(0.85), "images at their best, whatever a lower grid gave"
     assert store.runs(kind="evaluate")["score"].tolist() == pytest.approx([0.85])
     assert set(rows(store, groups=[trained["group_id"]])) == set(newest)
