@@ -24,6 +24,8 @@ from rsfm.store.view import Store
 #: What makes a test; values of these columns of `Store.compare`.
 TEST = ("dataset", "pack_hash", "split", "task", "adaptation", "operator", "degrade_target", "metric")
 Band = Literal["native", "mean", "strongest"]
+#: Why a model with a number has no interval and no tier.
+UNEVEN = "fewer than two of its model seeds were measured on all of these packs, so their spread is not known"
 #: Model group, training-time degradation, bands; these are "" but where a model was tested on several band sets.
 Entrant = tuple[str, str, str]
 
@@ -216,7 +218,8 @@ def with_tiers(
     """The same rows with the tiers (`rsfm.stats.tiers`) of those that have a number. Reads predictions.
 
     Two models are compared on the same samples of each test, with samples and seeds as sources of chance
-    (`rsfm.stats.group_difference`); their difference is the mean over the tests, which are independent.
+    (`rsfm.stats.mean_difference`); their difference is the mean over the tests: samples of packs are independent, model
+    seeds are the same on all.
 
     Returns:
         And lines on evaluations that could not be used: a model that lacks predictions has no tier.
@@ -224,15 +227,19 @@ def with_tiers(
     ranked = [row for row in rows if row.score is not None and not row.published]
     left_out: list[str] = []
     measured = _measured(store, tests, {r.entrant for r in ranked}, left_out)
-    able = [row for row in ranked if all((row.entrant, t.place) in measured for t in tests)]
+    able = []
+    for row in ranked:
+        parts = [measured[row.entrant, t.place] for t in tests if (row.entrant, t.place) in measured]
+        if len(parts) == len(tests) and stats.uneven(parts):
+            left_out.append(f"{row.first['model_title']}: {UNEVEN}.")
+        elif len(parts) == len(tests):
+            able.append(row)
     p = np.ones((len(able), len(able)))
     weights = [1 / (1 - t.floor) if normalised else 1.0 for t in tests]
     for i, one in enumerate(able):
         for j, other in enumerate(able[:i]):
-            parts = [
-                stats.group_difference(measured[one.entrant, t.place], measured[other.entrant, t.place]) for t in tests
-            ]
-            p[i, j] = p[j, i] = stats.mean_difference_p(parts, weights)
+            sides = [[measured[row.entrant, t.place] for t in tests] for row in (one, other)]
+            p[i, j] = p[j, i] = stats.mean_difference(*sides, weights).p_value
     means = [row.score.mean for row in able if row.score is not None]
     found = dict(zip((r.entrant for r in able), stats.tiers(means, p, alpha=alpha) if able else [], strict=True))
     kept = [

@@ -130,7 +130,13 @@ def normalised(
             [m.scores for m in folded.values()],
             [floors[*cell[:4], cell[-1]] for cell, _ in folded],
             [m.values.mean(axis=0) for m in folded.values()],
+            model_seeds=[m.seeds if m.seed_kind == "model seeds" else () for m in folded.values()],
         )
+        if stats.uneven(list(folded.values())):
+            left_out.append(
+                f"{', '.join(dict.fromkeys(str(cell[0]) for cell, _ in folded))}: {rows[key]['model_title']} has no "
+                "interval, for fewer than two of its model seeds were measured on all of these."
+            )
         table.append(
             {
                 **{name: rows[key][name] for name in NORMALISED_COLUMNS[:6]}, "mean": mean.mean,

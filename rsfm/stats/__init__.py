@@ -14,18 +14,21 @@ from rsfm.stats.curves import CURVE_KEYS, auc_normalised, scale_auc
 from rsfm.stats.groups import (
     GroupDifference,
     Measured,
+    common_seeds,
     fold,
     group_difference,
     jackknife,
-    mean_difference_p,
+    mean_difference,
     measure,
     seeds_text,
+    uneven,
 )
-from rsfm.stats.ranking import NormalisedMean, normalised_mean, tiers
+from rsfm.stats.ranking import NormalisedMean, folded_error, normalised_mean, tiers
 from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
     "CURVE_KEYS", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised", "bootstrap_pooled",
-    "bootstrap_weighted", "fold", "group_difference", "holm", "jackknife", "mcnemar_exact", "mean_difference_p",
-    "measure", "normalised_mean", "pooled_draws", "scale_auc", "seeds_text", "tiers",
+    "bootstrap_weighted", "common_seeds", "fold", "folded_error", "group_difference", "holm", "jackknife",
+    "mcnemar_exact", "mean_difference", "measure", "normalised_mean", "pooled_draws", "scale_auc", "seeds_text",
+    "tiers", "uneven",
 ]  # fmt: skip

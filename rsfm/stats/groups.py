@@ -20,6 +20,11 @@ so that what belongs to both sources is counted once. The test is Student's with
 This is the analysis of multi-reader, multi-case studies of diagnostic imaging (Dorfman, Berbaum and Metz 1992; Hillis
 2007), with seeds as readers that each belong to one model.
 
+A mean over several test sets, Σ w θ, has independent samples in each, but the same models: what a model seed has drawn
+is in its score on every test set and does not average out over them. So θ_s is folded over the test sets first, M_x is
+the variance of these numbers, and only what samples contribute adds up. Evaluation seeds are drawn anew on each test
+set: their variances add up.
+
 Evaluation seeds are not paired, though equal ones draw equal training samples: what they share makes the test a
 little too careful, while three paired differences leave two degrees of freedom, which is too few to find anything, or
 too few to be right.
@@ -117,75 +122,102 @@ def measure(counts: Mapping[tuple[int, int], np.ndarray], statistic: Statistic) 
     return fold({seeds: jackknife(np.asarray(c, np.float64), statistic) for seeds, c in counts.items()})
 
 
-def _between_seeds(x: Measured) -> tuple[float, float, int]:
-    """Variance of one seed's score between seeds (M), the part of it that is noise on single samples (I), and M's
-    degrees of freedom."""
+def common_seeds(parts: Sequence[Measured]) -> tuple[int, ...]:
+    """The model seeds with which one model was measured on all of some test sets; none where it has only one."""
+    if not all(map(_has_model_seeds, parts)):
+        return ()
+    return tuple(sorted(set.intersection(*(set(p.seeds) for p in parts))))
+
+
+def uneven(parts: Sequence[Measured]) -> bool:
+    """Whether a model was measured with several model seeds, of which fewer than two are common to all test sets: how
+    far its mean would vary with other seeds is then not known."""
+    return any(map(_has_model_seeds, parts)) and len(common_seeds(parts)) < 2
+
+
+def _has_model_seeds(x: Measured) -> bool:
+    return x.seed_kind == "model seeds" and len(x.seeds) > 1
+
+
+def _noise(x: Measured) -> float:
+    """The part (I) of the variance between seeds that is noise on single samples."""
     seeds, n = x.values.shape
     rest = x.values - x.values.mean(axis=0) - x.values.mean(axis=1, keepdims=True) + x.values.mean()
-    noise = float((rest**2).sum()) / ((seeds - 1) * (n - 1)) / n
-    between = float(x.scores.var(ddof=1))
+    return float((rest**2).sum()) / ((seeds - 1) * (n - 1)) / n
+
+
+def _between_seeds(parts: Sequence[Measured], weights: Sequence[float], seeds: Sequence[int]) -> tuple[float, int]:
+    """Variance of one seed's weighted sum over test sets between these seeds (M), and its degrees of freedom."""
+    folded = sum(w * x.scores[[x.seeds.index(s) for s in seeds]] for w, x in zip(weights, parts, strict=True))
+    noise = sum(w**2 * _noise(x) for w, x in zip(weights, parts, strict=True))
+    between = float(np.var(folded, ddof=1))
     # At its floor the variance rests on n samples, but how often few seeds lie at the floor by chance matters too:
     # (S - 1)³ (1 for two seeds, 8 for three) was chosen by simulation; n - 1 would call too many equal pairs different.
-    return max(between, noise), noise, seeds - 1 if between > noise else min(n - 1, (seeds - 1) ** 3)
+    samples = sum(x.values.shape[1] - 1 for x in parts)
+    return max(between, noise), len(seeds) - 1 if between > noise else min(samples, (len(seeds) - 1) ** 3)
 
 
 def group_difference(a: Measured, b: Measured, *, level: float = 0.95) -> GroupDifference:
-    """Compare two models on the same samples; see the module's text.
+    """Compare two models on the same samples; see the module's text and `mean_difference`."""
+    return mean_difference([a], [b], [1.0], level=level)
+
+
+def mean_difference(
+    a: Sequence[Measured], b: Sequence[Measured], weights: Sequence[float], *, level: float = 0.95
+) -> GroupDifference:
+    """Compare the weighted sums of two models over test sets, each on the same samples; see the module's text.
 
     A model with a single seed gets the spread of the other's seeds; with one seed each, only samples vary, and the
     result is about these two runs, not about the recipes behind them.
 
+    Args:
+        a, b: on each test set; weights: of each.
+
     Returns:
-        NaN for interval and p-value where a score is undefined, with or without some sample, or with one sample only.
-        The p-value is at least 2^(1 - n): n samples cannot say more.
+        NaN for interval and p-value where a score is undefined, with or without some sample, with one sample only, or
+        where a model's seeds differ too much between test sets (`uneven`). The p-value is at least 2^(1 - n): n samples
+        cannot say more. `n` is the number of samples of all test sets.
     """
-    if a.values.shape[1] != b.values.shape[1]:
-        raise ValueError(f"paired samples need equal numbers, got {a.values.shape[1]} and {b.values.shape[1]}")
-    n, difference = a.values.shape[1], a.mean - b.mean
-    per_sample = a.values.mean(axis=0) - b.values.mean(axis=0)
-    if n < 2 or not np.isfinite(per_sample).all():
-        return GroupDifference(a.mean, b.mean, difference, *(math.nan,) * 5, n)
-    of_samples = float(per_sample.var(ddof=1)) / n
-    known = [(x, _between_seeds(x)) for x in (a, b) if len(x.seeds) > 1]
+    sizes = [(x.values.shape[1], y.values.shape[1]) for x, y in zip(a, b, strict=True)]
+    for one, other in sizes:
+        if one != other:
+            raise ValueError(f"paired samples need equal numbers, got {one} and {other}")
+    n = sum(one for one, _ in sizes)
+    means = [sum(w * x.mean for w, x in zip(weights, side, strict=True)) for side in (a, b)]
+    difference = means[0] - means[1]
+    per_sample = [x.values.mean(axis=0) - y.values.mean(axis=0) for x, y in zip(a, b, strict=True)]
+    known = all(len(d) > 1 and np.isfinite(d).all() for d in per_sample)
+    if not known or uneven(a) or uneven(b):
+        return GroupDifference(*means, difference, *(math.nan,) * 5, n)
+    of_samples = [w**2 * float(d.var(ddof=1)) / len(d) for w, d in zip(weights, per_sample, strict=True)]
     parts: list[tuple[float, float]] = []  # (variance, its degrees of freedom)
-    for x, (between, noise, freedom) in known:
-        share = 1 / len(x.seeds) if len(known) == 2 else 1 / len(a.seeds) + 1 / len(b.seeds)
-        parts.append((between * share, freedom))
-        of_samples -= noise * share
-    parts.append((max(0.0, of_samples), n - 1))
+    for x, other in ((a, b), (b, a)):
+        for tests, seeds in _sources(x):
+            between, freedom = _between_seeds([x[t] for t in tests], [weights[t] for t in tests], seeds)
+            single = [t for t in tests if len(other[t].seeds) == 1]
+            lent, least = 0.0, freedom
+            if single:
+                lent, least = _between_seeds([x[t] for t in single], [weights[t] for t in single], seeds)
+            parts.append((between / len(seeds) + lent, min(freedom, least)))
+            for t in tests:
+                of_samples[t] -= weights[t] ** 2 * _noise(x[t]) * (1 / len(x[t].seeds) + (t in single))
+    parts += [(max(0.0, v), len(d) - 1) for v, d in zip(of_samples, per_sample, strict=True)]
     variance = sum(v for v, _ in parts)
     if variance == 0:
         p_value = 1.0 if difference == 0 else 2.0 ** (1 - n)
-        return GroupDifference(a.mean, b.mean, difference, 0.0, math.inf, difference, difference, p_value, n)
+        return GroupDifference(*means, difference, 0.0, math.inf, difference, difference, p_value, n)
     from scipy.special import stdtr, stdtrit  # a third of a second: not at import, for pages start with this module
 
     freedom = variance**2 / sum(v**2 / f for v, f in parts if v > 0)
     error = math.sqrt(variance)
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
     p_value = min(1.0, max(2 * float(stdtr(freedom, -abs(difference) / error)), 2.0 ** (1 - n)))
-    ends = difference - half, difference + half
-    return GroupDifference(a.mean, b.mean, difference, error, freedom, *ends, p_value, n)
+    return GroupDifference(*means, difference, error, freedom, difference - half, difference + half, p_value, n)
 
 
-def mean_difference_p(parts: Sequence[GroupDifference], weights: Sequence[float]) -> float:
-    """Two-sided p-value of no difference between two models on average over independent test sets.
-
-    Student's test of Σ w d with the variance Σ w² s² and Satterthwaite's degrees of freedom.
-
-    Args:
-        parts: the difference on each test set; weights: of each.
-
-    Returns:
-        NaN where one of the differences has no standard error.
-    """
-    total = sum(w * d.difference for w, d in zip(weights, parts, strict=True))
-    variances = [(w * d.standard_error) ** 2 for w, d in zip(weights, parts, strict=True)]
-    if not parts or not all(map(math.isfinite, (*variances, total))):
-        return math.nan
-    variance = sum(variances)
-    if variance == 0:
-        return 1.0 if total == 0 else 2.0 ** (1 - sum(d.n for d in parts))
-    from scipy.special import stdtr  # not at import, as above
-
-    freedom = variance**2 / sum(v**2 / d.degrees_of_freedom for v, d in zip(variances, parts, strict=True) if v > 0)
-    return min(1.0, 2 * float(stdtr(freedom, -abs(total) / math.sqrt(variance))))
+def _sources(x: Sequence[Measured]) -> list[tuple[list[int], tuple[int, ...]]]:
+    """Test sets (their positions) over which the same seeds of a model vary, and these seeds: of model seeds all,
+    of evaluation seeds each by itself."""
+    if seeds := common_seeds(x):
+        return [(list(range(len(x))), seeds)]
+    return [([t], m.seeds) for t, m in enumerate(x) if len(m.seeds) > 1]

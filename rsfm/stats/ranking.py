@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -45,6 +45,22 @@ def tiers(scores: Sequence[float], p_values: np.ndarray, *, alpha: float = 0.05)
     return found.tolist()
 
 
+def folded_error(parts: Sequence[Mapping[int, float]], weights: Sequence[float] | np.ndarray) -> float:
+    """Standard error of a weighted sum of scores that comes from model seeds.
+
+    Args:
+        parts: seed -> score, of each term.
+
+    Returns:
+        NaN where fewer than two seeds are common to all terms.
+    """
+    common = sorted(set.intersection(*map(set, parts)))
+    if len(common) < 2:
+        return math.nan
+    folded = [sum(w * part[seed] for w, part in zip(weights, parts, strict=True)) for seed in common]
+    return float(np.std(folded, ddof=1)) / math.sqrt(len(common))
+
+
 @dataclass(frozen=True)
 class NormalisedMean:
     """Mean over datasets of rescaled scores, its interval, and the rescaled score of each dataset."""
@@ -60,6 +76,7 @@ def normalised_mean(
     floors: Sequence[float],
     draws: Sequence[np.ndarray],
     *,
+    model_seeds: Sequence[Sequence[int]] | None = None,
     ceilings: Sequence[float] | None = None,
     level: float = 0.95,
 ) -> NormalisedMean:
@@ -75,11 +92,15 @@ def normalised_mean(
         scores: for each dataset (S,), the score of each seed.
         floors: for each dataset.
         draws: for each dataset (draws,), the seeds' mean score under resampling of its samples (`pooled_draws`).
+        model_seeds: for each dataset which models the scores are of, none where they are of one model. The same models
+            are measured on all datasets, so their spread is that of their means over the datasets. Left out, seeds are
+            of evaluations: drawn anew for each dataset.
         ceilings: for each dataset; 1 where left out.
 
     Returns:
         An interval that joins both sources of error in quadrature, each side by itself: percentiles of the resampled
-        mean, every dataset drawn by itself, and the standard error of the seeds, datasets being independent.
+        mean, every dataset drawn by itself, and the standard error of the seeds. Its ends are NaN where there are model
+        seeds and fewer than two are common to all datasets: their spread is not known.
     """
     if not len(scores) == len(floors) == len(draws) or not len(scores):
         raise ValueError("a mean over datasets needs scores, a floor and draws of each, and one dataset at least")
@@ -91,7 +112,15 @@ def normalised_mean(
     resampled = ((np.stack(draws) - floor[:, None]) / span[:, None]).mean(axis=0)
     mean, tail = float(parts.mean()), (1 - level) / 2
     low, high = np.nanquantile(resampled, [tail, 1 - tail])
-    seeds = [np.var(s, ddof=1) / len(s) / w**2 if len(s) > 1 else 0.0 for s, w in zip(scores, span, strict=True)]
-    spread = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(sum(seeds)) / len(parts)
+    if model_seeds is not None and any(model_seeds):
+        of_seeds = [
+            dict(zip(seeds, s / w, strict=True)) if seeds else {}
+            for seeds, s, w in zip(model_seeds, scores, span, strict=True)
+        ]
+        error = folded_error(of_seeds, np.full(len(parts), 1 / len(parts)))
+    else:
+        seeds = [np.var(s, ddof=1) / len(s) / w**2 if len(s) > 1 else 0.0 for s, w in zip(scores, span, strict=True)]
+        error = math.sqrt(sum(seeds)) / len(parts)
+    spread = NormalDist().inv_cdf((1 + level) / 2) * error
     below, above = math.hypot(max(0.0, mean - low), spread), math.hypot(max(0.0, high - mean), spread)
     return NormalisedMean(mean, mean - below, mean + above, tuple(parts.tolist()))

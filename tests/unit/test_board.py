@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from comparison_world import curve, evaluated, right
-from scipy.stats import ttest_rel
+from comparison_world import curve, evaluated
 from store_world import indexed
 
-from rsfm import stats
-from rsfm.comparison.board import Column, board, columns_of, with_tiers
+from rsfm.comparison.board import UNEVEN, Column, board, columns_of, with_tiers
 from rsfm.comparison.floors import floor_of
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
@@ -144,15 +142,14 @@ def test_tiers_are_of_the_mean_over_all_packs(workspace: Workspace) -> None:
     assert len(left_out) == 2 and all("of B left" in line for line in left_out)
 
 
-def test_a_difference_over_one_pack_and_one_seed_is_students_paired_test() -> None:
-    rng = np.random.default_rng(1)
-    a, b = rng.random(50) < 0.8, rng.random(50) < 0.6
-    one, other = (stats.measure({(0, 0): right(x)}, lambda c: c[..., 0] / c[..., 1]) for x in (a, b))
-    part = stats.group_difference(one, other)
-    assert stats.mean_difference_p([part], [3.0]) == pytest.approx(ttest_rel(a.astype(float), b.astype(float)).pvalue)
-    twice = stats.mean_difference_p([part, part], [1.0, 1.0])
-    assert twice < part.p_value, "two packs that agree say more than one"
-    turned = stats.group_difference(other, one)
-    assert stats.mean_difference_p([part, turned], [1.0, 1.0]) == pytest.approx(1)
-    assert math.isnan(stats.mean_difference_p([replace(part, standard_error=math.nan)], [1.0]))
-    assert stats.mean_difference_p([stats.group_difference(one, one)], [1.0]) == 1
+def test_a_model_whose_seeds_differ_between_packs_has_no_tier(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    for group, of_q in (("a", (0, 1, 2)), ("b", (2, 3, 4)), ("c", (1, 2, 3)), ("d", (0,))):
+        for pack, seeds in (("p", (0, 1, 2)), ("q", of_q)):
+            for seed in seeds:
+                counts = curve(rng, N, {1.0: 0.8})
+                evaluated(workspace, group, counts, labels=LABELS, dataset=pack, model_seed=seed, pack_hash=pack)
+    store = indexed(workspace)
+    rows, left_out = with_tiers(store, board(store.compare(), columns(store)), columns(store))
+    assert {r.entrant[0]: r.tier for r in rows} == {"a": 1, "b": None, "c": 1, "d": None}
+    assert sorted(left_out) == [f"{name}: {UNEVEN}." for name in "BD"]

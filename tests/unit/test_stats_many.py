@@ -166,6 +166,19 @@ def test_the_spread_of_seeds_widens_the_mean_over_datasets() -> None:
     assert wild.ci_high - wild.mean == pytest.approx(1.96 * math.hypot(0.01 / math.sqrt(2), seeds), rel=0.06)
 
 
+def test_model_seeds_are_folded_over_datasets_first() -> None:
+    draws = [np.full(2, 0.7)] * 2
+    of = lambda second, seeds: stats.normalised_mean(  # noqa: E731
+        [np.array([0.65, 0.75]), np.array(second)], [0.0, 0.0], draws, model_seeds=[(0, 1), seeds]
+    )
+    half = 1.96 * np.std([0.65, 0.75], ddof=1) / math.sqrt(2)
+    assert of([0.65, 0.75], (0, 1)).ci_high - 0.7 == pytest.approx(half, rel=1e-3), "two datasets say no more than one"
+    assert of([0.65, 0.75], (1, 0)).ci_high == pytest.approx(0.7), "on average these models are equal"
+    assert math.isnan(of([0.65, 0.75], (1, 2)).ci_low) and of([0.65, 0.75], (1, 2)).mean == pytest.approx(0.7)
+    assert math.isnan(of([0.7], ()).ci_high)
+    assert stats.folded_error([{0: 1.0, 1: 2.0, 2: 9.0}, {1: 4.0, 0: 3.0}], [0.5, 0.5]) == pytest.approx(0.5)
+
+
 @settings(deadline=None, max_examples=40)
 @given(score=st.floats(0, 1), floor=st.floats(0, 0.9), ceiling=st.floats(0.95, 1))
 def test_rescaling_keeps_floor_and_ceiling(score: float, floor: float, ceiling: float) -> None:
