@@ -85,8 +85,9 @@ class Row:
 
 
 def _ladder(curves: Sequence[frozenset[float]]) -> tuple[float, ...]:
-    """The severities that most curves have; of two ladders as common, the longer one."""
-    counts = Counter({ladder: sum(ladder <= other for other in curves) for ladder in set(curves)})
+    """The severities at which most models were measured, neither more nor fewer; of two ladders as common the longer
+    one. A single point is no curve: it counts only where there is nothing else."""
+    counts = Counter([curve for curve in curves if len(curve) > 1] or curves)
     best = max(counts, key=lambda ladder: (counts[ladder], len(ladder), -sum(ladder)))
     return tuple(sorted(best))
 
@@ -94,8 +95,9 @@ def _ladder(curves: Sequence[frozenset[float]]) -> tuple[float, ...]:
 def columns_of(rows: pd.DataFrame, band: Band) -> list[Column]:
     """The tests that some rows of `Store.compare` hold, by pack; those that most models took come first.
 
-    For "mean" and "strongest" the severities are those that most models were measured at; for "native" the one that
-    leaves images as they are. Tests that have none of these are left out.
+    For "mean" and "strongest" the severities are those of most models' curves: who was measured at fewer, such as on
+    images as they are only, lacks the test. For "native" it is the one that leaves images as they are. Tests that have
+    none of these are left out.
     """
     defined = rows.dropna(subset=["mean"])
     curves: dict[tuple[Any, ...], dict[tuple[Any, ...], set[float]]] = defaultdict(lambda: defaultdict(set))

@@ -81,6 +81,19 @@ def test_severities_are_those_that_most_models_have(workspace: Workspace) -> Non
     assert "c" not in [r.entrant[0] for r in board(frame, [of["mean"]])]
 
 
+def test_models_measured_at_one_severity_only_change_nothing_for_the_others(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    ladders = {"a": (1, 2, 4), "b": (1, 2, 4), "c": (1, 2), "d": (1,), "e": (1,), "f": (1,)}
+    for group, severities in ladders.items():
+        evaluated(workspace, group, curve(rng, 30, {float(s): 0.8 for s in severities}), labels=LABELS[:30])
+    store = indexed(workspace)
+    for band, severities in (("native", (1.0,)), ("mean", (1.0, 2.0, 4.0)), ("strongest", (4.0,))):
+        (found,) = columns(store, band)
+        assert (found.severities, found.models) == (severities, 6 if band == "native" else 2)
+    frame = store.compare()
+    assert columns_of(frame[frame["severity"] == 1], "mean")[0].severities == (1.0,), "there is nothing else"
+
+
 def test_models_differ_by_training_and_by_bands_of_one_test(workspace: Workspace) -> None:
     rng = np.random.default_rng(0)
     counts = curve(rng, 30, {1.0: 0.8})
