@@ -20,6 +20,8 @@ from app.components.curves_view import (
     charts_of,
     drawn_rows,
     entries_of,
+    notices,
+    on_its_axis,
     published_rows,
     source_note,
 )
@@ -99,7 +101,8 @@ def report_html(what: Report) -> str:
         "<h2>What was measured</h2>", _measured(view), _packs_table(view, what.packs),
         f"<p>{_text(caption(view, what.packs))}</p>",
         *([f"<p>{_text(source_note(view.published, view.value))}</p>"] if len(view.published) else []),
-        f"<h2>{_text(VALUES[view.value])}</h2>", _charts(what, drawn),
+        f"<h2>{_text(_shown(view))}</h2>", *(f"<p>{_text(line)}</p>" for line in notices(view, drawn)),
+        _charts(what, drawn),
         "<h2>Figures</h2>", _figures(what), "<h2>Findings</h2>", _findings(what.found),
         "<h2>How it was computed</h2>", _how(what),
     ]  # fmt: skip
@@ -136,6 +139,7 @@ def _measured(view: View) -> str:
     known = f", definition {entry.operator_hash}" if entry else ""
     metrics = ", ".join(dict.fromkeys(metric_title(m) for m in rows["metric"]))
     facts = {
+        "Baseline": view.baseline_title,
         "Degradation": f"{scale.title} ({operator}{known})",
         "Severities": f"{', '.join(levels_of(rows))} ({scale.axis})",
         "Degraded image": ", ".join(target_title(t) for t in sorted(set(rows["degrade_target"]) - {"single"})),
@@ -148,7 +152,8 @@ def _measured(view: View) -> str:
         [_text(r["model_title"]), f"<code>{_text(r['model_group'])}</code>"]
         for r in rows.drop_duplicates("model_group").to_dict("records")
     ]
-    return _table([("", False), ("", False)], listed) + _table([("Model", False), ("Group", False)], models)
+    note = f"<p>{_text(view.note)}</p>" if view.note else ""
+    return _table([("", False), ("", False)], listed) + note + _table([("Model", False), ("Group", False)], models)
 
 
 def _packs_table(view: View, packs: Packs) -> str:
@@ -173,12 +178,12 @@ def _packs_table(view: View, packs: Packs) -> str:
 
 
 # -- charts --------------------------------------------------------------------------------------------------------
+def _shown(view: View) -> str:
+    return VALUES[view.value] + (f" to {view.baseline_title}" if view.baseline_title else "")
+
+
 def _charts(what: Report, drawn: pd.DataFrame) -> str:
-    view = what.view
-    if drawn.empty:
-        return "<p>Nothing can be drawn on this scale.</p>"
-    if view.axis == "gsd" and drawn["gsd_m"].isna().all():
-        view = View(view.rows, view.published, view.metric, "factor", view.value, view.bands, view.baseline)
+    view = on_its_axis(what.view, drawn)
     parts = []
     for number, chart in enumerate(charts_of(view, drawn, what.looks, what.packs)):
         name = f"{task_title(chart.task)} · {adaptation_title(chart.adaptation)}"
@@ -240,8 +245,12 @@ def _figures(what: Report) -> str:
             cells[0] = f'<span class="published">{cells[0]}</span>'
         lines.append(cells)
     csv = base64.b64encode(view.frame.to_csv(index=False).encode()).decode()
+    scores = (
+        "" if view.value == "absolute" else f"<p>The scores themselves; the charts show: {_text(_shown(view))}.</p>"
+    )
     return (
-        _table([(titles.get(c, c), c in numbers) for c in columns], lines)
+        scores
+        + _table([(titles.get(c, c), c in numbers) for c in columns], lines)
         + f'<p class="small">Below each score its 95 % interval{", beside it its tier" if what.tiers else ""}. '
         f'<a download="degradation.csv" href="data:text/csv;base64,{csv}">All figures as CSV</a></p>'
     )
@@ -324,7 +333,7 @@ def view_of(
     Args:
         everything: from `Store.compare`; datasets: from `Store.datasets`.
         metric: the primary one of each task where it is left out.
-        models: groups, baselines' names or titles; baseline: one of them, for differences.
+        models: groups, baselines' names or titles; baseline: another one, which differences are taken to.
         target: which image of a pair was degraded; of several the usual one where it is left out.
 
     Raises:
@@ -354,14 +363,11 @@ def view_of(
     if adaptations:
         rows = _one_of(rows, "adaptation", adaptations, "adaptation")
         published = published[published["adaptation"].isin(list(adaptations))]
+    base = _groups(rows, baseline) if baseline is not None else set()
     if models:
         groups = {g for name in models for g in _groups(rows, name)}
-        rows = rows[rows["model_group"].isin(groups)]
-    key = None
-    if baseline is not None:
-        found = _groups(rows, baseline)
-        known = [b for b in baselines(rows) if b.partition("|")[0] in found]
-        key = known[0]
+        rows = rows[rows["model_group"].isin(groups | base)]
+    key = next((b for b in baselines(rows) if b.partition("|")[0] in base), None)
     return View(rows, published, metric, axis, value, True, key)
 
 
@@ -371,4 +377,5 @@ def _groups(rows: pd.DataFrame, name: str) -> set[str]:
         found = rows.loc[rows[column].astype(str).str.casefold() == name.casefold(), "model_group"]
         if len(found):
             return set(map(str, found))
-    raise RsfmError(f"No result of model {name}; there are: {', '.join(sorted(rows['model_title'].unique()))}.")
+    titles = ", ".join(sorted(rows["model_title"].unique()))
+    raise RsfmError(f"No result of model {name} fits what else was chosen; there are: {titles}.")

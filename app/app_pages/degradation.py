@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app.components.curves_view import View, caption, charts_of, drawn_rows, source_note
+from app.components.curves_view import View, caption, charts_of, drawn_rows, notices, on_its_axis, source_note
 from app.components.measures import adaptation_title, ordered_tasks, samples_word, scale_of, task_title
 from app.components.naming import distinct_titles, specs_of
 from app.components.palette import Look, published_looks
@@ -21,27 +20,10 @@ from app.panels.findings import show_findings
 from app.panels.flips_view import chart_key, chosen_point, flips_panel, take_point
 from app.panels.model_tests import pair_panel, tier_level, tier_note, tiers_at
 from app.state import store
-from app.text import plain, visible
+from app.text import plain
 
 
 # -- charts --------------------------------------------------------------------------------------------------------
-def say_what_is_missing(view: View, drawn: pd.DataFrame) -> None:
-    if view.value == "absolute":
-        if drawn.empty:
-            st.info("None of these scores is defined.", icon=":material/info:")
-        return
-    what = "a result on images as they are" if view.value == "retention" else "a result of the baseline beside them"
-    places = ["model_title", "dataset", "adaptation"]
-    have = set(map(tuple, drawn[places].itertuples(index=False)))
-    lost = [r for r in view.rows[places].drop_duplicates().itertuples(index=False) if tuple(r) not in have]
-    if drawn.empty:
-        st.info(f"Nothing can be drawn: these curves lack {what}.", icon=":material/info:")
-    elif lost:
-        named = sorted({f"{visible(r.model_title)} ({adaptation_title(r.adaptation)}, {r.dataset})" for r in lost})
-        more = f" and {len(named) - 6} more" if len(named) > 6 else ""
-        st.info(f"Not drawn, for lack of {what}: {plain('; '.join(named[:6]))}{more}.", icon=":material/info:")
-
-
 def charts(view: View, drawn: pd.DataFrame, looks: dict[str, Look]) -> None:
     found = charts_of(view, drawn, looks, pack_named, chosen=chosen_point())
     several = len({chart.task for chart in found}) > 1
@@ -120,24 +102,6 @@ def table(view: View, found: list[dict[str, Any]]) -> None:
 
 
 # -- the page ------------------------------------------------------------------------------------------------------
-def metres_or_factors(view: View, drawn: pd.DataFrame) -> View:
-    """As it was chosen, unless no GSD is known; says so."""
-    if view.axis != "gsd" or drawn.empty:
-        return view
-    if drawn["gsd_m"].isna().all():
-        st.info(
-            "The GSD of this pack is not known, so the curves are drawn against the factor.",
-            icon=":material/straighten:",
-        )
-        return replace(view, axis="factor")
-    if unknown := sorted({visible(d) for d in drawn.loc[drawn["gsd_m"].isna(), "dataset"]}):
-        st.info(
-            f"The GSD of {plain(', '.join(unknown))} is not known: its curves are drawn against the factor only.",
-            icon=":material/straighten:",
-        )
-    return view
-
-
 heading(
     "Degradation",
     "How scores fall as test images get worse. Models are fitted on images as they are, unless their names say more.",
@@ -155,10 +119,11 @@ if view.rows.empty and view.published.empty:
     empty_state(":material/filter_alt_off:", "Nothing is selected", "Choose at least one pack above.")
     st.stop()
 drawn = drawn_rows(view)
-say_what_is_missing(view, drawn)
+for line in notices(view, drawn):
+    st.info(plain(line), icon=":material/info:")
 if len(drawn):
-    view = metres_or_factors(view, drawn)
-    charts(view, drawn, {**looks_of_models(), **published_looks(view.published["model_group"])})
+    looks = {**looks_of_models(), **published_looks(view.published["model_group"])}
+    charts(on_its_axis(view, drawn), drawn, looks)
 if len(view.rows):
     st.caption(plain(caption(view, pack_named)))
 if len(view.published):

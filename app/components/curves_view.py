@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.components.degradation import as_difference, as_retention, degradation_figure, interval, seeds_text
-from app.components.measures import ordered_adaptations, ordered_tasks, samples_word, scale_of, target_title
+from app.components.degradation import (
+    as_difference,
+    as_retention,
+    baselines,
+    curves_of,
+    degradation_figure,
+    interval,
+    seeds_text,
+    variant_text,
+    variants,
+)
+from app.components.measures import (
+    adaptation_title,
+    ordered_adaptations,
+    ordered_tasks,
+    samples_word,
+    scale_of,
+    target_title,
+)
 from app.components.palette import Look
 from app.imaging import main_layer
 from app.text import metres, missing
@@ -31,6 +48,7 @@ class View:
         metric: None for the primary one of each of several tasks.
         axis: a key of `app.components.degradation.AXES`; value: of `VALUES`.
         baseline: a key of `baselines`; only for differences.
+        note: what has no part in it though nobody left it out; not Markdown.
     """
 
     rows: pd.DataFrame
@@ -40,6 +58,12 @@ class View:
     value: str = "absolute"
     bands: bool = True
     baseline: str | None = None
+    note: str = ""
+
+    @property
+    def baseline_title(self) -> str:
+        """What differences are taken to; "" where none are."""
+        return baselines(self.rows).get(self.baseline or "", "") if self.value == "difference" else ""
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -54,6 +78,46 @@ def drawn_rows(view: View) -> pd.DataFrame:
     if view.value == "difference":
         return as_difference(view.frame, view.baseline or "")
     return view.frame.dropna(subset=["mean"])
+
+
+def on_its_axis(view: View, drawn: pd.DataFrame) -> View:
+    """As it was chosen, unless no GSD is known at all."""
+    return replace(view, axis="factor") if view.axis == "gsd" and drawn["gsd_m"].isna().all() else view
+
+
+#: What a curve must have to be drawn.
+_NEEDED = {
+    "absolute": "a defined score", "retention": "a result on images as they are",
+    "difference": "a result of the baseline beside them",
+}  # fmt: skip
+#: Curves that are named in one line.
+_NAMED = 6
+
+
+def notices(view: View, drawn: pd.DataFrame) -> list[str]:
+    """What the charts do not show of the rows, and why. Not Markdown.
+
+    Args:
+        drawn: of `drawn_rows`.
+    """
+    # That published numbers have no part in differences is said where they come from.
+    rows, said = view.rows if view.value == "difference" else view.frame, []
+    have, differing = curves_of(drawn), variants(rows)
+    lost = dict.fromkeys(
+        f"{first['model_title']} ({', '.join(p for p in parts if p)})"
+        for key, (first, *_) in curves_of(rows).items() if key not in have
+        for parts in [[adaptation_title(first["adaptation"]), first["dataset"],
+                       *(variant_text(k, first) for k in differing)]]
+    )  # fmt: skip
+    if lost:
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        said.append(f"Not drawn, for lack of {_NEEDED[view.value]}: {'; '.join(sorted(lost)[:_NAMED])}{more}.")
+    unknown = sorted({str(d) for d in drawn.loc[drawn["gsd_m"].isna(), "dataset"]}) if view.axis == "gsd" else []
+    if unknown and on_its_axis(view, drawn) is not view:
+        said.append("No GSD is known, so the curves are drawn against the factor.")
+    elif unknown:
+        said.append(f"Not drawn in metres, for their GSD is not known: {', '.join(unknown)}.")
+    return said
 
 
 # -- published numbers ---------------------------------------------------------------------------------------------

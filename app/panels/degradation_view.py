@@ -77,17 +77,19 @@ def choose_target(frame: pd.DataFrame, published: pd.DataFrame) -> tuple[pd.Data
     return kept[0], kept[1]
 
 
-def model_filter(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the chosen models; none chosen means all, as far as a chart can show them."""
+def model_filter(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of the chosen models; none chosen means all, as far as a chart can show them. Says which they are."""
     labels = {str(g): visible(t) for g, t in zip(frame["model_group"], frame["model_title"], strict=True)}
     chosen = choose_many(
         "Models", list(labels), "models", format_func=lambda g: labels.get(g, g), placeholder="All models"
     )
+    note = ""
     if not chosen and len(labels) > MOST:
         ranked = frame.groupby("model_group")["mean"].mean().sort_values(ascending=False)
         chosen = [str(g) for g in ranked.index[:MOST]]
-        st.caption(f"The {MOST} best of {len(labels)} models are shown; choose others above.")
-    return frame[frame["model_group"].astype(str).isin(chosen)] if chosen else frame
+        note = f"The {MOST} best of {len(labels)} models are shown."
+        st.caption(f"{note} Choose others above.")
+    return (frame[frame["model_group"].astype(str).isin(chosen)] if chosen else frame), note
 
 
 def controls(everything: pd.DataFrame) -> View:
@@ -116,11 +118,11 @@ def controls(everything: pd.DataFrame) -> View:
             axis = choose_one_of("Horizontal axis", list(AXES), "axis", format_func=lambda a: AXES[a])
         value = choose_one_of("Show", list(VALUES), "value", format_func=lambda v: VALUES[v])
         style = choose_one_of("Intervals", ["bands", "bars"], "intervals", format_func=str.capitalize)
-    frame = model_filter(frame)
+    frame, note = model_filter(frame)
     baseline = None
     if value == "difference":
         known_ones = baselines(frame)
         baseline = choose(
             "Baseline", list(known_ones), "baseline", format_func=lambda b: known_ones.get(b, b), width=480
         )  # fmt: skip
-    return View(frame, published, metric, axis, value, style == "bands", baseline)
+    return View(frame, published, metric, axis, value, style == "bands", baseline, note)

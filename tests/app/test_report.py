@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from comparison_world import evaluated, right
 from flipped import make_flipped
 from lab import HOSTILE, make_benchmark
-from shown import in_url
+from shown import in_url, texts
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
@@ -135,12 +137,62 @@ def test_a_report_follows_what_is_chosen(tmp_path: Path) -> None:
     page = written(workspace, tmp_path, "--metric", "iou", "--models", "random ViT-nano", "--authors", "--no-tiers")
     assert "IoU" in page.text and "EfficientNet" not in page.text.partition("Figures")[0].partition("Marked")[0]
     assert "no result lint" not in page.text
-    difference = written(workspace, tmp_path, "--show", "difference", "--baseline", "efficientnet-lite0", "--no-tiers")
-    assert "Difference" in difference.text and "degraded in training" in difference.text
     blurred = written(workspace, tmp_path, "--operator", "blur", "--no-tiers")
     assert "0 px, 0.5 px, 1 px, 2 px" in blurred.text and "AUC" not in blurred.text
     authors = written(workspace, tmp_path, "--authors", "--no-tiers").text
     assert "GFM (authors)" in authors and "They take no part in order, tiers or tests" in authors
+
+
+def test_a_report_of_differences_names_its_baseline(tmp_path: Path) -> None:
+    workspace = make_benchmark(tmp_path / "w")
+    args = ("--show", "difference", "--baseline", "efficientnet-lite0", "--no-tiers")
+    page, encoder = written(workspace, tmp_path, *args), "EfficientNet-Lite0 (ImageNet)"
+    assert f"Baseline {encoder} Degradation" in page.text and "degraded in training" in page.text
+    assert f"Difference to {encoder}" in page.text and f"charts show: Difference to {encoder}." in page.text
+    assert any("difference to baseline" in s and len(s) < 1_000_000 for s in page.scripts), "in the chart"
+    assert "Baseline" not in written(workspace, tmp_path, "--no-tiers").text
+    # It need not be among the models that were asked for.
+    one = written(workspace, tmp_path, *args, "--models", "random:vit-nano").text
+    assert f"Baseline {encoder} Degradation" in one and "Random ViT-nano" in one and "Not drawn" not in one
+
+
+def gaps(root: Path, models: int = 1) -> Workspace:
+    """Results on a pack with GSD and on one without, and a model that was never measured on images as they are."""
+    workspace, hits = Workspace(root), np.arange(20)
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True)
+    for i in range(models):
+        for pack, gsd in (("far", 30.0), ("near", None)):
+            counts = {("knn", s, 0): right(hits < 19 - i - s) for s in (1.0, 4.0)}
+            evaluated(workspace, f"m{i}", counts, dataset=pack, gsd_m=gsd)
+    evaluated(workspace, "late", {("knn", 4.0, 0): right(hits < 5)}, dataset="far", gsd_m=30.0)
+    return workspace
+
+
+def test_what_the_charts_leave_out_is_said_in_reports_and_on_the_page(open_page: Open, tmp_path: Path) -> None:
+    workspace = gaps(tmp_path / "w")
+    report = written(workspace, tmp_path, "--no-tiers").text
+    page = texts(open_page(workspace, "degradation", packs=["far", "near"]))
+    for text in (report, page):
+        assert "Not drawn in metres, for their GSD is not known: near." in text and "Not drawn, for" not in text
+    report = written(workspace, tmp_path, "--no-tiers", "--show", "retention", "--axis", "factor").text
+    page = texts(open_page(workspace, "degradation", packs=["far", "near"], value="retention", axis="factor"))
+    for text in (report, page):
+        assert "Not drawn, for lack of a result on images as they are: LATE (kNN, far)." in text
+        assert "in metres" not in text
+    report = written(workspace, tmp_path, "--no-tiers", "--dataset", "near").text
+    page = texts(open_page(workspace, "degradation", packs=["near"]))
+    for text in (report, page):
+        assert "No GSD is known, so the curves are drawn against the factor." in text
+
+
+def test_a_report_from_the_page_says_that_it_holds_the_best_models_only(open_page: Open, tmp_path: Path) -> None:
+    test = open_page(gaps(tmp_path / "w", models=12), "degradation", packs=["near", "far"])
+    test.button(key="degradation.make_report").click().run()
+    assert not test.exception and "The 12 best of 13 models are shown. Choose others above." in texts(test)
+    text = Elements(test.session_state["degradation.made_report"][1].decode()).text
+    assert "The 12 best of 13 models are shown. Model Group" in text and "LATE" not in text
+    assert "GSD is not known: near." in text
 
 
 @pytest.mark.parametrize(
@@ -149,7 +201,10 @@ def test_a_report_follows_what_is_chosen(tmp_path: Path) -> None:
         (("--dataset", "nosuch"), r"No result of pack nosuch; there are: scenes, villages\."),
         (("--operator", "blur"), "No result of degradation blur; there are: bilinear"),
         (("--dataset", "scenes", "--metric", "f1"), "No result of metric f1; there are: accuracy"),
-        (("--models", "nosuch"), "No result of model nosuch; there are: MAE vit-nano, Random ViT-nano"),
+        (
+            ("--models", "nosuch"),
+            "No result of model nosuch fits what else was chosen; there are: MAE vit-nano, Random ViT-nano",
+        ),
         (("--adaptation", "finetune"), "No result of adaptation finetune"),
         (("--target", "both", "--dataset", "villages"), "No result of degraded image both; there are: post"),
         (("--show", "difference"), "taken to a baseline"),
