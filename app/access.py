@@ -41,7 +41,7 @@ class Access:
         return self.token is None and self.login is None
 
     def knows_host(self, name: str) -> bool:
-        return name.lower() in self.hosts or (self.any_address and as_address(name) is not None)
+        return name.strip("[]").lower() in self.hosts or (self.any_address and as_address(name) is not None)
 
 
 def as_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import ipaddress
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -45,8 +46,12 @@ class Attempts:
     def _who(connection: HTTPConnection) -> str:
         host = connection.client.host if connection.client else ""
         address = as_address(host)
+        if not isinstance(address, ipaddress.IPv6Address):
+            return host
+        if address.ipv4_mapped is not None:  # as a server bound to :: sees addresses of version 4
+            return str(address.ipv4_mapped)
         # Whoever has one address of version 6 has the whole network of 64 bits.
-        return str(ipaddress.ip_network((address, 64), strict=False)) if address and address.version == 6 else host
+        return str(ipaddress.ip_network((address, 64), strict=False))
 
     def waits_s(self, connection: HTTPConnection) -> float:
         """Seconds until a token from there is looked at again; 0: now."""
@@ -122,22 +127,33 @@ class Gate:
     # -- what is answered ------------------------------------------------------------------------------------------
     async def answer(self, request: Request) -> Response | None:
         """What a request is told; None: let it in."""
+        # As they were sent: `request.url` is put together with the Host header, which a stranger writes.
+        path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
         by_token = self._token is not None and self.access.login is None
-        if by_token and request.url.path == LOGIN_PATH and request.method == "POST":
+        if by_token and path == LOGIN_PATH and request.method == "POST":
             return await self._log_in(request)
         reading = request.method in ("GET", "HEAD")
         if by_token and reading and "token" in request.query_params:
-            given = request.query_params["token"]
-            rest = urlencode([(k, v) for k, v in parse_qsl(request.url.query, True) if k != "token"])
-            there = own_address(request.url.path, rest)
-            if self._token_fits(request, given):
+            rest = urlencode([(k, v) for k, v in parse_qsl(query, True) if k != "token"])
+            there = own_address(path, rest)
+            if not self._embedded(request) and self._token_fits(request, request.query_params["token"]):
                 return self._open(request, there)
-            return RedirectResponse(there, 303, NO_STORE) if self.admits(request) else self._refuse(request, there)
-        if self.access.login is not None and reading and request.url.path in OPEN_PATHS:
+            if self.admits(request) or not self._is_api(request):  # a token must not stay in the address
+                return RedirectResponse(there, 303, NO_STORE)
+            return self._refuse(request, there)
+        if self.access.login is not None and reading and path in OPEN_PATHS:
             return None
         if self.admits(request):
-            return RedirectResponse("/now", 303, NO_STORE) if request.url.path == LOGIN_PATH else None
-        return self._refuse(request, own_address(request.url.path, request.url.query))
+            return RedirectResponse("/now", 303, NO_STORE) if path == LOGIN_PATH else None
+        return self._refuse(request, own_address(path, query))
+
+    @staticmethod
+    def _embedded(request: Request) -> bool:
+        """Whether another site's page asks for a picture or a frame: it must neither open nor lock the door."""
+        return (
+            request.headers.get("sec-fetch-site") == "cross-site"
+            and request.headers.get("sec-fetch-dest", "document") != "document"
+        )
 
     @staticmethod
     def _is_api(request: Request) -> bool:
@@ -146,7 +162,7 @@ class Gate:
 
     def _open(self, request: Request, there: str) -> Response:
         answer = RedirectResponse(there, 303, NO_STORE)
-        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").lower())
+        secure = "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto", "").lower())
         answer.set_cookie(
             self._cookie_name(request), self._signer.sign(secrets.token_hex(8)).decode(),
             httponly=True, samesite="strict", secure=secure, path="/",
@@ -185,8 +201,7 @@ class Gate:
             "said": html.escape(said),
             "entry": self._providers(request) if self.access.login else self._form(there),
         }
-        for name, value in values.items():
-            page = page.replace("{{" + name + "}}", value)
+        page = re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], page)
         return HTMLResponse(page, code, {**NO_STORE, **headers, "Content-Security-Policy": POLICY})
 
     def _form(self, there: str) -> str:

@@ -59,11 +59,11 @@ class Login:
         return user is not None and self.invited(user)
 
     def invited(self, user: Mapping[str, Any]) -> bool:
-        """Whether this person is among `users`. An address that the provider calls unverified is nobody's."""
+        """Whether this person is among `users`. An address that the provider does not call verified is nobody's."""
         if not self.users:
             return True
         address = str(user.get("email") or "").lower()
-        if "@" not in address or user.get("email_verified") is False:
+        if "@" not in address or user.get("email_verified") is not True:
             return False
         return address in self.users or f"@{address.rpartition('@')[2]}" in self.users
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -20,6 +21,10 @@ HEADERS = {
 }
 
 
+#: A name or address, and a port: nothing else that a library could take for a part of the address.
+HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
 class Guard:
     """ASGI middleware around everything that the port serves, Streamlit's own addresses included.
 
@@ -34,11 +39,8 @@ class Guard:
         self.gate = None if access.open else Gate(access)
 
     def _foreign(self, connection: HTTPConnection) -> bool:
-        try:
-            name = urlsplit(f"//{connection.headers.get('host', '')}").hostname
-        except ValueError:
-            return True
-        return not name or not self.access.knows_host(name)
+        host = HOST.fullmatch(connection.headers.get("host", ""))
+        return host is None or not self.access.knows_host(host["name"])
 
     @staticmethod
     def _of_another_site(connection: HTTPConnection) -> bool:

@@ -99,6 +99,9 @@ def serve(
         print(f"From other machines: {display_url(name, port)}{ending}", flush=True)
         print("What is sent is not encrypted: across networks that you do not trust, put a proxy with https before it.")
 
+    if login is not None and not login.users:
+        print("Everybody with an account at the login's provider may come in: --allow-user says who.", flush=True)
+
     from app.asgi import create_app
 
     if open_browser:

@@ -12,7 +12,7 @@ from rsfm.embedding_info import Embedding, EmbeddingInfo, read_embedding, read_e
 from rsfm.packs import Pack
 from rsfm.store.runs import open_run
 from rsfm.store.view import Store
-from rsfm.workspace import Workspace
+from rsfm.workspace import Workspace, is_folder_name
 
 
 @st.cache_resource(show_spinner=False)
@@ -54,7 +54,7 @@ def open_pack(workspace: Workspace, name: str) -> Pack:
         RsfmError: no such pack, or not a name.
     """
     folder = workspace.packs / name
-    if not name or "/" in name or "\\" in name or name.startswith(".") or not (folder / "pack.json").is_file():
+    if not is_folder_name(name) or not (folder / "pack.json").is_file():
         return Pack.named(workspace, name)  # says which of these it is
     return opened(folder, pack_stamp(folder))
 

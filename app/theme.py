@@ -68,5 +68,7 @@ def server_options(host: str, port: int, *, allowed_hosts: list[str]) -> dict[st
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "viewer",
         "client.showErrorLinks": False,
+        # A traceback tells strangers how this machine's disk is laid out: it goes to the server's log only.
+        "client.showErrorDetails": "none",
         "logger.hideWelcomeMessage": True,
     }

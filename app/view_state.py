@@ -157,4 +157,6 @@ def page_control(pages: int, name: str = "page") -> None:
 
 
 def _whole(text: str, low: int, high: int) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and low <= int(text) <= high else None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        return None
+    return int(text) if low <= int(text) <= high else None

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rsfm.bands import Band, Unit
 from rsfm.errors import RsfmError
-from rsfm.workspace import Workspace
+from rsfm.workspace import Workspace, is_folder_name
 
 PACK_FORMAT = 1
 
@@ -160,8 +160,8 @@ class Pack:
     @classmethod
     def named(cls, workspace: Workspace, name: str) -> Pack:
         """The pack of that name in the workspace."""
-        if not name or "/" in name or "\\" in name or name.startswith("."):
-            raise RsfmError(f"{name!r} is not a pack's name.")
+        if not is_folder_name(name):
+            raise RsfmError(f"{name[:200]!r} is not a pack's name.")
         return cls.open(workspace.packs / name)
 
     @property

@@ -10,6 +10,11 @@ from pathlib import Path
 from rsfm.errors import RsfmError
 
 
+def is_folder_name(text: str) -> bool:
+    """Whether a text can be the name of a pack's, run's or model's folder: no path, and no longer than disks take."""
+    return 0 < len(text.encode(errors="replace")) <= 200 and not text.startswith(".") and not set(text) & set("/\\\0")
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The folder that holds packs, runs, models and the index.

@@ -105,20 +105,28 @@ def new_run_id(spec: Spec) -> str:
 
 
 def run_group(workspace: Workspace, spec: Spec) -> str:
-    """The group of a run; an evaluated run is named by its own pretraining group (all its seeds fold together)."""
+    """The group of a run; an evaluated model is named by its pretraining group (all its seeds fold together)."""
     if isinstance(spec, EvaluateSpec | EmbedSpec):
         head, sep, tail = spec.model.rpartition(":")
-        if is_run_id(tail) and (workspace.runs / tail).is_dir():
-            trained = read_json(workspace.runs / tail / "spec.json") or {}
-            spec = spec.model_copy(update={"model": f"{head}{sep}group:{trained.get('group', tail)}"})
+        if is_run_id(tail) and (group := _trained_group(workspace, tail)):
+            spec = spec.model_copy(update={"model": f"{head}{sep}group:{group}"})
     return group_hash(spec)
+
+
+def _trained_group(workspace: Workspace, name: str) -> str | None:
+    """The group of the run that trained a model: from its folder, or from the model where it was trained elsewhere."""
+    for file in (workspace.runs / name / "spec.json", workspace.models / name / "model.json"):
+        data = read_json(file)
+        if isinstance(data, dict) and isinstance(data.get("group"), str):
+            return data["group"]
+    return None
 
 
 def is_run_id(text: str) -> bool:
     """Whether the text has the form of a run's id (and so is safe as a folder's name)."""
     parts = text.split("-")
     return (
-        len(parts) >= 4 and len(parts[0]) == 8 and len(parts[1]) == 6 and parts[0].isdigit() and parts[1].isdigit()
+        len(text) <= 200 and len(parts) >= 4 and len(parts[0]) == 8 and len(parts[1]) == 6 and parts[0].isdigit() and parts[1].isdigit()
         and all(c.isascii() and (c.isalnum() or c == "-") for c in text)
     )  # fmt: skip
 

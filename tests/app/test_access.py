@@ -147,6 +147,40 @@ def test_guessing_is_slowed_down(lab: Workspace) -> None:
         assert client.get("/now", headers={"cookie": inside}).status_code == 200, "whoever is in stays in"
 
 
+def test_a_strange_host_is_no_address(lab: Workspace, secret_file: Path) -> None:
+    """What a library puts together of Host and path must not decide."""
+    for access in (Access(hosts=HOST, login=configured_login()), Access(hosts=HOST, token=TOKEN)):
+        with client_of(lab, access) as client:
+            for host in ("testserver/auth/login?", "testserver/rsfm/login?", "testserver:80/auth/login#",
+                         "testserver:x", "a@testserver", "testserver\\@evil.example", ""):  # fmt: skip
+                assert client.get("/rsfm/api/runs", headers={"host": host}).status_code in (401, 421), host
+
+
+def test_pages_of_others_neither_open_nor_lock(client: TestClient) -> None:
+    picture = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "image"}
+    for _ in range(20):
+        assert client.get(f"/?token={WRONG}", headers=picture).status_code == 401
+    assert client.get(f"/?token={TOKEN}", headers=picture).status_code == 401
+    followed = {**BROWSER, "sec-fetch-site": "cross-site", "sec-fetch-dest": "document"}
+    opened = client.get(f"/now?a=1&token={TOKEN}", headers=followed)
+    assert opened.status_code == 303 and "set-cookie" in opened.headers
+
+
+def test_a_token_never_stays_in_the_address(client: TestClient) -> None:
+    for i in range(12):
+        answer = client.get(f"/runs?a=1&token={WRONG}{i}", headers=BROWSER)
+        assert answer.status_code == 303 and answer.headers["location"] == "/runs?a=1"
+        assert "set-cookie" not in answer.headers
+    locked = client.get(f"/runs?a=1&token={TOKEN}", headers=BROWSER)
+    assert locked.status_code == 303 and "set-cookie" not in locked.headers
+    assert "wait a minute" in client.get("/runs?a=1", headers=BROWSER).text
+
+
+def test_a_value_is_not_filled_in_again(client: TestClient) -> None:
+    page = client.get("/now?a={{entry}}", headers={**BROWSER, "sec-fetch-site": "cross-site"}).text
+    assert page.count("<form") == 1 and "{{" not in page.replace("{{entry}}", "")
+
+
 def test_attempts_are_counted_by_address_and_forgotten() -> None:
     now = [0.0]
     attempts = Attempts(limit=2, window_s=10, addresses=2, clock=lambda: now[0])
@@ -157,6 +191,7 @@ def test_attempts_are_counted_by_address_and_forgotten() -> None:
 
     for host in ("2001:db8::1", "2001:db8::2"):
         attempts.note(From(host))
+    assert attempts.waits_s(From("::ffff:10.0.0.1")) == attempts.waits_s(From("10.0.0.1")) == 0
     assert attempts.waits_s(From("2001:db8::3")) == 10 and attempts.waits_s(From("2001:db8:0:1::1")) == 0
     now[0] = 10.5
     assert attempts.waits_s(From("2001:db8::1")) == 0
@@ -257,7 +292,8 @@ def identity(secret: str = KEY, **claims: object) -> dict[str, str]:
     """The cookie that Streamlit leaves after a login."""
     from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 
-    user = {"email": "ada@lab.example", "is_logged_in": True, "origin": ORIGIN, "provider": "institute", **claims}
+    known = {"email": "ada@lab.example", "email_verified": True, "is_logged_in": True, "origin": ORIGIN}
+    user = {**known, "provider": "institute", **claims}
     return {"cookie": f"{COOKIE}={create_signed_value(secret, COOKIE, json.dumps(user)).decode()}"}
 
 
@@ -298,6 +334,8 @@ def test_scripts_may_send_the_token_beside_a_login(lab: Workspace, secret_file: 
         (("ada@lab.example",), {}, True), (("@lab.example",), {"email": "Eve@Lab.Example"}, True),
         (("@lab.example",), {"email": "ada@evil.example"}, False), (("@lab.example",), {"email": None}, False),
         (("@lab.example",), {"email": "ada@lab.example", "email_verified": False}, False),
+        (("@lab.example",), {"email": "ada@lab.example", "email_verified": "false"}, False),
+        (("@lab.example",), {"email": "ada@lab.example", "email_verified": None}, False),
         (("ada@lab.example",), {"email": "x@lab.example@evil.example"}, False), ((), {"email": None}, True),
     ],
 )  # fmt: skip
@@ -402,6 +440,9 @@ PROBES = (
     "/rsfm/thumbs/landsat7-sample/train/0.png?view=%00", "/rsfm/thumbs/landsat7-sample/../../x/train/0.png",
     "/rsfm/api/runs?limit=1e9", "/rsfm/api/runs?offset=-1", "/component/..%2f..%2fetc/passwd", "//etc/passwd/rsfm",
     "/_stcore/upload_file/../../../etc/passwd/x", "/rsfm/api/runs?kind=%27;DROP%20TABLE%20runs;--",
+    f"/rsfm/thumbs/landsat7-sample/train/{'9' * 5000}.png", f"/rsfm/tiles/x/image/{'9' * 5000}/0/0.png",
+    f"/rsfm/maps/packs/{'a' * 400}", f"/rsfm/models/{'a' * 400}",
+    f"/rsfm/maps/predictions/20261121-093045-{'a-' * 200}b",
 )  # fmt: skip
 
 
