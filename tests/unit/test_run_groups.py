@@ -74,6 +74,16 @@ def test_two_models_of_one_seed_are_one_seed(workspace: Workspace) -> None:
     assert (group["score"], group["seeds"], group["succeeded"], group["counted"]) == (0.6, 1, 2, 1)
 
 
+def test_models_that_were_trained_elsewhere_are_folded_by_their_group(workspace: Workspace) -> None:
+    for seed, value in enumerate((0.5, 0.6)):
+        name = f"20260101-000000-mae-tiles-000{seed}"
+        (workspace.models / name).mkdir(parents=True)
+        (workspace.models / name / "model.json").write_text(json.dumps({"group": "g"}))
+        measured(workspace, name, {"value": value, "model_seed": seed})
+    store = indexed(workspace)
+    assert group_is_compared(store)["seeds"] == 2 and len(store.run_groups()) == 1
+
+
 def test_evaluation_seeds_of_one_run_or_of_several_are_folded(workspace: Workspace) -> None:
     measured(workspace, "band-stats", {"value": 0.5, "eval_seed": 0})
     measured(workspace, "band-stats", {"value": 0.9, "eval_seed": 1}, eval_seeds=(1,))
