@@ -126,7 +126,8 @@ def is_run_id(text: str) -> bool:
     """Whether the text has the form of a run's id (and so is safe as a folder's name)."""
     parts = text.split("-")
     return (
-        len(parts) >= 4 and len(parts[0]) == 8 and len(parts[1]) == 6 and parts[0].isdigit() and parts[1].isdigit()
+        len(text) <= 200 and len(parts) >= 4 and len(parts[0]) == 8 and len(parts[1]) == 6
+        and parts[0].isdigit() and parts[1].isdigit()
         and all(c.isascii() and (c.isalnum() or c == "-") for c in text)
     )  # fmt: skip
 
