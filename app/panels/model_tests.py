@@ -22,6 +22,7 @@ from app.state import store, store_of, workspace
 from app.text import missing, plain, visible
 from app.view_state import choose_many, choose_pill
 from rsfm import comparison
+from rsfm.comparison.models import Places, places_of
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
 
@@ -29,8 +30,8 @@ from rsfm.workspace import Workspace
 Where = tuple[tuple[str, tuple[Any, ...]], ...]
 
 
-def _where(frame: pd.DataFrame, *more: str) -> Where:
-    names = ("dataset", "split", "adaptation", "operator", "degrade_target", *more)
+def _where(frame: pd.DataFrame) -> Where:
+    names = ("dataset", "split", "adaptation", "operator", "degrade_target", "model_group", "severity")
     return tuple((name, tuple(sorted(frame[name].dropna().unique()))) for name in names)
 
 
@@ -41,8 +42,8 @@ def newest() -> tuple[int, str]:
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _paired(root: str, newest: tuple[int, str], a: str, b: str, where: Where, metric: str | None) -> pd.DataFrame:
-    return comparison.paired(store_of(Workspace.resolve(root)), a, b, where=dict(where), metric=metric)
+def _paired(root: str, newest: tuple[int, str], a: str, b: str, places: Places, metric: str | None) -> pd.DataFrame:
+    return comparison.paired(store_of(Workspace.resolve(root)), a, b, places=places, metric=metric)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -88,7 +89,7 @@ def found_tiers(frame: pd.DataFrame, metric: str | None, severity: float) -> pd.
     Raises:
         RsfmError: models were tested on other samples.
     """
-    shown = _where(frame[frame["severity"] == severity], "model_group", "severity")
+    shown = _where(frame[frame["severity"] == severity])
     return _tiers(str(workspace().root), newest(), shown, metric)
 
 
@@ -115,7 +116,7 @@ def _said(found: pd.DataFrame, nothing: str) -> bool:
 
 # -- two models ----------------------------------------------------------------------------------------------------
 def pair_panel(frame: pd.DataFrame, metric: str | None) -> None:
-    """Choose two models, see in which cells one is better.
+    """Choose two models, see in which cells one is better: of those on the page, and of no others.
 
     Args:
         frame: the rows on the page, without published ones.
@@ -135,7 +136,7 @@ def pair_panel(frame: pd.DataFrame, metric: str | None) -> None:
         return
     try:
         with st.spinner("Reading predictions …"):
-            found = _paired(str(workspace().root), newest(), *pair, _where(frame, "severity"), metric)
+            found = _paired(str(workspace().root), newest(), *pair, places_of(frame), metric)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
         return

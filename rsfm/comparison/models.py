@@ -19,6 +19,22 @@ def narrowed(scores: pd.DataFrame, where: Where | None, *, adaptation: str | Non
     return scores
 
 
+#: What makes a place where models are compared; columns of `Store.scores`.
+PLACE = ("dataset", "split", "task", "adaptation", "operator", "degrade_target", "severity")
+Places = Collection[tuple[object, ...]]
+
+
+def places_of(rows: pd.DataFrame) -> frozenset[tuple[object, ...]]:
+    """The values of `PLACE` that some rows have together."""
+    return frozenset(rows[list(PLACE)].itertuples(index=False, name=None))
+
+
+def at_places(scores: pd.DataFrame, places: Places) -> pd.DataFrame:
+    """The rows at some places. Unlike `narrowed`, which keeps every combination of the wanted values."""
+    wanted = set(places)
+    return scores[[place in wanted for place in scores[list(PLACE)].itertuples(index=False, name=None)]]
+
+
 def rows_of(scores: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of one model.
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rsfm import stats
 from rsfm.comparison.counts import PROTOCOL, Cell, Samples, units
-from rsfm.comparison.models import Where, label, narrowed, rows_of
+from rsfm.comparison.models import Places, Where, at_places, label, narrowed, rows_of
 from rsfm.degrade import severity_text
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
@@ -76,6 +76,7 @@ def paired(
     metric: str | None = None,
     alpha: float = 0.05,
     where: Where | None = None,
+    places: Places | None = None,
 ) -> pd.DataFrame:
     """Compare two models wherever both were measured by the same protocol, on the newest content that both saw.
 
@@ -85,6 +86,7 @@ def paired(
         metric: the score that counts; where it is left out, the primary one of each task. It must follow from the
             counts that the evaluations left.
         where: further columns of the scores -> the values that count.
+        places: of `rsfm.comparison.models.PLACE`; only these count.
 
     Returns:
         A row per cell (`PROTOCOL`) with `COLUMNS`. `difference` is mean_a - mean_b, with its 95 % interval and
@@ -104,7 +106,10 @@ def paired(
     if sides[0].index.intersection(sides[1].index).size:
         raise RsfmError(f"{model_a!r} and {model_b!r} share results: they are the same model, or one is a part of it.")
     left_out: list[str] = []
-    sides = _same_content([narrowed(rows, where, adaptation=adaptation) for rows in sides], names, left_out)
+    sides = [narrowed(rows, where, adaptation=adaptation) for rows in sides]
+    if places is not None:
+        sides = [at_places(rows, places) for rows in sides]
+    sides = _same_content(sides, names, left_out)
     samples: Samples = {}
     a, b = (measurements(store, rows, left_out, metric=metric, samples=samples) for rows in sides)
     _note_unpaired(a, b, names, left_out)

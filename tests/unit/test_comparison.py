@@ -12,7 +12,7 @@ from store_world import indexed
 from rsfm import comparison, stats
 from rsfm.comparison import counts
 from rsfm.comparison.counts import matching
-from rsfm.comparison.models import rows_of
+from rsfm.comparison.models import places_of, rows_of
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
 from rsfm.store.view import Store
@@ -261,6 +261,24 @@ def test_models_are_found_by_every_name_they_have(workspace: Workspace) -> None:
     assert comparison.paired(store, "77ff", "88ff").attrs["a"] == "Twin (77ff)"
     with pytest.raises(RsfmError, match="no results yet"):
         comparison.paired(store, "a", "b", "nowhere")
+
+
+def test_only_places_that_were_asked_for_are_compared(workspace: Workspace) -> None:
+    """Each task by an adaptation of its own: the other combinations were measured too, and do not count."""
+    rng = np.random.default_rng(0)
+    for group in "ab":
+        for adaptation in ("knn", "linear"):
+            evaluated(workspace, group, curve(rng, N, {1.0: 0.6, 2.0: 0.5}, adaptation=adaptation))
+            maps = {(adaptation, 1.0, 0): rng.integers(1, 50, (N, 4)).astype(float)}
+            evaluated(workspace, group, maps, metric="f1", task="change", dataset="pairs", degrade_target="post")
+    store = indexed(workspace)
+    shown = store.compare()
+    shown = shown[(shown["adaptation"] == "knn") == (shown["dataset"] == "pack")]
+    columns = ["dataset", "adaptation", "severity"]
+    found = comparison.paired(store, "a", "b", places=places_of(shown))
+    assert len(comparison.paired(store, "a", "b")) == 6
+    assert found[columns].values.tolist() == [["pack", "knn", 1.0], ["pack", "knn", 2.0], ["pairs", "linear", 1.0]]
+    assert found.attrs["left_out"] == [] and "all 3 cells" in comparison.verdict(found).text
 
 
 # -- the verdict ----------------------------------------------------------------------------------------------------
