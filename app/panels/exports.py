@@ -12,7 +12,7 @@ from app.components.curves_view import Chart, View
 from app.components.measures import scale_of
 from app.components.palette import published_looks
 from app.page import CHART, looks_of_models
-from app.panels.model_tests import found_tiers
+from app.panels.model_tests import found_tiers, newest
 from app.report import Report, report_html, tiers_wanted
 from app.state import open_pack, workspace
 from app.text import plain, size
@@ -67,8 +67,8 @@ def report_button(view: View, found: Sequence[Mapping[str, Any]]) -> None:
     """Makes a report of the view when asked, then offers it."""
     if view.rows.empty:
         return
-    # Of this very view: another one begins anew.
-    signature = str(sorted((k, st.query_params.get_all(k)) for k in st.query_params))
+    # Of this very view and these results: after others it begins anew.
+    signature = (sorted((k, st.query_params.get_all(k)) for k in st.query_params), newest())
     if st.button(
         "Make a report", icon=":material/summarize:", key="degradation.make_report",
         help="One HTML file with these charts, figures, tiers and findings that needs no network. Reads predictions.",
@@ -78,7 +78,7 @@ def report_button(view: View, found: Sequence[Mapping[str, Any]]) -> None:
         except RsfmError as error:
             st.error(plain(error), icon=":material/error:")
             return
-    made_of, content = st.session_state.get(_REPORT, ("", b""))
+    made_of, content = st.session_state.get(_REPORT, (None, b""))
     if made_of == signature:
         st.download_button(
             f"Download report ({size(len(content))})", content, "degradation-report.html", "text/html",

@@ -252,6 +252,19 @@ def test_the_page_makes_a_report_of_what_it_shows(open_page: Open, flipped: Work
     assert not any("report" in b.proto.label for b in test.get("download_button")), "of another view"
 
 
+def test_a_report_is_of_the_results_that_there_are(open_page: Open, tmp_path: Path) -> None:
+    workspace = gaps(tmp_path / "w")
+    test = open_page(workspace, "degradation", packs="far")
+    test.button(key="degradation.make_report").click().run()
+    test.run()
+    offered = [b.proto.label for b in test.get("download_button")]
+    assert any("Download report" in label for label in offered), "while there is nothing new"
+    evaluated(workspace, "new", {("knn", 1.0, 0): right(np.arange(20) < 9)}, dataset="far", gsd_m=30.0)
+    test.run()
+    assert "NEW" in str(test.dataframe[0].value["model_title"].tolist())
+    assert not any("Download report" in b.proto.label for b in test.get("download_button"))
+
+
 def test_charts_are_saved_in_the_chosen_format(open_page: Open, flipped: Workspace) -> None:
     test = open_page(flipped, "degradation", packs="scenes")
     saved = json.loads(test.get("plotly_chart")[0].proto.config)["toImageButtonOptions"]
