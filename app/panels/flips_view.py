@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.components.degradation import variant_text, variants
-from app.components.measures import Scale, adaptation_title, metric_title, samples_word, scale_of, target_title
+from app.components.flips_text import as_csv, confusions, sample_text, summary, which_seeds
+from app.components.measures import Scale, adaptation_title, scale_of, target_title
 from app.imaging import views_of_bands
 from app.page import EMBEDDINGS, run_link
 from app.panels.model_tests import newest
@@ -28,12 +29,16 @@ from rsfm.thumbs import Degraded
 from rsfm.workspace import Workspace
 
 PER_PAGE = 12
+#: Evaluations that are linked.
+LINKS = 6
 #: Names in the URL: the curve, its severity, the other severity, the seed, what became of the samples, the page.
 CURVE_NAME, AT, AGAINST, SEED, SHOW, PAGE = "curve", "at", "against", "seed", "flips", "page"
 ALL_SEEDS = "all"
 Point = tuple[str, float]
 #: Chart -> how often it began anew.
 TURNS = "degradation.turns"
+#: What was listed last, and the page of it that the URL asked for.
+_LISTED = "flips.listed"
 
 
 # -- the chosen point ----------------------------------------------------------------------------------------------
@@ -99,6 +104,7 @@ def flips_panel(rows: pd.DataFrame, metric: str | None) -> None:
     asked = st.query_params.get(CURVE_NAME)
     if asked and asked not in names:
         st.warning("The curve of this link is not among those shown above.", icon=":material/search_off:")
+    said = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         curve = choose_or_none(
             "Curve", list(names), CURVE_NAME, format_func=lambda c: names.get(c, c), width=420,
@@ -113,6 +119,8 @@ def flips_panel(rows: pd.DataFrame, metric: str | None) -> None:
             return
         scale = scale_of(points["operator"].iloc[0])
         named = {text: scale.level(s) for text, s in levels.items()}
+        for name in (AT, AGAINST):
+            _unknown(said, name, levels, "This curve was not measured at {}.")
         at = choose("At", list(levels), AT, list(levels)[-1], format_func=lambda s: named.get(s, s), width=110)
         others = [s for s in levels if s != at]
         first = next((s for s in others if levels[s] == scale.identity), others[0] if at != others[0] else others[-1])
@@ -129,99 +137,41 @@ def flips_panel(rows: pd.DataFrame, metric: str | None) -> None:
         except RsfmError as error:
             st.error(plain(error), icon=":material/error:")
             return
-        found = _choose_seed(found)
+        found = _choose_seed(found, said)
     _show(found, points.iloc[0].to_dict(), levels[against], levels[at], scale)
 
 
-def _choose_seed(found: Flips) -> Flips:
-    """All seeds together, or one of them."""
+def _unknown(said: DeltaGenerator, name: str, known: Collection[str], text: str) -> None:
+    """Says that the URL asks for what is not there, before something else takes its place.
+
+    Args:
+        said: where; text: with a place for what is asked for.
+    """
+    asked = st.query_params.get(name)
+    if asked and asked not in known:
+        said.warning(plain(text.format(asked[:40])), icon=":material/search_off:")
+        put(name, None)
+
+
+def _choose_seed(found: Flips, said: DeltaGenerator) -> Flips:
+    """All seeds together, or one of them.
+
+    Args:
+        said: where to say that there is no such seed.
+    """
+    names = [f"{model}/{evaluation}" for model, evaluation in found.seeds]
+    _unknown(said, SEED, [ALL_SEEDS, *names], "Seed {} (model/evaluation) was not measured at both severities.")
     if len(found.seeds) == 1:
         return found
     models = {model for model, _ in found.seeds}
     texts = {ALL_SEEDS: f"All {len(found.seeds)} seeds"}
-    for model, evaluation in found.seeds:
+    for name, (model, evaluation) in zip(names, found.seeds, strict=True):
         text = f"evaluation seed {evaluation}"
-        texts[f"{model}/{evaluation}"] = f"model seed {model}, {text}" if len(models) > 1 else text.capitalize()
+        texts[name] = f"model seed {model}, {text}" if len(models) > 1 else text.capitalize()
     chosen = choose("Seeds", list(texts), SEED, ALL_SEEDS, format_func=lambda s: texts.get(s, s), width=220)
     if chosen in (None, ALL_SEEDS):
         return found
     return found.only(found.seeds[list(texts).index(str(chosen)) - 1])
-
-
-# -- what is said --------------------------------------------------------------------------------------------------
-def counted(numbers: np.ndarray, weights: np.ndarray) -> str:
-    """One count for each seed, in words: "12", or "12.3 on average (11 to 14)"; `weights`: of `Flips`."""
-    if len(set(numbers.tolist())) == 1:
-        return f"{int(numbers[0]):,}"
-    return f"{numbers @ weights:,.1f} on average ({int(numbers.min()):,} to {int(numbers.max()):,})"
-
-
-def summary(found: Flips, row: Mapping[str, Any], before: str, after: str) -> str:
-    """What became of all samples, as Markdown."""
-    gain = found.gain
-    lost, won = (gain < 0).sum(axis=1), (gain > 0).sum(axis=1)
-    undefined = np.isnan(gain).sum(axis=1)
-    words = ("right → wrong", "wrong → right") if found.right_or_wrong else ("a lower score", "a higher score")
-    n = f"{len(found.ids):,} {samples_word(row['task'])}"
-    weights = found.weights
-    score = found.scores @ weights
-    text = (
-        f"From {plain(before)} to {plain(after)}: **lost {plain(counted(lost, weights))}** ({plain(words[0])}), "
-        f"**won {plain(counted(won, weights))}** ({plain(words[1])}), of {plain(n)}. "
-        f"{plain(metric_title(found.metric))} {plain(f'{score[0]:.3f} → {score[1]:.3f} ({score[1] - score[0]:+.3f})')}."
-    )
-    if undefined.any():
-        text += f" {plain(counted(undefined, weights))} have no score of their own at one of the two."
-    return text
-
-
-def _which_seeds(found: Flips) -> str:
-    parts = []
-    for i, word in enumerate(("model seed", "evaluation seed")):
-        seeds = sorted({s[i] for s in found.seeds if s[i] >= 0})
-        if seeds:
-            parts.append(f"{word}{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
-    text = "; ".join(parts)
-    how = " A sample is listed with the number of seeds that lost or won it." if len(found.seeds) > 1 else ""
-    return f"{text[:1].upper()}{text[1:]}.{how}"
-
-
-def _confusions(found: Flips, column: str, classes: list[str]) -> str:
-    """The commonest ways from one class to another among the samples that flipped."""
-    if found.predicted_before is None or found.predicted_after is None or not classes:
-        return ""
-    flipped = (found.gain < 0) if column == "lost" else (found.gain > 0)
-    pairs = zip(found.predicted_before[flipped].tolist(), found.predicted_after[flipped].tolist(), strict=True)
-    ways = Counter(pairs).most_common(4)
-    texts = [f"{_class_name(a, classes)} → {_class_name(b, classes)} {count:,}" for (a, b), count in ways]
-    return f"Most often: {', '.join(texts)}." if texts else ""
-
-
-def _class_name(index: int, classes: list[str]) -> str:
-    return visible(classes[index]) if 0 <= index < len(classes) else f"class {index}"
-
-
-def _predicted(found: np.ndarray | None, position: int, classes: list[str]) -> str:
-    """What was predicted for one sample; of several seeds, how often."""
-    if found is None:
-        return ""
-    counts = Counter(found[:, position].tolist()).most_common()
-    if len(found) == 1 or len(counts) == 1:
-        return _class_name(counts[0][0], classes)
-    return ", ".join(f"{_class_name(index, classes)} ({count})" for index, count in counts)
-
-
-def sample_text(found: Flips, row: Mapping[str, Any], classes: list[str]) -> str:
-    """What became of one sample (a row of `Flips.table`)."""
-    position, seeds = int(row["position"]), len(found.seeds)
-    if found.right_or_wrong:
-        before, after = (
-            _predicted(p, position, classes) for p in (found.predicted_before, found.predicted_after)
-        )  # fmt: skip
-        way = f"{before} → {after}" if before else f"{row['before']:.2f} → {row['after']:.2f}"
-        often = [f"{word} with {int(row[word])} of {seeds} seeds" for word in ("lost", "won") if row[word]]
-        return way if seeds == 1 else f"{way}; {', '.join(often)}"
-    return f"{metric_title(found.metric)} {row['before']:.3f} → {row['after']:.3f} ({row['gain']:+.3f})"
 
 
 # -- what is shown -------------------------------------------------------------------------------------------------
@@ -231,10 +181,13 @@ def _show(found: Flips, row: dict[str, Any], before: float, after: float, scale:
     classes = pack.info.classes if pack is not None else []
     with st.container(border=True):
         st.markdown(summary(found, row, scale.level(before), scale.level(after)))
-        st.caption(plain(" ".join([_which_seeds(found), *found.left_out])))
+        st.caption(plain(" ".join([which_seeds(found), *found.left_out])))
         with st.container(horizontal=True):
-            for run in list(dict.fromkeys(run for pair in found.runs for run in pair))[:6]:
+            runs = list(dict.fromkeys(run for pair in found.runs for run in pair))
+            for run in runs[:LINKS]:
                 _run_link(run)
+            if len(runs) > LINKS:
+                st.caption(f"and {len(runs) - LINKS} more", width="content")
     sides = {"lost": table[table["lost"] > 0], "won": table[table["won"] > 0]}
     with st.container(horizontal=True, vertical_alignment="center"):
         show = choose_one_of(
@@ -249,15 +202,15 @@ def _show(found: Flips, row: dict[str, Any], before: float, after: float, scale:
         rows = sides[show]
         if pack is not None and len(rows):
             _embeddings_button(pack, str(row["split"]), rows["sample_id"].tolist())
+    pages = -(-len(rows) // PER_PAGE)
+    page = _page(pages, (curve_id(row), before, after, found.seeds, found.metric, show))
     if rows.empty:
         st.caption(f"No sample was {show}.")
         return
     sign = 1 if show == "lost" else -1
     rows = rows.assign(order=sign * rows["gain"]).sort_values(["order", "position"], kind="stable")
-    if confusions := _confusions(found, show, classes):
-        st.caption(plain(confusions))
-    pages = -(-len(rows) // PER_PAGE)
-    page = page_number(pages, PAGE)
+    if ways := confusions(found, show, classes):
+        st.caption(plain(ways))
     shown = rows.iloc[(page - 1) * PER_PAGE : page * PER_PAGE]
     if pack is None:
         st.info(plain(why), icon=":material/hide_image:")
@@ -273,6 +226,20 @@ def _show(found: Flips, row: dict[str, Any], before: float, after: float, scale:
         _grid(pack, row, found, shown, before, after, scale)
     if pages > 1:
         page_control(pages, PAGE)
+
+
+def _page(pages: int, of: tuple[Any, ...]) -> int:
+    """The page that the URL asks for; the first one after a change of what is listed, unless the page has changed too.
+
+    Args:
+        of: what is listed.
+    """
+    asked = st.query_params.get(PAGE)
+    before, page = st.session_state.get(_LISTED, (of, asked))
+    if before != of and page == asked:
+        put(PAGE, None)
+    st.session_state[_LISTED] = (of, st.query_params.get(PAGE))
+    return page_number(pages, PAGE)
 
 
 def _run_link(run_id: str) -> None:
@@ -339,21 +306,6 @@ def _context(pack: Pack, split: str, sample: int, degraded: tuple[str, ...]) -> 
         for layer in pack.info.layers
         if layer.name not in degraded
     ]
-
-
-def as_csv(found: Flips, row: Mapping[str, Any], before: float, after: float, classes: list[str]) -> str:
-    """All samples of a curve (a row of `Store.compare`) at two severities."""
-    table = found.table()
-    more: dict[str, Any] = {name: row[name] for name in (*CURVE, "model_title")}
-    for name, values in (("before", found.predicted_before), ("after", found.predicted_after)):
-        if values is not None:
-            more[f"predicted_{name}"] = [_predicted(values, i, classes) for i in range(len(table))]
-    if found.labels is not None:
-        more["label"] = [_class_name(int(i), classes) for i in found.labels]
-    frame = table.drop(columns="position").assign(
-        metric=found.metric, severity_before=before, severity_after=after, seeds=len(found.seeds), **more
-    )
-    return frame.to_csv(index=False)
 
 
 def _embeddings_button(pack: Pack, split: str, ids: list[str]) -> None:

@@ -84,11 +84,13 @@ def test_seeds_are_counted_one_by_one_and_together(open_page: Open, flipped: Wor
     assert len(pictures(test)) == 24 and pages == 2
     rest = open_page(flipped, "degradation", packs="scenes", curve=curve, at="8", page="2")
     assert 0 < len(pictures(rest)) <= 24 and not set(pictures(rest)) & set(pictures(test))
+    rest.selectbox(key="url.seed").set_value("1/0").run()
+    assert in_url(rest, "page") == [], "another seed has other samples"
     box.set_value("1/2").run()
     assert "of 6 seeds" not in texts(test) and in_url(test, "seed") == ["1/2"]
 
 
-def test_the_panel_says_what_the_chart_shows(open_page: Open, tmp_path: Path) -> None:
+def test_the_panel_says_what_the_chart_shows(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Model seed 1 has one evaluation seed, model seed 0 three, and a fourth at one severity only."""
     workspace, hits = Workspace(tmp_path / "w"), np.arange(20)
     for folder in (workspace.runs, workspace.packs, workspace.models):
@@ -97,7 +99,9 @@ def test_the_panel_says_what_the_chart_shows(open_page: Open, tmp_path: Path) ->
         counts = {("knn", s, e): right(hits < share) for s, share in good.items() for e in range(seeds)}
         evaluated(workspace, "mae", counts, model_seed=model_seed, title="MAE")
     evaluated(workspace, "mae", {("knn", 1.0, 7): right(hits < 15)}, model_seed=0, title="MAE")
+    monkeypatch.setattr("app.panels.flips_view.LINKS", 1)
     test = open_page(workspace, "degradation", curve=curve_of(workspace), at="4")
+    assert "and 1 more" in texts(test), "of two evaluations one is linked"
     assert not test.exception and "Left out, for their predictions are of 1× alone" in texts(test)
     assert "model seed 0, evaluation seed 7" in texts(test)
     assert "Accuracy 0.750 → 0.575 (-0.175)" in texts(test), "(0.95 + 0.55) / 2, (0.9 + 0.25) / 2"
@@ -121,9 +125,15 @@ def test_a_link_to_what_is_not_there_is_said(open_page: Open, flipped: Workspace
     curve = curve_of(flipped, dataset="scenes", model_group="mae")
     gone = open_page(flipped, "degradation", packs="villages", curve=curve, at="4")
     assert not gone.exception and "not among those shown" in texts(gone) and not pictures(gone)
-    for odd in ({"at": "x"}, {"at": "3"}, {"at": "4", "against": "4", "seed": "9/9"}, {"at": "nan"}):
+    for odd, said in (
+        ({"at": "x"}, ["not measured at x."]), ({"at": "3"}, ["not measured at 3."]),
+        ({"at": "4", "against": "16", "seed": "9/9"}, ["not measured at 16.", "Seed 9/9 (model/evaluation) was not"]),
+        ({"at": "4", "against": "4", "seed": "all"}, []),
+    ):  # fmt: skip
         test = open_page(flipped, "degradation", packs="scenes", curve=curve, **odd)
         assert not test.exception and not test.error and in_url(test, "at") in (["4"], ["8"]), odd
+        assert len(test.warning) == len(said) and all(s in texts(test) for s in said), odd
+        assert not test.run().warning, "then the link says what is shown"
 
 
 def test_an_evaluation_without_predictions_is_one_sentence(open_page: Open, lab: Workspace) -> None:
@@ -227,7 +237,7 @@ def test_only_the_image_that_was_degraded_is_shown_degraded(client: TestClient) 
 
 
 def test_the_table_of_all_samples(flipped: Workspace) -> None:
-    from app.panels.flips_view import as_csv
+    from app.components.flips_text import as_csv
     from rsfm.comparison import flips
 
     rows = store_of(flipped).compare(dataset="scenes")
