@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rsfm.commands.common import Bars, JsonOption, WorkspaceOption, frame_rows, print_json, table
+from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
 
 index_app = typer.Typer(help="The DuckDB index over the run folders.", no_args_is_help=True, rich_markup_mode=None)
@@ -25,16 +26,22 @@ def _duration(seconds: float | None) -> str:
 
 def runs(
     limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 50,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only runs with this tag; several: with all.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="Only runs with this tag, or with all of several (commas).")
+    ] = None,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """List runs, newest first."""
+    from rsfm.store.about import split_tags
     from rsfm.store.view import Store
 
+    tags = split_tags(tag)
+    if tag and not tags:
+        raise RsfmError("--tag names no tag. Leave it out to list all runs.")
     store = Store(Workspace.resolve(workspace))
     store.refresh_if_stale(0)
-    frame = store.runs(limit=limit, tags=tag)
+    frame = store.runs(limit=limit, tags=tags or None)
     if store.notice:
         print(store.notice, file=sys.stderr)
     if as_json:

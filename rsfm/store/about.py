@@ -4,14 +4,14 @@
 
 The tags of `spec.json` are those that a run was queued with; that file never changes. The first edit copies them into
 `about.json`, whose list counts from then on: so a tag that a run was queued with can be taken off as well. Whoever
-edits does it through `edit_about`, which holds one lock for the whole workspace: two people at once lose nothing.
+edits does it through `edit_about`, which holds one lock for the whole workspace, and names the note that is to be
+replaced: two people at once lose nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -80,31 +80,37 @@ def checked_tags(values: Iterable[str]) -> list[str]:
 
 def edit_about(
     workspace: Workspace, run_ids: Sequence[str], *, add: Iterable[str] = (), remove: Iterable[str] = (),
-    note: str | None = None,
+    note: str | None = None, instead_of: Mapping[str, str] | None = None, below: str = "",
 ) -> dict[str, About]:  # fmt: skip
     """Change tags and note of some runs: all of them, or none where a request is wrong.
 
     Args:
         add, remove: tags; one that is already there, or not there, changes nothing.
         note: replaces the note; "" takes it away; None leaves it.
+        instead_of: run id -> the note that `note` is to replace; None: whatever stands there.
+        below: a text that is added below each run's note.
 
     Returns:
         run id -> what counts now.
 
     Raises:
-        RsfmError: no such run, a tag in both lists, too many or too long ones, a note that is too long, an
-            `about.json` that cannot be read, or a folder that cannot be written to.
+        RsfmError: no such run, a tag in both lists, too many or too long ones, a note that is too long or another one
+            than `instead_of` says, an `about.json` that cannot be read, or a folder that cannot be written to.
     """
     added, removed = checked_tags(add), split_tags(list(remove))
     both = sorted(set(added) & set(removed))
     if both:
         raise RsfmError(f"The tag {both[0]!r} cannot be added and removed at once.")
-    if note is not None and len(note := as_text(note).strip()) > MAX_NOTE:
-        raise RsfmError(f"The note has {len(note):,} characters; a note has at most {MAX_NOTE:,}.")
     folders = [open_run(workspace, run_id) for run_id in dict.fromkeys(run_ids)]
     try:
         with FileLock(workspace.root / "about.lock", timeout=_WAIT_S):
-            wanted = {folder: _edited(folder, added, removed, note) for folder in folders}
+            wanted = {}
+            for folder in folders:
+                now = _readable(folder)
+                if note is not None and instead_of is not None:
+                    _require_note(folder, now, instead_of[folder.id], note)
+                said = now.note if note is None else note
+                wanted[folder] = _edited(folder, now, added, removed, f"{said}\n{below}" if said else below)
             for folder, about in wanted.items():
                 if about != read_about(folder):
                     write_json(folder.path / FILE, {"tags": about.tags, "note": about.note, "time": utc_now()})
@@ -115,17 +121,26 @@ def edit_about(
     return {folder.id: about for folder, about in wanted.items()}
 
 
-def _edited(folder: RunFolder, added: list[str], removed: list[str], note: str | None) -> About:
-    """The caller holds the lock."""
-    _require_readable(folder.path / FILE)
-    now = read_about(folder)
+def _edited(folder: RunFolder, now: About, added: list[str], removed: list[str], note: str) -> About:
     tags = dict.fromkeys([*(t for t in now.tags if t not in removed), *added])
     if len(tags) > MAX_TAGS:
         raise RsfmError(f"Run {folder.id} would have {len(tags)} tags; a run has at most {MAX_TAGS}.")
-    return About(tuple(tags), now.note if note is None else note)
+    if len(note := as_text(note).strip()) > MAX_NOTE:
+        raise RsfmError(
+            f"The note of run {folder.id} would have {len(note):,} characters; a note has at most {MAX_NOTE:,}."
+        )
+    return About(tuple(tags), note)
 
 
-def _require_readable(file: Path) -> None:
-    """What someone wrote by hand is not thrown away because of a missing comma."""
+def _require_note(folder: RunFolder, now: About, replaced: str, note: str) -> None:
+    """What someone else has written meanwhile is replaced by those only who have read it."""
+    if now.note not in (replaced, as_text(note).strip()):
+        raise RsfmError(f"The note of run {folder.id} has been changed meanwhile: nothing was saved.")
+
+
+def _readable(folder: RunFolder) -> About:
+    """What counts now; what someone wrote by hand is not thrown away because of a missing comma."""
+    file = folder.path / FILE
     if file.exists() and not isinstance(read_json(file), dict):
         raise RsfmError(f"{file} is not readable JSON: mend it or delete it, then try again.")
+    return read_about(folder)

@@ -160,6 +160,35 @@ def test_several_runs_are_tagged_at_once_and_keep_their_notes(open_page: Open, s
     assert not test.exception and not test.error
     assert read_about(first).tags == ("s2", "both") and read_about(second).tags == ("both",)
     assert read_about(first).note == "mine"
+    widget(test, "text_area", ".note").set_value("of both")
+    next(b for b in test.button if b.label == "Save").click().run()
+    assert [read_about(r).note for r in (first, second)] == ["mine\nof both", "of both"]
+    assert widget(test, "text_area", ".note").value == "", "what was added once is not added again"
+
+
+def test_a_note_of_someone_else_is_replaced_only_knowingly(open_page: Open, seeds: Workspace) -> None:
+    run = run_of(seeds, seed=1)
+
+    def save(test: AppTest, note: str) -> None:
+        widget(test, "text_area", ".note").set_value(note)
+        next(b for b in test.button if b.label == "Save").click().run()
+
+    test = open_page(seeds, "run", run=run.id)
+    edit_about(seeds, [run.id], note="theirs")
+    save(test, "mine")
+    assert read_about(run).note == "theirs" and "nothing was saved" in texts(test)
+    assert widget(test, "text_area", ".note").value == "mine", "what was typed is kept"
+    assert "theirs" in texts(test) and test.warning and not test.toast
+    edit_about(seeds, [run.id], note="theirs again")
+    save(test, "mine")
+    assert read_about(run).note == "theirs again"
+    save(test, "mine, having read theirs")
+    assert read_about(run).note == "mine, having read theirs" and not test.error and not test.warning
+    edit_about(seeds, [run.id], note="later")
+    test.run()
+    assert widget(test, "text_area", ".note").value == "mine, having read theirs" and test.warning
+    next(b for b in test.button if b.label == "Begin again with these").click().run()
+    assert widget(test, "text_area", ".note").value == "later" and not test.warning
 
 
 def test_a_refused_edit_says_why(open_page: Open, seeds: Workspace) -> None:

@@ -75,6 +75,21 @@ def test_editing_at_the_same_time_loses_nothing(workspace: Workspace) -> None:
     assert set(read_about(run).tags) == {f"{n}-{i}" for n in ("one", "two", "process") for i in range(8)}
 
 
+def test_a_note_that_has_changed_is_replaced_by_those_who_have_read_it(workspace: Workspace) -> None:
+    run, other = pretrain(workspace), pretrain(workspace)
+    edit_about(workspace, [run.id], note="theirs")
+    with pytest.raises(RsfmError, match=f"{other.id}|{run.id}.*changed meanwhile"):
+        edit_about(workspace, [other.id, run.id], note="mine", add=["x"], instead_of={run.id: "", other.id: ""})
+    assert read_about(run).note == "theirs" and read_about(other).tags == (), "all of it or nothing"
+    edit_about(workspace, [run.id], note=" theirs ", instead_of={run.id: ""})
+    edit_about(workspace, [run.id, other.id], below="for both\n")
+    assert [read_about(r).note for r in (run, other)] == ["theirs\nfor both", "for both"]
+    with pytest.raises(RsfmError, match="10,001"):
+        edit_about(workspace, [other.id, run.id], below="n" * (MAX_NOTE - 8))
+    edit_about(workspace, [run.id], note="mine", instead_of={run.id: "theirs\nfor both"})
+    assert read_about(run).note == "mine" and read_about(other).note == "for both"
+
+
 def test_tags_and_notes_reach_the_index_also_of_settled_runs(workspace: Workspace) -> None:
     run, other = pretrain(workspace, tags=["paper"]), pretrain(workspace, tags=["paper", "draft"])
     begin(run)
@@ -150,7 +165,12 @@ def test_tags_from_a_terminal(workspace: Workspace, capsys: pytest.CaptureFixtur
     assert rsfm("tag", run.id, other.id, "--add", "best, a b", "--remove", "paper", "--note", "[red] ok?")[0] == 0
     code, shown = rsfm("tag", run.id)
     assert code == 0 and "best, a b" in shown and "[red] ok?" in shown and "paper" not in shown
-    assert [r["run_id"] for r in json.loads(rsfm("runs", "--tag", "best", "--tag", "a b", "--json")[1])] != []
+    untagged = pretrain(workspace, tags=["best"])
+    for words in (("--tag", "best", "--tag", "a b"), ("--tag", " a  b,best ")):
+        found = {r["run_id"] for r in json.loads(rsfm("runs", *words, "--json")[1])}
+        assert found == {run.id, other.id}, "all tags, and those of --tag are split as those of --add"
+    assert untagged.id in rsfm("runs", "--tag", "best")[1]
+    assert rsfm("runs", "--tag", " , ")[0] == 2
     assert "No run has these tags." in rsfm("runs", "--tag", "paper")[1]
     code, shown = rsfm("tag", run.id, "20260101-000000-not-there-0000", "--add", "x")
     assert code == 2 and "no run" in shown and "x" not in read_about(run).tags
