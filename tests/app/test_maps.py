@@ -6,10 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from shapely import total_bounds
+from shapely.geometry import Point, shape
+from shapely.validation import explain_validity
 
 from app.maps.compose import compose_footprints, for_script
 from app.maps.geometry import bounds_of, boxes_of, graticule, mercator_y, mosaic_layout
 from app.maps.ground import base_style, page_headers
+from app.maps.make_world import land_of
 from app.routes.vendor import MAPS
 
 
@@ -85,19 +89,70 @@ def test_another_host_is_named_only_where_it_is_chosen(theme: str) -> None:
     assert order.index("land") < order.index("OpenStreetMap") < order.index("graticule")
 
 
-def test_the_world_is_where_it_should_be() -> None:
-    """Land, boundaries and names of the bundled file, looked up by places that everybody knows."""
-    from shapely.geometry import Point, shape
+#: Longitude and latitude of places on either side of the antimeridian and of all shores that are easily drawn wrongly.
+LAND = {
+    "Paris": (2.35, 48.86), "Amazonia": (-60, -3), "Alice Springs": (134, -25), "Finland": (26, 62),
+    "Lapland": (26, 67.5), "Chukotka, east": (178, 67.5), "Chukotka, west": (-175, 67), "Wrangel, east": (179.5, 71.2),
+    "Wrangel, west": (-179, 71.2), "Viti Levu": (178, -17.8), "Madagascar": (47, -19), "Greenland": (-40, 72),
+    "Iceland": (-18.5, 65), "Svalbard": (17.5, 79), "Dome C": (123.3, -75.1), "Vostok": (106.8, -78.5),
+    "Antarctica": (0, -85), "South Pole, east": (179, -89.8), "South Pole, west": (-179, -89.8),
+}  # fmt: skip
+SEA = {
+    "Atlantic": (-30, 40), "Norwegian Sea": (0, 67), "Greenland Sea": (-8, 76), "Davis Strait": (-58, 66),
+    "Barents Sea": (38, 74), "Baffin Bay": (-68, 73.5), "Pacific, east": (179.5, 5), "Pacific, west": (-179.5, 5),
+    "Bering Sea": (-179, 58), "Ross Sea": (-179, -75), "Weddell Sea": (-45, -70), "Arctic Ocean": (0, 88),
+    "Caspian Sea": (51, 42), "Beaufort Sea": (-150, 75), "Chukchi Sea": (-170, 71.2), "16° S": (-120, -16.51),
+}  # fmt: skip
 
-    world = json.loads((MAPS / "world.geojson").read_text(encoding="utf-8"))
-    kinds = {k: [f for f in world["features"] if f["properties"]["kind"] == k] for k in ("land", "border", "name")}
-    land = shape(kinds["land"][0]["geometry"])
-    for place, dry in (((2.35, 48.86), True), ((-60, -3), True), ((134, -25), True), ((-30, 40), False)):
-        assert land.intersects(Point(place)) is dry, place
-    assert shape(kinds["border"][0]["geometry"]).distance(Point(7.6, 47.6)) < 0.2, "Basel lies on a boundary"
-    names = {f["properties"]["name"]: shape(f["geometry"]) for f in kinds["name"]}
-    assert len(names) > 200 and land.contains(names["Brazil"]) and names["Brazil"].distance(Point(-53, -10)) < 8
+
+@pytest.fixture(scope="module")
+def world() -> dict[str, list[dict]]:
+    features = json.loads((MAPS / "world.geojson").read_text(encoding="utf-8"))["features"]
+    return {k: [f for f in features if f["properties"]["kind"] == k] for k in ("land", "border", "name")}
+
+
+def test_the_world_is_where_it_should_be(world: dict[str, list[dict]]) -> None:
+    """Land, boundaries and names of the bundled file, looked up by places that everybody knows."""
+    land, border = (shape(world[kind][0]["geometry"]) for kind in ("land", "border"))
+    assert [p for p, at in LAND.items() if not land.contains(Point(at))] == []
+    assert [p for p, at in SEA.items() if land.contains(Point(at))] == []
+    assert border.distance(Point(7.6, 47.6)) < 0.2, "Basel lies on a boundary"
+    names = {f["properties"]["name"]: shape(f["geometry"]) for f in world["name"]}
+    ashore = [name for name, at in names.items() if land.contains(at)]
+    assert len(names) > 200 and len(ashore) > 0.95 * len(names)
+    for name, at in (("Brazil", (-50, -11)), ("Fiji", (178, -18)), ("Russia", (94, 63)), ("New Zealand", (170, -44))):
+        assert names[name].distance(Point(at)) < 3, name
     assert "public domain" in (MAPS / "world.LICENSE.txt").read_text()
+
+
+def test_the_world_is_valid_and_cut_at_180_degrees(world: dict[str, list[dict]]) -> None:
+    shapes = [shape(f["geometry"]) for features in world.values() for f in features]
+    assert [explain_validity(g) for g in shapes if not g.is_valid] == []
+    west, south, east, north = total_bounds(shapes)
+    assert west == -180 and east == 180 and south == -90 and north < 90
+    lines = [np.array(ring.coords) for part in shapes[0].geoms for ring in (part.exterior, *part.interiors)]
+    lines += [np.array(line.coords) for line in shapes[1].geoms]
+    assert max(np.abs(np.diff(line[:, 0])).max() for line in lines) <= 180, "a line crosses the whole map"
+
+
+def test_a_world_is_cut_at_180_degrees_and_closed_round_the_pole() -> None:
+    """Whole numbers are tens of degrees here: an island across 180 degrees with a lake, and land round the pole."""
+    island = [[17, 0], [2, 0], [-36, 0], [0, 1], [36, 0], [-2, 0], [0, -1]]  # 170 E, 170 W, and back
+    lake = [[178, 2], [4, 0], [0, 4], [-4, 0], [0, -4]]
+    pole = [[-18, -8], [12, 0], [12, 0], [12, 0]]
+    seam = [[-18, -9], [17, 0], [17, 0], [2, 0]]
+    topology = {
+        "transform": {"scale": [10, 10], "translate": [0, 0]},
+        "arcs": [island, [[x / 10, y / 10] for x, y in lake], pole, seam],
+        "objects": {"land": {"geometries": [{"type": "MultiPolygon", "arcs": [[[0], [1]], [[~2], [3]]]}]}},
+    }
+    land = shape(land_of(topology)["geometry"])
+    assert land.is_valid and len(land.geoms) == 3 and land.bounds == (-180, -90, 180, 10)
+    dry = {
+        at: land.contains(Point(at)) for at in [(175, 5), (-175, 5), (0, 5), (-177, 1), (178.5, 4), (0, -85), (0, -75)]
+    }
+    assert list(dry.values()) == [True, True, False, True, False, True, False]
+    assert land.area == pytest.approx(20 * 10 - 4 * 4 + 360 * 10)
 
 
 def test_data_cannot_end_the_script_element() -> None:
