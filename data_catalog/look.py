@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ import numpy as np
 from data_catalog.readers.base import BadFile
 from data_catalog.readers.files import RASTERS, Header, read_header, read_image
 from rsfm.errors import RsfmError
+from rsfm.rasters import open_raster
 
 _LOOKED_INTO = 24  # files whose pixels are sampled
 _PIXELS = 65_536  # per file
@@ -99,16 +99,13 @@ def _some_pixels(path: Path, shown: str, header: Header) -> np.ndarray:
 
 
 def _thinned(path: Path, shown: str, header: Header) -> np.ndarray:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+    from rasterio.errors import RasterioError, RasterioIOError
 
     factor = (header.height * header.width / _PIXELS) ** 0.5
     shape = (header.count, max(1, int(header.height / factor)), max(1, int(header.width / factor)))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
-                return dataset.read(out_shape=shape)
+        with open_raster(path) as dataset:
+            return dataset.read(out_shape=shape)
     except (RasterioIOError, RasterioError) as error:
         raise BadFile(shown, "cannot be decoded") from error
 
@@ -117,13 +114,8 @@ def _tags(path: Path) -> str:
     """What the file's tags say in words, without what GDAL writes itself."""
     if path.suffix.lower() not in RASTERS:
         return ""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as dataset:
-            return "\n".join(str(v) for v in dataset.tags().values())
+    with open_raster(path) as dataset:
+        return "\n".join(str(v) for v in dataset.tags().values())
 
 
 def readme(folder: Path) -> str:

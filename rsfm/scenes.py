@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rsfm.bands import Band, Unit
 from rsfm.errors import RsfmError
 from rsfm.geo import crs_text, footprint, ground_gsd, is_georeferenced
 from rsfm.packs import BandInfo
+from rsfm.rasters import open_raster
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -82,15 +82,12 @@ def opened(path: Path) -> Iterator[DatasetReader]:
     Raises:
         RsfmError: no such file, or none that can be read.
     """
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+    from rasterio.errors import RasterioError, RasterioIOError
 
     if not path.is_file():
         raise RsfmError(f"There is no file {path}.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
+        dataset = open_raster(path)
     except (RasterioIOError, RasterioError) as error:
         raise RsfmError(f"{path.name} is not a raster that can be read: {first_line(error)}.") from error
     with dataset:

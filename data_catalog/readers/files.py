@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +9,14 @@ import numpy as np
 
 from data_catalog.readers.base import BadFile
 from rsfm.geo import crs_text, is_georeferenced
+from rsfm.rasters import open_raster
 
 PHOTOS = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 LOSSY = frozenset({".jpg", ".jpeg"})
-RASTERS = frozenset({".tif", ".tiff", ".jp2", ".vrt", ".img"})
+RASTERS = frozenset({".tif", ".tiff", ".jp2", ".img"})
 IMAGES = PHOTOS | RASTERS
+#: What Pillow may find in a photo, whatever its suffix: no kind that starts a program or names other files.
+PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 
 _CHANNELS = {"L": 1, "I;16": 1, "I": 1, "F": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
@@ -85,7 +87,7 @@ def _photo(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | N
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PHOTO_FORMATS) as image:
             mode = image.mode if not image.mode.startswith("I;16") else "I;16"
             if mode not in _CHANNELS:
                 raise BadFile(shown, f"has the pixel format {image.mode}, which no band can hold")
@@ -103,27 +105,24 @@ def _photo(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | N
 def _raster(
     path: Path, shown: str, pixels: bool, size: tuple[int, int] | None = None
 ) -> tuple[Header, np.ndarray | None]:
-    import rasterio
     from rasterio.enums import Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+    from rasterio.errors import RasterioError, RasterioIOError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
-                transform = tuple(dataset.transform)[:6]
-                georeferenced = bool(dataset.crs) and is_georeferenced(transform)
-                header = Header(
-                    dataset.count, dataset.height, dataset.width, dataset.dtypes[0],
-                    crs_text(dataset.crs) if georeferenced else None, transform if georeferenced else None,
-                    dataset.nodata, tuple(dataset.descriptions),
-                )  # fmt: skip
-                if not pixels:
-                    return header, None
-                if size in (None, (header.height, header.width)):
-                    return header, dataset.read()
-                shape = (header.count, *size)
-                return header, dataset.read(out_shape=shape, resampling=Resampling.bilinear)
+        with open_raster(path) as dataset:
+            transform = tuple(dataset.transform)[:6]
+            georeferenced = bool(dataset.crs) and is_georeferenced(transform)
+            header = Header(
+                dataset.count, dataset.height, dataset.width, dataset.dtypes[0],
+                crs_text(dataset.crs) if georeferenced else None, transform if georeferenced else None,
+                dataset.nodata, tuple(dataset.descriptions),
+            )  # fmt: skip
+            if not pixels:
+                return header, None
+            if size in (None, (header.height, header.width)):
+                return header, dataset.read()
+            shape = (header.count, *size)
+            return header, dataset.read(out_shape=shape, resampling=Resampling.bilinear)
     except (RasterioIOError, RasterioError) as error:
         raise BadFile(shown, f"cannot be decoded: {message(error, path, shown)}") from error
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from data_catalog.readers.base import BadFile
-from data_catalog.readers.files import LOSSY, is_photo, message, read_image, require_content
+from data_catalog.readers.files import LOSSY, PHOTO_FORMATS, is_photo, message, read_image, require_content
 from data_catalog.readers.tiles import IGNORE
 from rsfm.errors import RsfmError
 
@@ -141,7 +141,7 @@ def read_mask(path: Path, shown: str, kind: Kind) -> np.ndarray:
         from PIL import Image
 
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=PHOTO_FORMATS) as image:
                 if image.mode == "1" or (image.mode == "P" and kind != "colours"):
                     grey = image.mode == "P" and kind == "binary" and _is_grey(image.getpalette() or [])
                     return np.asarray(image.convert("L") if grey else image).astype(np.uint8)[None]

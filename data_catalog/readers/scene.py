@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from data_catalog.readers.image_folder import image_files
 from rsfm.errors import RsfmError
 from rsfm.geo import crs_text, ground_gsd, is_georeferenced
 from rsfm.packs import LayerInfo
+from rsfm.rasters import open_raster
 from rsfm.specs import PrepareSpec
 from rsfm.workspace import Workspace
 
@@ -135,15 +135,10 @@ class SceneReader(EntryReader):
         return Sample({"image": image}, scene=name, crs=crs if transform else None, transform=transform, gsd_m=gsd)
 
     def _dataset(self, name: str) -> DatasetReader:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-
         if self._open is None or self._open[0] != name:
             if self._open is not None:
                 self._open[1].close()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._open = (name, rasterio.open(self.folder / name))
+            self._open = (name, open_raster(self.folder / name))
         return self._open[1]
 
 

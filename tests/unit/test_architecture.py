@@ -16,7 +16,7 @@ LIGHT_RSFM = (
     "alarms", "band_statistics", "bands", "cli", "commands", "comparison", "dryrun", "embedding_info", "errors",
     "execute", "geo", "histograms", "metrics", "model_card", "model_info", "model_package", "network_info",
     "pack_arrays", "pack_writer", "packs",
-    "prediction_info", "protocols", "registry", "scenes", "specs", "stats", "store", "synthetic", "tasks",
+    "prediction_info", "protocols", "rasters", "registry", "scenes", "specs", "stats", "store", "synthetic", "tasks",
     "thumbs", "workspace",
 )  # fmt: skip
 #: Pages are scripts: importing one would draw it, so what they import is read from their text.
