@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from jobs.processes import python_environment
 from rsfm.errors import RsfmError
+from rsfm.model_package import staging_name
 from rsfm.workspace import Workspace
 
 
@@ -44,6 +46,14 @@ def import_model(workspace: Workspace, file: Path, called: str, timeout_s: float
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+        if process.returncode < 0:  # it was killed, by us or for want of memory, and could not tidy up
+            for left in workspace.models.glob(f"{staging_name(process.pid)}*"):
+                shutil.rmtree(left, ignore_errors=True)
+    if process.returncode < 0:
+        raise RsfmError(
+            f"Checking {called} was ended by signal {-process.returncode}, most often for want of memory. Import it "
+            f"from a terminal: rsfm import {called}"
+        )
     lines = (output if process.returncode == 0 else errors).strip().splitlines() or [f"code {process.returncode}"]
     if process.returncode != 0:
         raise RsfmError(lines[-1].removeprefix("error: ").replace(file.name, called))

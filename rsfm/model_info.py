@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rsfm.bands import Band, Unit
 from rsfm.errors import RsfmError
+from rsfm.specs import one_line
 from rsfm.store.files import read_json
-from rsfm.workspace import Workspace
+from rsfm.workspace import Workspace, is_folder_name
 
 MODEL_FORMAT = 1
 
@@ -69,7 +71,10 @@ class ModelInfo(BaseModel):
             raise RsfmError(f"No model at {folder}: a run exports it when it finishes.")
         try:
             info = cls.model_validate_json(file.read_text())
-        except (ValidationError, UnicodeDecodeError) as error:
+        except ValidationError as error:
+            reason = shorten(one_line(error), 300, placeholder=" …")
+            raise RsfmError(f"{file} is not a readable model description: {reason}.") from error
+        except UnicodeDecodeError as error:
             raise RsfmError(f"{file} is not a readable model description: {error}.") from error
         if info.format != MODEL_FORMAT:
             raise RsfmError(f"{file} has format {info.format}, this version reads {MODEL_FORMAT}.")
@@ -124,6 +129,6 @@ def tensors_of(file: Path) -> dict[str, TensorInfo]:
 
 def model_folder(workspace: Workspace, name: str) -> Path:
     """Where the model of that name (a run's id) lives."""
-    if not name or "/" in name or "\\" in name or name.startswith("."):
-        raise RsfmError(f"{name!r} is not a model's name.")
+    if not is_folder_name(name):
+        raise RsfmError(f"{name[:200]!r} is not a model's name.")
     return workspace.models / name
