@@ -1,10 +1,11 @@
-"""The supervisor's side work, in a thread of its own so that neither a slow disk nor a slow driver delays the watch."""
+"""The supervisor's side work, in threads of their own: a slow disk or driver delays neither the watch nor the other."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from jobs.readings import Readings
 from rsfm.workspace import Workspace
@@ -25,40 +26,52 @@ class Attendant:
         self.watch_gpus = False
         self.readings = Readings()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._problem = ""
+        self._refreshing: threading.Thread | None = None
+        #: What is wrong, of what: said once, until it is over.
+        self._problems: dict[str, str] = {}
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="attendant", daemon=True)
-        self._thread.start()
+        self._refreshing = threading.Thread(target=self._refresh_often, name="attendant-index", daemon=True)
+        self._refreshing.start()
+        threading.Thread(target=self._read_often, name="attendant-readings", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread; its last act is a refresh of what is still unseen."""
+        """End the threads; the last act is a refresh of what is still unseen. A driver that hangs is not waited for."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
+        if self._refreshing is not None:
+            self._refreshing.join(timeout=10)
 
-    def _run(self) -> None:
-        due = 0.0
+    def _refresh_often(self) -> None:
         while not self._stop.wait(self.refresh_s or 1.0):
             self._refresh()
-            if time.monotonic() >= due:
-                self.readings.take(gpus=self.watch_gpus)
-                due = time.monotonic() + self.reading_s
         self._refresh()
+
+    def _read_often(self) -> None:
+        pause = min(1.0, self.reading_s)  # the first reading is of the time since the start
+        while not self._stop.wait(pause):
+            with self._noted("the machine was not read"):
+                self.readings.take(gpus=self.watch_gpus)
+            pause = self.reading_s
 
     def _refresh(self) -> None:
         if self.refresh_s is None or not (self.active or self.dirty):
             return
         self.dirty = False
-        try:
+        with self._noted("the index was not refreshed"):
             from rsfm.store.index import refresh
 
             # Somebody else had the index: what changed is still unseen.
             self.dirty |= refresh(self.workspace) not in ("refreshed", "unchanged")
-            self._problem = ""
-        except Exception as error:  # noqa: BLE001 - the index can be rebuilt at any time; jobs must not feel its troubles
+
+    @contextmanager
+    def _noted(self, what: str) -> Iterator[None]:
+        """Jobs must not feel the troubles of side work, which is tried again: they are logged once."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
             text = f"{type(error).__name__}: {error}"
-            if text != self._problem:
-                log.warning("the index was not refreshed: %s", text)
-            self._problem = text
+            if text != self._problems.get(what):
+                log.warning("%s: %s", what, text)
+            self._problems[what] = text
+        else:
+            self._problems.pop(what, None)

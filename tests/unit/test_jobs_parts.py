@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -386,6 +387,37 @@ def test_trouble_with_the_index_stays_there(workspace: Workspace, monkeypatch: p
     attendant.stop()
     assert len(calls) >= 3
     assert calls[0] == workspace
+
+
+def test_a_reading_that_fails_or_hangs_stops_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from jobs.attendant import Attendant
+
+    refreshed, taken, answered = [], [], threading.Event()
+    monkeypatch.setattr("rsfm.store.index.refresh", lambda where: refreshed.append(where) or "refreshed")
+    attendant = Attendant(workspace, refresh_s=0.01, reading_s=0.01)
+
+    def take(*, gpus: bool) -> None:
+        taken.append(gpus)
+        if len(taken) > 3:
+            answered.wait()  # the driver does not answer any more
+        raise OSError("no such device")
+
+    monkeypatch.setattr(attendant.readings, "take", take)
+    attendant.start()
+    try:
+        deadline = time.monotonic() + 20
+        while len(taken) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(taken) == 4  # tried again after each failure
+        attendant.dirty = True
+        before = time.monotonic()
+        attendant.stop()
+        assert time.monotonic() - before < 5 and not attendant.dirty and refreshed[-1] == workspace
+    finally:
+        answered.set()
+    assert [r.getMessage() for r in caplog.records] == ["the machine was not read: OSError: no such device"]
 
 
 def test_unknown_backend(monkeypatch: pytest.MonkeyPatch) -> None:
