@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # A message may quote a file from elsewhere: no control characters reach the terminal.
+    line = "".join(c for c in " ".join(message.split()) if c.isprintable())
+    print(f"error: {line}", file=sys.stderr)
     return code
 
 

@@ -82,5 +82,7 @@ def import_(
     if as_json:
         print_json({"model": info.name, "title": info.title, "bands": [b.name for b in info.bands]})
         return
-    print(f"{info.title or info.name}: evaluate it with rsfm evaluate --model {info.name}", file=sys.stderr)
+    # The title was written elsewhere: no control characters reach the terminal.
+    title = "".join(c for c in info.title if c.isprintable())
+    print(f"{title or info.name}: evaluate it with rsfm evaluate --model {info.name}", file=sys.stderr)
     print(info.name)

@@ -82,7 +82,7 @@ def export_onnx(folder: Path, output: Path) -> float | None:
         onnx.checker.check_model(made, full_check=True)
         onnx.save(made, temporary)
         difference = _difference(temporary, model, _images(info, 3))
-        if difference is not None and difference > TOLERANCE:
+        if difference is not None and not difference <= TOLERANCE:  # nor is NaN
             raise RsfmError(f"The ONNX file of {info.name} differs from the model by {difference:.2g}: it is not kept.")
         temporary.replace(output)
     except OSError as error:

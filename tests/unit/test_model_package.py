@@ -369,7 +369,7 @@ def test_export_and_import_from_a_terminal(
         return int(end.value.code or 0), said.out, said.err
 
     here, there = ("--workspace", str(workspace.root)), ("--workspace", str(tmp_path / "there"))
-    make_model(workspace)
+    make_model(workspace, title="T\x1b[2J\u202e")
     file = tmp_path / "m.zip"
     assert rsfm("export", NAME, "--output", str(file), *here)[0] == 0
     with zipfile.ZipFile(file) as archive:
@@ -379,8 +379,10 @@ def test_export_and_import_from_a_terminal(
     assert code == 2 and "exists" in said
     assert rsfm("export", "../x", "--output", str(tmp_path / "n.zip"), *here)[0] == 2
     code, out, said = rsfm("import", str(file), *there)
-    assert (code, out.strip()) == (0, NAME) and "rsfm evaluate --model" in said
+    assert (code, out.strip()) == (0, NAME) and said.startswith("T[2J: evaluate it with rsfm evaluate --model")
     assert re.search("here already", rsfm("import", str(file), *there)[2])
+    rezip(file, described(**{"\x1b[2J": 1}))
+    assert re.search(r"^error: m\.zip: .*\[2J: ", said := rsfm("import", str(file), *there)[2]) and "\x1b" not in said
 
 
 def test_a_package_can_be_written_into_memory(workspace: Workspace) -> None:

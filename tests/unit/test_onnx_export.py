@@ -11,6 +11,7 @@ import torch
 
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo
+from rsfm.models import onnx_export
 from rsfm.models.export import load_model, save_model
 from rsfm.models.onnx_export import export_onnx
 from rsfm.models.resnet import ResNet
@@ -63,6 +64,15 @@ def test_a_network_in_training_mode_is_written_as_it_evaluates(tmp_path: Path) -
             module.running_mean.fill_(0.3)
     difference = export_onnx(saved(tmp_path / "m", encoder.train()), tmp_path / "m.onnx")
     assert difference is not None and difference < 1e-4
+
+
+def test_a_file_that_gives_no_numbers_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(onnx_export, "_difference", lambda *a: float("nan"))
+    folder = saved(tmp_path / "m", build_encoder(EncoderParams(width=16, depth=1, heads=2), 2, 16, seed=0))
+    with pytest.raises(RsfmError, match="differs from the model by nan"):
+        export_onnx(folder, tmp_path / "m.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
