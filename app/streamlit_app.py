@@ -9,6 +9,7 @@ import streamlit as st
 from app import page as pages
 from app.panels.sign_in import require_login
 from app.text import plain
+from app.view_state import place_for_notices
 from rsfm.errors import RsfmError
 
 ASSETS = Path(__file__).parent / "assets"
@@ -70,6 +71,7 @@ st.logo(ASSETS / "icon.svg", size="large")
 require_login()
 pages.entered(current.url_path)
 pages.banner()
+place_for_notices()
 try:
     current.run()
 except RsfmError as error:

@@ -12,7 +12,11 @@ from typing import Any
 
 import streamlit as st
 
+from app.text import plain
+
 _ABSENT = object()
+#: Where the frame shows what a link asks for in vain, and which names have said so on this run of the page.
+_SAID = "url.said"
 
 
 def _key(name: str) -> str:
@@ -30,6 +34,23 @@ def put(name: str, value: Any) -> None:
             del st.query_params[name]
     elif st.query_params.get_all(name) != _texts(value):
         st.query_params[name] = _texts(value)
+
+
+def place_for_notices() -> None:
+    """The frame calls this on every run, above the page."""
+    st.session_state[_SAID] = (st.container(), set())
+
+
+def _say_unknown(label: str, name: str, known: Sequence[str]) -> None:
+    """Says which values of the URL are not among the options: they do not count."""
+    unknown = [t[:80] for t in dict.fromkeys(st.query_params.get_all(name)) if t not in known]
+    place, said = st.session_state[_SAID]
+    if unknown and name not in said:
+        said.add(name)
+        place.warning(
+            plain(f"{label}: the link asks for {', '.join(unknown)}, which cannot be chosen here."),
+            icon=":material/search_off:",
+        )
 
 
 def _changed(name: str, read: Callable[[list[str]], Any], left_out: Any) -> None:
@@ -80,7 +101,7 @@ def choose_many(
     label: str, options: Sequence[str], name: str, default: Sequence[str] = (), *, others: bool = False,
     most: int | None = None, **widget: Any,
 ) -> list[str]:  # fmt: skip
-    """A multiple choice. A default stands in the URL; no choice does not.
+    """A multiple choice. A default stands in the URL; no choice does not. What is not there is said above the page.
 
     Args:
         others: whether names that are not among the options count too.
@@ -92,6 +113,8 @@ def choose_many(
         found = [t[:200] for t in dict.fromkeys(texts) if t in known or (others and t.strip())]
         return found[:most] or None
 
+    if not others:
+        _say_unknown(label, name, known)
     link = _linked(name, read, [d for d in default if d in known], explicit=bool(default))
     return st.multiselect(label, known, accept_new_options=others, max_selections=most, **link, **widget)
 
@@ -118,6 +141,7 @@ def choose_pills(label: str, options: Sequence[str], name: str, **widget: Any) -
     def read(texts: list[str]) -> list[str] | None:
         return [o for o in known if o in texts] or None
 
+    _say_unknown(label, name, known)
     link = _linked(name, read, known, explicit=False)
     return st.pills(label, known, selection_mode="multi", **link, **widget) or known
 

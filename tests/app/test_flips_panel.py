@@ -123,6 +123,11 @@ def test_pairs_show_those_that_lost_the_most(open_page: Open, flipped: Workspace
 
 def test_a_link_to_what_is_not_there_is_said(open_page: Open, flipped: Workspace) -> None:
     curve = curve_of(flipped, dataset="scenes", model_group="mae")
+    some = open_page(flipped, "degradation", packs=["scenes", "gone"], models="mae", adaptation="gone")
+    assert not some.exception and [w.value.replace("\\", "") for w in some.warning] == [
+        f"{label}: the link asks for gone, which cannot be chosen here." for label in ("Packs", "Adaptation")
+    ]
+    assert list(traces(some)) == ["MAE vit-nano"], "what is there counts"
     gone = open_page(flipped, "degradation", packs="villages", curve=curve, at="4")
     assert not gone.exception and "not among those shown" in texts(gone) and not pictures(gone)
     for odd, said in (
