@@ -25,7 +25,7 @@ view = choose_one_of(
     "View", list(VIEWS), "view", format_func=lambda v: VIEWS[v], label_visibility="collapsed",
     help="A group: runs that differ only in their seed, as mean ± spread.",
 )  # fmt: skip
-wanted = wanted_runs()
+wanted = wanted_runs(view)
 going = int(counts.loc[~counts["state"].isin(FINISHED), "n"].sum()) > 0
 chosen = overlaid()
 draw = group_list if view == "groups" else run_list

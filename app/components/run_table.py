@@ -116,6 +116,8 @@ GROUP_COLUMNS = {
     "created": _time("Newest"),
     "group": st.column_config.TextColumn("Group id", width=150),
 }  # fmt: skip
+#: Columns of groups that people can choose -> title.
+GROUP_OPTIONAL = {name: str(column["label"]) for name, column in GROUP_COLUMNS.items() if name != "what"}
 GROUP_SPARSE = ("unfinished", "loss", "knn", "score", "measured")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import streamlit as st
 from app.components.run_table import (
     COLUMNS,
     GROUP_COLUMNS,
+    GROUP_OPTIONAL,
     GROUP_SPARSE,
     OPTIONAL,
     SORT_TITLES,
@@ -39,10 +40,18 @@ class Wanted:
 
     filters: dict[str, Any]
     columns: tuple[str, ...]
+    group_columns: tuple[str, ...] = ()
 
 
-def wanted_runs() -> Wanted:
-    """The filters above the list."""
+def _choose_columns(label: str, titles: Mapping[str, str], name: str) -> tuple[str, ...]:
+    chosen = choose_many(
+        label, list(titles), name, placeholder="The usual ones", width=220, format_func=lambda c: titles.get(c, c)
+    )
+    return tuple(chosen)
+
+
+def wanted_runs(view: str) -> Wanted:
+    """The filters above the list. `view`: "runs" or "groups", each with columns of its own."""
     names = store().run_names()
 
     def known(what: str) -> list[str]:
@@ -60,25 +69,27 @@ def wanted_runs() -> Wanted:
             "Tags", known("tag"), "tag", placeholder="Any", width=190, others=True, help="Of several, all must fit."
         )
         sort = choose("Order", list(SORT_TITLES), "sort", format_func=lambda s: SORT_TITLES[s], width=150)
-        columns = choose_many(
-            "Columns", list(OPTIONAL), "columns", placeholder="The usual ones", width=220,
-            format_func=lambda c: OPTIONAL.get(c, c),
-        )  # fmt: skip
+        group_columns: tuple[str, ...] = ()
+        if view == "groups":
+            group_columns = _choose_columns("Columns", GROUP_OPTIONAL, "group_columns")
+        columns: tuple[str, ...] = ()
+        if view == "runs" or opened():
+            columns = _choose_columns("Columns" if view == "runs" else "Columns of their runs", OPTIONAL, "columns")
     filters = {
         "kind": kind, "states": states or None, "methods": methods or None, "datasets": packs or None,
         "tags": tags or None, "search": search or None, "sort": sort or "newest",
     }  # fmt: skip
-    return Wanted(filters, tuple(columns))
+    return Wanted(filters, columns, group_columns)
 
 
 def overlaid() -> list[str]:
     """The runs that the URL has chosen."""
-    return [i for i in st.query_params.get_all("overlay") if is_run_id(i)][:MAX_OVERLAY]
+    return [i for i in dict.fromkeys(st.query_params.get_all("overlay")) if is_run_id(i)][:MAX_OVERLAY]
 
 
 def opened() -> list[str]:
     """The groups that the URL has opened."""
-    return [g[:64] for g in st.query_params.get_all("group")][:MAX_GROUPS]
+    return list(dict.fromkeys(g[:64] for g in st.query_params.get_all("group")))[:MAX_GROUPS]
 
 
 # -- a table whose ticks stand in the URL ---------------------------------------------------------------------------
@@ -177,17 +188,22 @@ def group_list(wanted: Wanted, drawn: list[str]) -> None:
     ids = [str(g) for g in frame["group_id"]]
     _ticked_table(
         rows, ids, "group", opened, MAX_GROUPS, column_config=GROUP_COLUMNS,
-        column_order=worth_showing(rows, GROUP_SPARSE), alt="Groups of runs that differ only in their seed",
+        column_order=["what", *(wanted.group_columns or worth_showing(rows.drop(columns="what"), GROUP_SPARSE))],
+        alt="Groups of runs that differ only in their seed",
     )  # fmt: skip
     foot()
     groups = opened()
     if groups:
         st.markdown(f"**Runs of {len(groups)} {'group' if len(groups) == 1 else 'groups'}**")
-        inside = store().runs(**{**wanted.filters, "groups": groups}, limit=PAGE_SIZE)
+        inside = store().runs(**{**wanted.filters, "groups": groups}, limit=PAGE_SIZE + 1)
         if inside.empty:
             st.caption("No run of these groups fits the filters.")
         else:
-            _run_table(inside, wanted, "Runs of the ticked groups")
+            _run_table(inside.head(PAGE_SIZE), wanted, "Runs of the ticked groups")
+            if len(inside) > PAGE_SIZE:
+                st.caption(
+                    f"Only the first {PAGE_SIZE} are shown: tick fewer groups or filter above to see the others."
+                )
     else:
         st.caption("Tick a group to see its runs.")
     if overlaid() != drawn:

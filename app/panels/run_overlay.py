@@ -42,12 +42,17 @@ def chosen_runs(chosen: Sequence[str], titles: dict[str, str], *, going: bool) -
     """
     runs = records_of(chosen)
     labels = labels_of(runs, titles)
+    gone = [run_id for run_id in chosen if run_id not in labels]
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.subheader(f"Chosen: {len(runs)}", anchor=False)
         st.button(
             "Choose none", icon=":material/deselect:", type="tertiary", key="runs.none", on_click=put,
             args=("overlay", None),
         )  # fmt: skip
+    if gone:
+        st.warning(f"Not in this workspace: {plain(', '.join(gone))}", icon=":material/search_off:")
+    if not runs:
+        return
     if len(chosen) == MAX_OVERLAY:
         st.caption(f"{MAX_OVERLAY} runs are the most that can be chosen at once.")
     with st.container(horizontal=True):
@@ -69,17 +74,27 @@ def curves(labels: dict[str, str], *, going: bool) -> None:
     if not known:
         st.caption("None of these runs has logged a metric.")
         return
+    # A link's metric stays what is asked for where none of these runs has it: they may have it later, others have it.
+    asked = st.query_params.get("metric", "")[:200]
+    offered = [*known, asked] if asked and asked not in known else known
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        metric = choose("Metric", known, "metric", "loss", format_func=metric_title, width=260) or known[0]
+        metric = choose("Metric", offered, "metric", "loss", format_func=_metric_label, width=260) or known[0]
         x = choose_one_of("Against", list(X_AXES), "x", format_func=lambda a: X_AXES[a])
         smoothing = choose_number("Smoothing", 1, 50, "smooth", 1, width=200)
         log = choose_whether("Logarithmic", "log")
     st.fragment(draw_curves, run_every="5s" if going else None)(labels, metric, x, smoothing, log)
 
 
+def _metric_label(name: str) -> str:
+    return visible(metric_title(name))
+
+
 @guarded
 def draw_curves(labels: dict[str, str], metric: str, x: str, smoothing: int, log: bool) -> None:
     rows = store().metrics(list(labels), names=[metric])
+    if rows.empty:
+        st.info(f"None of these runs has logged {plain(metric_title(metric))} yet.", icon=":material/show_chart:")
+        return
     figure = curve_figure(rows, metric, x=x, labels=labels, smoothing=smoothing, log=log, height=420)
     st.plotly_chart(figure, config=CHART, key="runs.chart", alt=f"{metric_title(metric)} of {len(labels)} runs")
     silent = [labels[i] for i in labels if i not in set(rows["run_id"])]

@@ -85,6 +85,27 @@ def test_groups_fold_seeds_and_open_to_their_runs(open_page: Open, seeds: Worksp
     assert set(inside["tags"].map(lambda t: t[0])) == {"s2"} and len(inside) == 2
 
 
+def test_columns_of_groups_are_those_of_the_url(open_page: Open, seeds: Workspace) -> None:
+    test = open_page(seeds, "runs", view="groups", group_columns=["created", "runs", "state"], columns=["seed"])
+    assert list(test.dataframe[0].proto.column_order) == ["what", "created", "runs"]
+    assert "Columns of their runs" not in [m.label for m in test.multiselect]
+    group = test.dataframe[0].value["group"][0]
+    test = open_page(seeds, "runs", view="groups", group=[group, group], columns=["seed"])
+    assert "score" not in test.dataframe[0].proto.column_order, "nothing to say"
+    assert list(test.dataframe[1].proto.column_order) == ["open", "what", "seed"]
+    assert {"Columns", "Columns of their runs"} <= {m.label for m in test.multiselect}
+
+
+def test_runs_of_a_large_group_are_cut_with_a_word(
+    open_page: Open, seeds: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = run_of(seeds, seed=1).envelope()["group"]
+    for size, words in ((4, False), (3, True)):
+        monkeypatch.setattr("app.panels.run_list.PAGE_SIZE", size)
+        test = open_page(seeds, "runs", view="groups", group=group)
+        assert len(test.dataframe[1].value) == size and ("Only the first 3" in texts(test)) is words
+
+
 def test_columns_and_order_are_those_of_the_url(open_page: Open, seeds: Workspace) -> None:
     test = open_page(seeds, "runs", columns=["seed", "group"], sort="oldest")
     assert list(test.dataframe[0].proto.column_order) == ["open", "what", "seed", "group"]
@@ -129,6 +150,30 @@ def test_values_are_compared_as_they_are() -> None:
     assert rows == [
         ("b.c", ["[1, 2]", "[2, 1]"]), ("d", ['""', "null"]), ("e", ["true", "1"]), ("f", ["{}", "–"])
     ]  # fmt: skip
+
+
+def test_a_run_that_is_named_twice_is_one(open_page: Open, seeds: Workspace) -> None:
+    first, second = run_of(seeds, seed=0), run_of(seeds, seed=1)
+    test = open_page(seeds, "runs", overlay=[first.id, first.id, second.id], show="Difference")
+    assert not test.exception and "Chosen: 2" in [s.value for s in test.subheader]
+
+
+def test_runs_that_are_not_here_are_named(open_page: Open, seeds: Workspace) -> None:
+    gone = "20200101-000000-mae-gone-0000"
+    alone = open_page(seeds, "runs", overlay=gone, show="Tags and note")
+    assert not alone.exception and "gone" in alone.warning[0].value
+    assert not [b for b in alone.button if b.label == "Save"]
+    both = open_page(seeds, "runs", overlay=[gone, run_of(seeds, seed=1).id], show="Tags and note")
+    assert "gone" in both.warning[0].value and [b for b in both.button if b.label == "Save"]
+    assert both.query_params["overlay"][0] == gone
+
+
+def test_a_metric_that_no_chosen_run_has_stays_asked_for(open_page: Open, lab: Workspace) -> None:
+    run = run_of(lab, kind="pretrain", state="succeeded")
+    test = open_page(lab, "runs", overlay=run.id, metric="![x](y) later")
+    assert not test.exception and test.query_params["metric"] == "![x](y) later"
+    assert not test.get("plotly_chart") and "None of these runs has logged" in test.info[0].value
+    assert "![" not in test.info[0].value
 
 
 # -- tags and notes -----------------------------------------------------------------------------------------------
