@@ -24,13 +24,14 @@ from app.components.naming import distinct_titles, specs_of
 from app.components.palette import published_looks
 from app.components.score_table import findings_about, place_of
 from app.page import CHART, DEGRADATION, LAUNCH, empty_state, heading, looks_of_models
-from app.panels.board_view import BANDS, Board, controls, tiers_for
+from app.panels.board_view import BANDS, Board, controls, rows_of, tiers_for
 from app.panels.findings import show_findings
 from app.panels.model_tests import pair_panel
 from app.state import store
-from app.text import plain, visible
+from app.text import missing, plain, visible
 from app.view_state import choose_whether
-from rsfm.comparison.board import Column, Row, board
+from rsfm.comparison.board import TEST, Column, Row
+from rsfm.comparison.board_tiers import UNEVEN
 from rsfm.errors import RsfmError
 from rsfm.store.lint import PLACE
 
@@ -50,7 +51,8 @@ def about(chosen: Board) -> str:
     text = (
         f"Mean over {packs} ({BANDS[chosen.band].lower()}: {levels}), each score {how}. Columns show scores as they "
         f"are. Intervals (95 %): the bootstrap over {words_for_samples(chosen.columns)} and the spread over seeds, "
-        "joined over packs. A model that lacks one of the packs has no number: means over different packs are not "
+        "joined over packs; models of several seeds are the same on every pack, so their spread is that of each seed's "
+        "mean. A model that lacks one of the packs has no number: means over different packs are not "
         "compared."
     )
     if chosen.others:
@@ -65,6 +67,8 @@ def synthetic_packs(chosen: Board) -> list[str]:
 
 
 def say_what_is_missing(rows: list[Row], chosen: Board) -> None:
+    if uneven := [row_title(row) for row in rows if row.uneven]:
+        st.info(f"Without an interval: {plain(', '.join(uneven))}: {UNEVEN}.", icon=":material/info:")
     if chosen.normalised and (unknown := [c["dataset"] for c in chosen.columns if not c.floor < 1]):
         st.info(
             f"The best constant prediction on {plain(', '.join(map(visible, unknown)))} is not known, because neither "
@@ -82,12 +86,14 @@ def say_what_is_missing(rows: list[Row], chosen: Board) -> None:
 def findings_of(rows: list[Row], shown: pd.DataFrame, found: list[dict[str, Any]]) -> list[int]:
     """How many findings are about what the board shows of each model; none are about published numbers."""
     about_places = Counter(map(place_of, found))
-    counts: Counter[tuple[str, ...]] = Counter()
-    for record in shown[list(PLACE)].drop_duplicates().to_dict("records"):
-        name = (str(record["model_group"]), str(record["train_degrade"]))
-        for bands in ("", str(record["bands"])):
-            counts[*name, bands] += about_places[place_of(record)]
-    return [0 if row.published else counts[row.entrant] for row in rows]
+    places = shown[list(dict.fromkeys([*TEST, *PLACE, "train_degrade"]))].drop_duplicates().to_dict("records")
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for record in places:
+        key = (record[name] for name in ("model_group", "train_degrade", "bands", *TEST))
+        counts[tuple(None if missing(v) else v for v in key)] += about_places[place_of(record)]
+    return [
+        0 if row.published else sum(counts[(*row.entrant[:2], row.bands[p], *p)] for p in row.values) for row in rows
+    ]
 
 
 def table(rows: list[Row], chosen: Board, found: list[dict[str, Any]]) -> None:
@@ -206,7 +212,7 @@ if not chosen.columns:
         "Nothing was measured like that; choose at least one pack, or other severities, above.",
     )  # fmt: skip
     st.stop()
-rows = board(chosen.rows, chosen.columns, normalised=chosen.normalised, published=chosen.published)
+rows = rows_of(chosen)
 say_what_is_missing(rows, chosen)
 if sum(r.score is not None and not r.published for r in rows) > 1 and choose_whether(
     "Tiers", "tiers", help="Which models cannot be told apart. Reads predictions; takes a moment."

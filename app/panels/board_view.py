@@ -27,7 +27,8 @@ from app.panels.model_tests import newest
 from app.state import store_of, workspace
 from app.text import plain, visible
 from app.view_state import choose, choose_many, choose_one_of, choose_whether
-from rsfm.comparison.board import Band, Column, Row, board, columns_of, with_tiers
+from rsfm.comparison.board import Band, Column, Row, board, columns_of
+from rsfm.comparison.board_tiers import with_tiers
 from rsfm.comparison.floors import floor_of
 from rsfm.degrade import OPERATORS
 from rsfm.workspace import Workspace
@@ -88,6 +89,17 @@ def tiers_for(rows: list[Row], chosen: Board) -> tuple[list[Row], list[str]]:
     """
     with st.spinner("Reading predictions …"):
         return _tiers(str(workspace().root), newest(), rows, chosen.columns, chosen.normalised)
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+def rows_of(chosen: Board) -> list[Row]:
+    """The models on the board, best first."""
+    # Single measurements are many: they are read only where an interval needs them.
+    several = bool((chosen.rows["seed_kind"] == "model seeds").any())
+    scores = store_of(workspace()).scores(newest_content=True) if several else None
+    return board(
+        chosen.rows, chosen.columns, normalised=chosen.normalised, published=chosen.published, scores=scores
+    )  # fmt: skip
 
 
 # -- choices -------------------------------------------------------------------------------------------------------

@@ -12,20 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from rsfm import stats
-from rsfm.comparison.models import narrowed
-from rsfm.comparison.paired import measurements
 from rsfm.degrade import OPERATORS
-from rsfm.store.view import Store
 
 #: What makes a test; values of these columns of `Store.compare`.
 TEST = ("dataset", "pack_hash", "split", "task", "adaptation", "operator", "degrade_target", "metric")
 Band = Literal["native", "mean", "strongest"]
-#: Why a model with a number has no interval and no tier.
-UNEVEN = "fewer than two of its model seeds were measured on all of these packs, so their spread is not known"
 #: Model group, training-time degradation, bands; these are "" but where a model was tested on several band sets.
 Entrant = tuple[str, str, str]
 
@@ -69,19 +63,38 @@ class Row:
 
     Attributes:
         first: a row of `Store.compare` of it.
-        values: test (its place) -> its value there.
+        values: test (its place) -> its value there; bands: test -> what it saw there.
         lacks: places of the tests that it was not measured on.
         score: over all tests; None where it lacks one, or a floor is not known.
+        uneven: whether its score has no interval because its model seeds differ between tests.
         tier: 1 is the best; None where it was not asked for, or has no number.
     """
 
     entrant: Entrant
     first: Mapping[str, Any]
     values: Mapping[tuple[Any, ...], Value]
+    bands: Mapping[tuple[Any, ...], str]
     lacks: tuple[tuple[Any, ...], ...]
     score: Value | None
     published: bool
+    uneven: bool = False
     tier: int | None = None
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A model on one test at one severity.
+
+    Attributes:
+        below, above: what the interval has on each side from samples, and from seeds of evaluations.
+        seeds: model seed -> score, where there are several, as far as they are known; whether there are: `several`.
+    """
+
+    value: Value
+    below: float
+    above: float
+    several: bool
+    seeds: Mapping[int, float]
 
 
 def _ladder(curves: Sequence[frozenset[float]]) -> tuple[float, ...]:
@@ -128,35 +141,49 @@ def _places(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def _entrants(rows: pd.DataFrame, places: Sequence[tuple[Any, ...]]) -> list[Entrant]:
-    """Of each row its model. Bands differ from pack to pack by nature; they count where one test has several."""
-    names = list(zip(rows["model_group"].astype(str), rows["train_degrade"].astype(str), strict=True))
-    bands = rows["bands"].astype(str).tolist()
-    sets: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+def _entrants(
+    names: Sequence[tuple[str, str]], places: Sequence[tuple[Any, ...]], bands: Sequence[str]
+) -> list[list[Entrant]]:
+    """Of each row the models that it is of. Bands differ from pack to pack by nature: they tell models apart only
+    where one test has several sets. What was measured with one set on another test is then a part of each model, unless
+    that set is one of those that tell them apart."""
+    sets: dict[tuple[str, str], dict[tuple[Any, ...], set[str]]] = defaultdict(lambda: defaultdict(set))
     for name, place, own in zip(names, places, bands, strict=True):
-        sets[name, place].add(own)
-    several = {name for (name, _), found in sets.items() if len(found) > 1}
-    return [(*name, own if name in several else "") for name, own in zip(names, bands, strict=True)]
+        sets[name][place].add(own)
+    told = {n: sorted({own for s in by.values() if len(s) > 1 for own in s}) for n, by in sets.items()}
+    return [
+        [(*name, b) for b in ([own] if own in told[name] else told[name] or [""])]
+        for name, own in zip(names, bands, strict=True)
+    ]
 
 
 def board(
-    rows: pd.DataFrame, tests: Sequence[Column], *, normalised: bool = True, published: pd.DataFrame | None = None
+    rows: pd.DataFrame,
+    tests: Sequence[Column],
+    *,
+    normalised: bool = True,
+    published: pd.DataFrame | None = None,
+    scores: pd.DataFrame | None = None,
 ) -> list[Row]:
     """The models of some rows of `Store.compare` on these tests.
 
     The interval of a mean over packs joins those of the packs in quadrature, each side by itself, for packs are
     independent; that of a mean over severities is as wide as theirs on average, for they share their test samples.
+    What comes from model seeds is the standard error of their own means over packs and severities: the same models are
+    tested everywhere.
 
     Args:
         normalised: scores are rescaled before they are averaged (`Column.rescaled`); the values of the tests are not.
         published: rows of the same form; they come last, whatever their numbers are.
+        scores: `Store.scores(newest_content=True)`; without it, means of models with several model seeds have no
+            interval.
 
     Returns:
         Those with a number first, best first; then those that lack a test, by how many they have.
     """
-    found = _rows(rows, tests, normalised, published=False)
+    found = _rows(rows, tests, normalised, scores, published=False)
     if published is not None and len(published):
-        found += _rows(published, tests, normalised, published=True)
+        found += _rows(published, tests, normalised, None, published=True)
     return sorted(found, key=_order)
 
 
@@ -165,25 +192,61 @@ def _order(row: Row) -> tuple[bool, bool, float, str]:
     return row.published, row.score is None, best, str(row.first["model_title"])
 
 
-def _rows(rows: pd.DataFrame, tests: Sequence[Column], normalised: bool, *, published: bool) -> list[Row]:
+def _rows(
+    rows: pd.DataFrame, tests: Sequence[Column], normalised: bool, scores: pd.DataFrame | None, *, published: bool
+) -> list[Row]:
     by_place = {_loose(t.place) if published else t.place: t for t in tests}
-    places = _places(rows)
-    wanted = [_loose(p) if published else p for p in places]
-    points: dict[Entrant, dict[tuple[Any, ...], dict[float, Value]]] = {}
+    places = [by_place.get(_loose(p) if published else p) for p in _places(rows)]
+    counted = [t is not None and s in t.severities for t, s in zip(places, rows["severity"].tolist(), strict=True)]
+    rows, chosen = rows[counted], [t.place for t, keep in zip(places, counted, strict=True) if keep and t is not None]
+    names = list(zip(rows["model_group"].astype(str), rows["train_degrade"].astype(str), strict=True))
+    bands = rows["bands"].astype(str).tolist()
+    points: dict[Entrant, dict[tuple[Any, ...], dict[float, _Point]]] = {}
+    seen: dict[Entrant, dict[tuple[Any, ...], str]] = defaultdict(dict)
     first: dict[Entrant, int] = {}
-    columns = (rows[name].astype(float).tolist() for name in ("severity", "mean", "ci_low", "ci_high"))
-    entrants = _entrants(rows, places)
-    for i, (entrant, place, severity, *value) in enumerate(zip(entrants, wanted, *columns, strict=True)):
-        if place in by_place:
+    entrants = _entrants(names, chosen, bands)
+    made = _points(rows, [(*name, own, place) for name, own, place in zip(names, bands, chosen, strict=True)], scores)
+    for i, (mine, place, severity) in enumerate(zip(entrants, chosen, rows["severity"].tolist(), strict=True)):
+        for entrant in mine:
             first.setdefault(entrant, i)
-            points.setdefault(entrant, {}).setdefault(by_place[place].place, {})[severity] = Value(*value)
+            seen[entrant][place] = bands[i]
+            points.setdefault(entrant, {}).setdefault(place, {})[severity] = made[i]
     found = []
     for entrant, of_tests in points.items():
-        values = {t.place: v for t in tests if (v := _value(of_tests.get(t.place, {}), t.severities)) is not None}
-        if values:
-            lacks = tuple(t.place for t in tests if t.place not in values)
-            score = None if lacks else _overall([(t, values[t.place]) for t in tests], normalised)
-            found.append(Row(entrant, rows.iloc[first[entrant]].to_dict(), values, lacks, score, published))
+        parts = {t.place: p for t in tests if (p := _measured_at(of_tests.get(t.place, {}), t.severities)) is not None}
+        if parts:
+            values = {place: _joined([p], [1.0]) for place, p in parts.items()}
+            lacks = tuple(t.place for t in tests if t.place not in parts)
+            score = None if lacks else _overall([(t, parts[t.place]) for t in tests], normalised)
+            uneven = score is not None and _uneven(list(parts.values()))
+            about = rows.iloc[first[entrant]].to_dict()
+            found.append(Row(entrant, about, values, seen[entrant], lacks, score, published, uneven))
+    return found
+
+
+def _points(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]], scores: pd.DataFrame | None) -> list[_Point]:
+    """Of each row its point; `keys` are group, training, bands and place of each."""
+    several = ((rows["seed_kind"] == "model seeds") & (rows["seeds"] > 1)).tolist()
+    seeds: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
+    if scores is not None and any(several):
+        groups = {key[0] for key, wanted in zip(keys, several, strict=True) if wanted}
+        mine = scores[scores["model_group"].isin(groups) & scores["dataset"].isin(rows["dataset"].unique())]
+        by = ["model_group", "train_degrade", "bands", *TEST, "severity", "model_seed"]
+        means = mine.groupby(by, sort=False, dropna=False)["value"].mean().reset_index()
+        columns = (means[name].tolist() for name in ("model_group", "train_degrade", "bands"))
+        numbers = (means[name].tolist() for name in ("severity", "model_seed", "value"))
+        for *who, place, severity, seed, mean in zip(*columns, _places(means), *numbers, strict=True):
+            seeds[(*who, place, severity)][-1 if _absent(seed) else int(seed)] = mean
+    found = []
+    numbers = (rows[name].astype(float).tolist() for name in ("severity", "mean", "ci_low", "ci_high", "std", "seeds"))
+    for key, more, (severity, mean, low, high, std, count) in zip(
+        keys, several, zip(*numbers, strict=True), strict=True
+    ):
+        below, above = mean - low, high - mean
+        if more:  # the rest of what was joined in quadrature
+            spread = (1.96 * std) ** 2 / count
+            below, above = (math.sqrt(max(0.0, side**2 - spread)) for side in (below, above))
+        found.append(_Point(Value(mean, low, high), below, above, more, seeds.get((*key, severity), {})))
     return found
 
 
@@ -192,86 +255,46 @@ def _loose(place: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(v for name, v in zip(TEST, place, strict=True) if name != "pack_hash")
 
 
-def _value(points: Mapping[float, Value], severities: Sequence[float]) -> Value | None:
-    """The mean over severities; None where one is missing."""
-    chosen = [points[s] for s in severities if s in points and not math.isnan(points[s].mean)]
-    if len(chosen) < len(severities):
-        return None
-    return Value(*(sum(getattr(v, name) for v in chosen) / len(chosen) for name in ("mean", "low", "high")))
+def _measured_at(points: Mapping[float, _Point], severities: Sequence[float]) -> list[_Point] | None:
+    """The points at some severities; None where one is missing."""
+    chosen = [points[s] for s in severities if s in points and not math.isnan(points[s].value.mean)]
+    return chosen if len(chosen) == len(severities) else None
 
 
-def _overall(values: Sequence[tuple[Column, Value]], normalised: bool) -> Value | None:
-    spans = [1 - t.floor if normalised else 1.0 for t, _ in values]
-    means = [t.rescaled(v.mean) if normalised else v.mean for t, v in values]
-    if not values or not all(math.isfinite(m) for m in means):
+def _overall(values: Sequence[tuple[Column, list[_Point]]], normalised: bool) -> Value | None:
+    floors = [t.floor if normalised else 0.0 for t, _ in values]
+    if not values or not all(floor < 1 for floor in floors):
         return None
-    mean = float(np.mean(means))
+    weights = [1 / (1 - floor) / len(values) for floor in floors]
+    found = _joined([points for _, points in values], weights)
+    zero = sum(w * floor for w, floor in zip(weights, floors, strict=True))
+    return Value(found.mean - zero, found.low - zero, found.high - zero)
+
+
+def _joined(parts: Sequence[Sequence[_Point]], weights: Sequence[float]) -> Value:
+    """The weighted sum over tests of the mean over the severities of each, with its interval."""
+    if len(parts) == len(parts[0]) == 1 and weights[0] == 1:
+        return parts[0][0].value
+    mean = sum(w * _mean([p.value.mean for p in points]) for w, points in zip(weights, parts, strict=True))
+    error = 0.0
+    if any(p.several for points in parts for p in points):
+        each = [(w / len(points), p.seeds) for w, points in zip(weights, parts, strict=True) for p in points]
+        error = stats.folded_error([seeds for _, seeds in each], [w for w, _ in each])
     below, above = (
-        math.hypot(*((getattr(v, end) - v.mean) / span for (_, v), span in zip(values, spans, strict=True)))
-        for end in ("low", "high")
+        math.hypot(
+            1.96 * error,
+            *(w * _mean([getattr(p, side) for p in points]) for w, points in zip(weights, parts, strict=True)),
+        )
+        for side in ("below", "above")
     )
-    return Value(mean, mean - below / len(values), mean + above / len(values))
+    return Value(mean, mean - below, mean + above)
 
 
-# -- tiers ---------------------------------------------------------------------------------------------------------
-def with_tiers(
-    store: Store, rows: Sequence[Row], tests: Sequence[Column], *, normalised: bool = True, alpha: float = 0.05
-) -> tuple[list[Row], list[str]]:
-    """The same rows with the tiers (`rsfm.stats.tiers`) of those that have a number. Reads predictions.
-
-    Two models are compared on the same samples of each test, with samples and seeds as sources of chance
-    (`rsfm.stats.mean_difference`); their difference is the mean over the tests: samples of packs are independent, model
-    seeds are the same on all.
-
-    Returns:
-        And lines on evaluations that could not be used: a model that lacks predictions has no tier.
-    """
-    ranked = [row for row in rows if row.score is not None and not row.published]
-    left_out: list[str] = []
-    measured = _measured(store, tests, {r.entrant for r in ranked}, left_out)
-    able = []
-    for row in ranked:
-        parts = [measured[row.entrant, t.place] for t in tests if (row.entrant, t.place) in measured]
-        if len(parts) == len(tests) and stats.uneven(parts):
-            left_out.append(f"{row.first['model_title']}: {UNEVEN}.")
-        elif len(parts) == len(tests):
-            able.append(row)
-    p = np.ones((len(able), len(able)))
-    weights = [1 / (1 - t.floor) if normalised else 1.0 for t in tests]
-    for i, one in enumerate(able):
-        for j, other in enumerate(able[:i]):
-            sides = [[measured[row.entrant, t.place] for t in tests] for row in (one, other)]
-            p[i, j] = p[j, i] = stats.mean_difference(*sides, weights).p_value
-    means = [row.score.mean for row in able if row.score is not None]
-    found = dict(zip((r.entrant for r in able), stats.tiers(means, p, alpha=alpha) if able else [], strict=True))
-    kept = [
-        Row(r.entrant, r.first, r.values, r.lacks, r.score, r.published, None if r.published else found.get(r.entrant))
-        for r in rows
-    ]
-    return kept, left_out
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def _measured(
-    store: Store, tests: Sequence[Column], entrants: set[Entrant], left_out: list[str]
-) -> dict[tuple[Entrant, tuple[Any, ...]], stats.Measured]:
-    """What each model measured on each test: the mean over its severities, seed by seed and sample by sample."""
-    everything = store.scores(newest_content=True)
-    everything = narrowed(everything, {"model_group": {group for group, _, _ in entrants}})
-    found: dict[tuple[Entrant, tuple[Any, ...]], dict[float, stats.Measured]] = defaultdict(dict)
-    for test in tests:
-        where = {name: [test[name]] for name in TEST if name != "metric"} | {"severity": list(test.severities)}
-        cells = measurements(store, narrowed(everything, where), left_out, metric=test["metric"])
-        for cell in cells.values():
-            for one in cell:
-                name = (str(one.row["model_group"]), str(one.row["train_degrade"]))
-                for bands in ("", str(one.row["bands"])):
-                    if (*name, bands) in entrants:
-                        found[(*name, bands), test.place][float(one.row["severity"])] = one.measured
-    wanted = {t.place: t.severities for t in tests}
-    folded = {}
-    for key, by_severity in found.items():
-        parts = [by_severity[s] for s in wanted[key[1]] if s in by_severity]
-        if len(parts) == len(wanted[key[1]]) and len({m.seeds for m in parts}) == 1:
-            scores, values = (np.mean([getattr(m, name) for m in parts], axis=0) for name in ("scores", "values"))
-            folded[key] = stats.Measured(scores, values, parts[0].seeds, parts[0].seed_kind)
-    return folded
+def _uneven(parts: Sequence[Sequence[_Point]]) -> bool:
+    points = [p for part in parts for p in part]
+    known = all(p.seeds for p in points if p.several)
+    return any(p.several for p in points) and known and len(set.intersection(*(set(p.seeds) for p in points))) < 2

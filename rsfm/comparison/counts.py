@@ -6,10 +6,11 @@ only and not all of the setting; what is missing is then what the scores of that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,8 +57,7 @@ class Unit:
 
     @property
     def seeds(self) -> tuple[int, int]:
-        """Model seed, evaluation seed."""
-        return _seed(self.row["model_seed"]), _seed(self.row["eval_seed"])
+        return seeds_of(self.row)
 
 
 class Unusable(Exception):
@@ -201,6 +201,11 @@ def _settings(table: pa.Table, rows: pd.DataFrame) -> dict[tuple[object, ...], n
 def _seed(value: object) -> int:
     """A seed as a number; -1 where a score has none."""
     return -1 if pd.isna(value) else int(value)
+
+
+def seeds_of(row: Mapping[str, Any] | pd.Series) -> tuple[int, int]:
+    """Model seed and evaluation seed of a row of `Store.scores`."""
+    return _seed(row["model_seed"]), _seed(row["eval_seed"])
 
 
 def _setting(values: pd.Series | dict[str, object]) -> tuple[object, ...]:

@@ -26,10 +26,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model on one band set in one cell, folded over its seeds; `row` is one of its rows of `Store.scores`."""
+    """One model on one band set in one cell, folded over its seeds; `row` is one of its rows of `Store.scores`, `runs`
+    are (model seed, evaluation seed) of all."""
 
     row: pd.Series
     measured: stats.Measured
+    runs: frozenset[tuple[int, int]]
 
 
 def measurements(
@@ -50,7 +52,7 @@ def measurements(
             rows[key] = unit.row
     cells: dict[Cell, list[Measurement]] = defaultdict(list)
     for key, parts in sorted(found.items(), key=lambda item: item[0][1:]):  # by model and bands, not by run
-        cells[key[0]].append(Measurement(rows[key], stats.fold(parts)))
+        cells[key[0]].append(Measurement(rows[key], stats.fold(parts), frozenset(parts)))
     return dict(cells)
 
 

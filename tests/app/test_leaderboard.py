@@ -118,14 +118,18 @@ def test_tiers_are_found_when_asked(open_page: Open, several: Workspace, monkeyp
     asked: list[int] = []
     real = board_view.with_tiers
     monkeypatch.setattr(board_view, "with_tiers", lambda *a, **k: asked.append(1) or real(*a, **k))
-    test = open_page(several, "leaderboard", task="classification")
-    assert not asked and "tier" not in columns(test)
+    test = open_page(several, "leaderboard", task="classification", packs=["fields", "roofs"])
+    assert not asked and "tier" not in columns(test) and "Without an interval" not in texts(test)
     test.toggle(key="url.tiers").set_value(True).run()
     assert not test.exception and asked == [1] and "tier" in columns(test)
     assert board_of(test)["tier"].tolist()[0] == "A" and board_of(test).loc["Band-Stats", "tier"] == ""
     assert "corrected for the number of models" in texts(test)
     test.run()
     assert asked == [1], "kept until there are new results"
+    # Several models of one recipe on scenes, one of them on the other packs.
+    uneven = open_page(several, "leaderboard", task="classification", packs=["fields", "scenes"], tiers="True")
+    assert not uneven.exception and board_of(uneven).loc["Mae", ["tier", "interval"]].tolist() == ["", ""]
+    assert "Without an interval: Mae" in texts(uneven) and "Mae: fewer than two of its model seeds" in texts(uneven)
 
 
 def test_two_models_are_tested_on_what_the_board_shows(open_page: Open, several: Workspace) -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from comparison_world import curve, evaluated
+from comparison_world import curve, evaluated, right
 from store_world import indexed
 
-from rsfm.comparison.board import UNEVEN, Column, board, columns_of, with_tiers
+from rsfm import comparison
+from rsfm.comparison.board import Column, board, columns_of
+from rsfm.comparison.board_tiers import UNEVEN, with_tiers
 from rsfm.comparison.floors import floor_of
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
@@ -94,6 +96,64 @@ def test_models_measured_at_one_severity_only_change_nothing_for_the_others(work
     assert columns_of(frame[frame["severity"] == 1], "mean")[0].severities == (1.0,), "there is nothing else"
 
 
+def test_packs_that_are_not_counted_change_nothing(workspace: Workspace) -> None:
+    """Two band sets on p, which the others do not have: they split the model only where p counts."""
+    rng = np.random.default_rng(0)
+    for pack, sets in {"p": ("R,G,B", "R,G,B,N"), "q": ("b1",), "r": ("x1",)}.items():
+        for bands in sets:
+            counts = curve(rng, 30, {1.0: 0.9})
+            evaluated(workspace, "m", counts, labels=LABELS[:30], dataset=pack, pack_hash=pack, bands=bands)
+    store = indexed(workspace)
+    found = {c["dataset"]: c for c in columns(store)}
+    (row,) = board(store.compare(), [found["q"], found["r"]])
+    assert row.entrant == ("m", "none", "") and row.score is not None
+    both = board(store.compare(), list(found.values()))
+    assert sorted(r.entrant[2] for r in both) == ["R,G,B", "R,G,B,N"] and all(r.score for r in both)
+    assert {r.bands[found["p"].place] for r in both} == {"R,G,B", "R,G,B,N"}
+    assert {r.bands[found["q"].place] for r in both} == {"b1"}
+    rows, left_out = with_tiers(store, both, list(found.values()))
+    assert left_out == [] and [r.tier for r in rows] == [1, 1]
+    # A set that tells models apart is that model's alone.
+    evaluated(workspace, "m", curve(rng, 30, {1.0: 0.9}), labels=LABELS[:30], dataset="s", pack_hash="s", bands="R,G,B")
+    store.refresh_if_stale(0)
+    tests = [c for c in columns(store) if c["dataset"] in "ps"]
+    assert {r.entrant[2]: r.score is None for r in board(store.compare(), tests)} == {"R,G,B": False, "R,G,B,N": True}
+
+
+def test_the_interval_of_a_mean_has_the_spread_of_models_once(workspace: Workspace) -> None:
+    """Model seeds that are better or worse on every pack do not average out; those that are better on one and worse on
+    another do."""
+    rng = np.random.default_rng(0)
+    for group, of_q in (("same", (10, 20, 30)), ("turned", (30, 20, 10)), ("other", (10, 20, None))):
+        for pack, wrong in (("p", (10, 20, 30)), ("q", of_q)):
+            for seed, few in enumerate(wrong):
+                number = (seed if few is not None else 9, 20 if few is None else few)
+                counts = {("knn", s, 0): right(rng.permutation(N) >= number[1]) for s in (1.0, 2.0)}
+                evaluated(workspace, group, counts, labels=LABELS, dataset=pack, pack_hash=pack, model_seed=number[0])
+    for pack in "pq":
+        evaluated(workspace, "alone", curve(rng, N, {1.0: 0.9, 2.0: 0.9}), labels=LABELS, dataset=pack, pack_hash=pack)
+    store = indexed(workspace)
+    frame = store.compare()
+    frame[["ci_low", "ci_high"]] = np.column_stack([frame["mean"] - 0.5, frame["mean"] + 0.5])
+    spread = (1.96 * frame["std"]) ** 2 / frame["seeds"]
+    samples = np.where(frame["seeds"] > 1, np.sqrt(0.25 - spread), 0.5)
+    assert np.allclose(samples, samples[0], atol=0.02)
+    scores = store.scores(newest_content=True)
+    rows = {r.entrant[0]: r for r in board(frame, columns(store), normalised=False, scores=scores)}
+    half = {name: row.score.high - row.score.mean for name, row in rows.items() if row.score}
+    error = 1.96 * (10 / N) / math.sqrt(3)
+    calm = half["turned"]
+    assert calm == pytest.approx(np.sqrt(0.25 - error**2) / math.sqrt(2), abs=1e-3)
+    assert half["same"] == pytest.approx(math.hypot(calm, error), abs=1e-6)
+    assert math.isnan(rows["other"].score.low) is False, "two of its seeds are common to both packs"
+    assert half["alone"] == pytest.approx(0.5 / math.sqrt(2)) and not any(r.uneven for r in rows.values())
+    without = {r.entrant[0]: r for r in board(frame, columns(store), normalised=False)}
+    assert math.isnan(without["same"].score.low) and not without["same"].uneven
+    kept = scores[~((scores["model_group"] == "same") & (scores["dataset"] == "q") & (scores["model_seed"] > 0))]
+    uneven = {r.entrant[0]: r for r in board(frame, columns(store), normalised=False, scores=kept)}["same"]
+    assert uneven.uneven and math.isnan(uneven.score.high) and uneven.score.mean == rows["same"].score.mean
+
+
 def test_models_differ_by_training_and_by_bands_of_one_test(workspace: Workspace) -> None:
     rng = np.random.default_rng(0)
     counts = curve(rng, 30, {1.0: 0.8})
@@ -152,7 +212,47 @@ def test_tiers_are_of_the_mean_over_all_packs(workspace: Workspace) -> None:
         file.unlink()
     rows, left_out = with_tiers(indexed(workspace), board(store.compare(), found), found)
     assert {r.entrant[0]: r.tier for r in rows} == {"a": 1, "b": None, "c": 2}
-    assert len(left_out) == 2 and all("of B left" in line for line in left_out)
+    assert left_out[0] == "B: no usable predictions of 3 of its 3 seed(s) on p."
+    assert len(left_out) == 3 and all("of B left" in line for line in left_out[1:])
+
+
+def test_a_tier_is_of_the_seeds_that_the_number_is_of(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    lost = evaluated(workspace, "a", curve(rng, N, {1.0: 0.2}), labels=LABELS, model_seed=0)
+    for group, seeds in (("a", (1, 2)), ("b", (0, 1, 2)), ("c", (0, 1, 2))):
+        for seed in seeds:
+            evaluated(workspace, group, curve(rng, N, {1.0: 0.8}), labels=LABELS, model_seed=seed)
+    (lost.path / "artifacts" / "predictions.parquet").unlink()
+    store = indexed(workspace)
+    found = columns(store)
+    rows, left_out = with_tiers(store, board(store.compare(), found), found)
+    assert {r.entrant[0]: r.tier for r in rows} == {"a": None, "b": 1, "c": 1}
+    assert left_out[0] == "A: no usable predictions of 1 of its 3 seed(s) on pack."
+
+
+def test_seeds_that_differ_between_severities_give_no_tier(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    for group in "ab":
+        counts = curve(rng, N, {1.0: 0.9, 4.0: 0.6}, seeds=3)
+        if group == "a":
+            del counts["knn", 4.0, 2]
+        evaluated(workspace, group, counts, labels=LABELS)
+    store = indexed(workspace)
+    rows, left_out = with_tiers(store, board(store.compare(), columns(store)), columns(store))
+    assert {r.entrant[0]: r.tier for r in rows} == {"a": None, "b": 1}
+    assert left_out == ["A: it was measured with other seeds at one severity than at another on pack."]
+
+
+def test_single_runs_on_one_pack_are_told_apart_as_elsewhere(workspace: Workspace) -> None:
+    """Exact McNemar, as in `paired`: of 12 samples 5 differ, all in favour of one; Student's test is surer."""
+    for group, wrong in (("a", 0), ("b", 5)):
+        correct = np.arange(12) >= wrong
+        evaluated(workspace, group, {("knn", 1.0, 0): right(correct)}, labels=LABELS[:12])
+    store = indexed(workspace)
+    rows, _ = with_tiers(store, board(store.compare(), columns(store)), columns(store))
+    assert [r.tier for r in rows] == [1, 1] and comparison.paired(store, "a", "b")["p_value"][0] == 2 * 0.5**5
+    rows, _ = with_tiers(store, rows, columns(store), alpha=0.07)
+    assert [r.tier for r in rows] == [1, 2]
 
 
 def test_a_model_whose_seeds_differ_between_packs_has_no_tier(workspace: Workspace) -> None:
