@@ -15,7 +15,7 @@ from data_catalog.describe import Known, Understanding, describe_images
 from data_catalog.describe_dense import describe_bigearthnet, describe_dense
 from data_catalog.entry import DatasetEntry, entries, write_registered
 from data_catalog.readers.groups import LAYOUTS, group_files
-from data_catalog.readers.image_folder import LABELS, image_files, list_folder
+from data_catalog.readers.image_folder import LABELS, Bounds, image_files, list_folder
 from rsfm.bands import Unit
 from rsfm.errors import RsfmError
 from rsfm.packs import read_bytes_or_none
@@ -34,12 +34,14 @@ def understand(
     unit: Unit | None = None,
     scale: float | None = None,
     gsd_m: float | None = None,
+    bounds: Bounds | None = None,
 ) -> Understanding:
     """Look at a folder (images, images with masks, pairs with masks, BigEarthNet patches) or at a scene.
 
     Args:
         name: of the dataset; default: from the path.
         bands, sensor_name, unit, scale, gsd_m: what is known already; each overrides the guess.
+        bounds: how much of a folder is looked through; default: all of it.
 
     Raises:
         RsfmError: nothing usable there, or an override that cannot be.
@@ -51,10 +53,10 @@ def understand(
     if source.is_file():
         return describe_images(source, None, name, known)
     if (source / LABELS).is_file():
-        return describe_images(source, list_folder(source), name, known)
+        return describe_images(source, list_folder(source, bounds=bounds), name, known)
     if (found := describe_bigearthnet(source, name, known)) is not None:
         return found
-    files = image_files(source)
+    files = image_files(source, bounds)
     for task in LAYOUTS:
         if (groups := group_files(files, task)) is not None:
             return describe_dense(source, task, groups, name, known)

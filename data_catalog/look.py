@@ -123,7 +123,8 @@ def readme(folder: Path) -> str:
     for place in (folder, folder.parent):
         for file in sorted(place.glob("[Rr][Ee][Aa][Dd][Mm][Ee]*")):
             if file.is_file() and file.suffix.lower() in ("", ".md", ".txt", ".rst"):
-                text = file.read_text("utf-8", errors="replace")[:20_000]
+                with file.open(encoding="utf-8", errors="replace") as stream:
+                    text = stream.read(20_000)
                 if place == folder or f"{folder.name}/" in text:
                     return text
     return ""

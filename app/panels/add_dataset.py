@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from data_catalog.add import Understanding
 
 FOUND, RUN_OF = "add.found", "add.run"
+#: Where the system shows itself as files, which are no data and may have no end.
+NO_DATA = (Path("/proc"), Path("/sys"), Path("/dev"))
 
 
 def add_view() -> None:
@@ -44,6 +46,7 @@ def add_view() -> None:
 def look_form() -> None:
     """Where the files are, and what is known of them already."""
     from data_catalog.add import understand
+    from data_catalog.readers.image_folder import Bounds
 
     with st.form("add", border=True):
         left, right = st.columns([3, 1])
@@ -63,11 +66,11 @@ def look_form() -> None:
         st.error("Name a folder or a file first.", icon=":material/error:")
         return
     try:
-        refuse_own_folder(path.strip())
+        refuse_no_data(path.strip())
         with st.spinner("Looking at the files…"):
             st.session_state[FOUND] = understand(
                 path.strip(), name.strip() or None, sensor_name=sensor.strip() or None, unit=unit, scale=scale,
-                bands=[b.strip() for b in bands.split(",") if b.strip()] or None, gsd_m=gsd,
+                bands=[b.strip() for b in bands.split(",") if b.strip()] or None, gsd_m=gsd, bounds=Bounds(),
             )  # fmt: skip
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
@@ -75,15 +78,19 @@ def look_form() -> None:
         st.error(plain(f"{path} cannot be looked at: {error}"), icon=":material/error:")
 
 
-def refuse_own_folder(text: str) -> None:
-    """Looking through the folder that this lab lies in, or through the whole machine, would not end soon.
+def refuse_no_data(text: str) -> None:
+    """What holds this lab or lies in it, and what is no disk at all, is no dataset.
 
     Raises:
         RsfmError: it is such a folder.
     """
-    path = Path(text).expanduser().resolve()
-    if workspace().root.is_relative_to(path):
+    path, own = Path(text).expanduser().resolve(), workspace().root.resolve()
+    if own.is_relative_to(path):
         raise RsfmError(f"{path} holds this dashboard's own workspace: name the folder of the dataset alone.")
+    if path.is_relative_to(own):
+        raise RsfmError(f"{path} belongs to this dashboard's own workspace: name a folder outside of it.")
+    if any(path.is_relative_to(p) for p in NO_DATA) and not path.is_relative_to("/dev/shm"):
+        raise RsfmError(f"{path} belongs to the system and holds no data.")
 
 
 def keep_box(found: Understanding) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -48,24 +50,53 @@ class Listing:
         return sorted({item.label for item in self.items if item.label is not None})
 
 
-def image_files(folder: Path) -> list[str]:
-    """Relative paths of all images below the folder, sorted; hidden files and folders are left out."""
-    found = (p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
-    return sorted(p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts))
+@dataclass(frozen=True)
+class Bounds:
+    """How much of a folder is looked through before it is refused as too large, where somebody waits."""
+
+    files: int = 1_000_000
+    seconds: float = 20.0
 
 
-def list_folder(folder: Path, files: list[str] | None = None) -> Listing:
+def image_files(folder: Path, bounds: Bounds | None = None) -> list[str]:
+    """Relative paths of all images below the folder, sorted; hidden files and folders are left out.
+
+    Raises:
+        RsfmError: the folder cannot be listed, or there is more below it than the bounds allow.
+    """
+    begun, seen, found = time.monotonic(), 0, []
+
+    def refuse(error: OSError) -> None:
+        if error.filename == str(folder):  # below it, what is not ours to read is left out
+            raise RsfmError(f"{folder} cannot be listed: {error.strerror}.") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        seen += len(files)
+        if bounds is not None and (seen > bounds.files or time.monotonic() - begun > bounds.seconds):
+            raise RsfmError(
+                f"There are more files below {folder} than can be looked through here ({seen:,} in "
+                f"{time.monotonic() - begun:.0f} s so far): name the folder of the dataset alone, or register it with "
+                f"rsfm data add {folder}"
+            )
+        images = (Path(place, f) for f in files if Path(f).suffix.lower() in IMAGES and not f.startswith("."))
+        found += [p.relative_to(folder).as_posix() for p in images if p.is_file()]
+    return sorted(found)
+
+
+def list_folder(folder: Path, files: list[str] | None = None, bounds: Bounds | None = None) -> Listing:
     """Find images, labels and splits.
 
     Args:
         files: what `image_files` gave, where that was asked already.
+        bounds: for `image_files`.
 
     Raises:
-        RsfmError: not a folder, no image in it, or a labels.csv that cannot be understood.
+        RsfmError: not a folder, no image in it, more than the bounds allow, or a labels.csv that cannot be understood.
     """
     if not folder.is_dir():
         raise RsfmError(f"{folder} is not a folder.")
-    files = image_files(folder) if files is None else files
+    files = image_files(folder, bounds) if files is None else files
     if (folder / LABELS).is_file():
         items = _from_csv(folder / LABELS)
         listed = {item.path for item in items}
