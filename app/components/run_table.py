@@ -175,10 +175,10 @@ def run_rows(frame: pd.DataFrame, titles: Mapping[str, str], alarms: Mapping[str
 
 
 def mean_and_spread(mean: Any, std: Any) -> str:
-    """`0.512 ± 0.013`; one seed has no spread."""
+    """`0.5120 ± 0.0132`; one seed has no spread."""
     if missing(mean):
         return ""
-    return number(mean) if missing(std) else f"{number(mean)} ± {number(std, 2)}"
+    return number(mean) if missing(std) else f"{number(mean)} ± {number(std)}"
 
 
 def _loss(group: Mapping[str, Any]) -> str:

@@ -91,7 +91,7 @@ def test_evaluation_seeds_of_one_run_or_of_several_are_folded(workspace: Workspa
     group = group_is_compared(store)
     assert group["score"] == pytest.approx(0.7) and group["counted"] == 2
     shown = group_rows(store.run_groups(), {}).iloc[0]
-    assert shown["seeds"] == "2 evaluation seeds" and shown["score"] == "0.7000 ± 0.28" and not shown["unfinished"]
+    assert shown["seeds"] == "2 evaluation seeds" and shown["score"] == "0.7000 ± 0.2828" and not shown["unfinished"]
 
 
 def test_runs_on_older_content_or_without_success_do_not_count(workspace: Workspace) -> None:
