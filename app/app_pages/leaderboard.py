@@ -19,7 +19,7 @@ from app.components.board import (
     words_for_samples,
 )
 from app.components.curves_view import source_note
-from app.components.measures import scale_of
+from app.components.measures import metric_title, scale_of
 from app.components.naming import distinct_titles, specs_of
 from app.components.palette import published_looks
 from app.components.score_table import findings_about, place_of
@@ -32,6 +32,7 @@ from app.text import missing, plain, visible
 from app.view_state import choose_whether
 from rsfm.comparison.board import TEST, Column, Row
 from rsfm.comparison.board_tiers import UNEVEN
+from rsfm.comparison.floors import why_not_rescaled
 from rsfm.errors import RsfmError
 from rsfm.store.lint import PLACE
 
@@ -42,8 +43,9 @@ MOST = 30
 # -- what is said --------------------------------------------------------------------------------------------------
 def about(chosen: Board) -> str:
     """How a number came about, in a few sentences."""
-    count = len(chosen.columns)
-    packs = f"{count} packs" if count > 1 else "one pack"
+    count, distinct = len(chosen.columns), len({c["dataset"] for c in chosen.columns})
+    packs = f"{distinct} packs" if distinct > 1 else "one pack"
+    packs = packs if count == distinct else f"{count} tests on {packs}"
     scale = scale_of(chosen.columns[0]["operator"])
     ladders = {c.severities for c in chosen.columns}
     levels = ", ".join(scale.level(s) for s in chosen.columns[0].severities) if len(ladders) == 1 else "see the columns"
@@ -56,7 +58,8 @@ def about(chosen: Board) -> str:
         "compared."
     )
     if chosen.others:
-        left = ", ".join(f"{visible(c['dataset'])} ({c.models})" for c in chosen.others)
+        titles = column_titles([*chosen.columns, *chosen.others])[count:]
+        left = ", ".join(f"{title} ({c.models})" for title, c in zip(titles, chosen.others, strict=True))
         text += f" Not counted, with the number of their models: {left}."
     return f"{text} Synthetic data: {', '.join(named)}." if (named := synthetic_packs(chosen)) else text
 
@@ -69,12 +72,17 @@ def synthetic_packs(chosen: Board) -> list[str]:
 def say_what_is_missing(rows: list[Row], chosen: Board) -> None:
     if uneven := [row_title(row) for row in rows if row.uneven]:
         st.info(f"Without an interval: {plain(', '.join(uneven))}: {UNEVEN}.", icon=":material/info:")
-    if chosen.normalised and (unknown := [c["dataset"] for c in chosen.columns if not c.floor < 1]):
-        st.info(
-            f"The best constant prediction on {plain(', '.join(map(visible, unknown)))} is not known, because neither "
-            "the pack nor predictions on it are there: there are no normalised means. Leave it out, or show scores.",
-            icon=":material/info:",
-        )
+    reasons = {c: why for c in chosen.columns if chosen.normalised and (why := why_not_rescaled(c))}
+    if reasons:
+        for why in dict.fromkeys(reasons.values()):
+            names = ", ".join(
+                visible(f"{c['dataset']} ({metric_title(c['metric'])})") for c in reasons if reasons[c] == why
+            )
+            st.info(
+                f"There are no normalised means. {plain(names)}: {why}. Leave it out, choose another metric, or show "
+                "scores.",
+                icon=":material/info:",
+            )
     elif not any(r.score for r in rows if not r.published):
         st.info(
             "No model was measured on all of these packs, so none has a number. Choose fewer packs.",
@@ -117,7 +125,10 @@ def table(rows: list[Row], chosen: Board, found: list[dict[str, Any]]) -> None:
             ),
             "mean": st.column_config.NumberColumn("Mean", format="%.3f", width=75),
             "interval": st.column_config.TextColumn("95 % interval", width=130),
-            "coverage": st.column_config.TextColumn("Packs", width=70, help="On how many of the chosen packs."),
+            "coverage": st.column_config.TextColumn(
+                "Packs" if len({c["dataset"] for c in chosen.columns}) == len(chosen.columns) else "Tests", width=70,
+                help="On how many of those that count.",
+            ),
             "lacks": st.column_config.TextColumn("Lacks", width=180, help="Packs on which it was not measured alike."),
             "findings": st.column_config.NumberColumn("Findings", width=80, help="Listed below the table."),
             **{

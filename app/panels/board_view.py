@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.components.board import column_titles
 from app.components.measures import (
     adaptation_title,
     metric_title,
@@ -26,7 +25,7 @@ from app.panels.degradation_view import published_for
 from app.panels.model_tests import newest
 from app.state import store_of, workspace
 from app.text import plain, visible
-from app.view_state import choose, choose_many, choose_one_of, choose_whether
+from app.view_state import choose, choose_many, choose_one_of, choose_whether, put
 from rsfm.comparison.board import Band, Column, Row, board, columns_of
 from rsfm.comparison.board_tiers import with_tiers
 from rsfm.comparison.floors import floor_of
@@ -125,19 +124,22 @@ def _adaptations(rows: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
             default = choose(
                 label, known, f"adaptation_{task}", default, format_func=adaptation_title, width=220
             )  # fmt: skip
+        else:  # nothing to choose yet: the link must mean the same when there is
+            put(f"adaptation_{task}", default)
         kept.append(part[part["adaptation"] == default])
     return pd.concat(kept) if kept else rows
 
 
 def shared_packs(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     """The packs to begin with: of those that most models took, as many as keep the most numbers on the board."""
-    best, kept = 0, len(columns[:1])
-    for count in range(1, len(columns) + 1):
-        places = [c.place for c in columns[:count]]
+    packs = list(dict.fromkeys(c["dataset"] for c in columns))
+    best, kept = 0, 1
+    for count in range(1, len(packs) + 1):
+        places = [c.place for c in columns if c["dataset"] in packs[:count]]
         complete = sum(all(p in row.values for p in places) for row in rows)
         if complete > 1 and complete * count >= best:
             best, kept = complete * count, count
-    return list(dict.fromkeys(c["dataset"] for c in columns[:kept]))
+    return packs[:kept]
 
 
 def controls(everything: pd.DataFrame) -> Board:
@@ -171,9 +173,9 @@ def controls(everything: pd.DataFrame) -> Board:
         if not columns:
             return Board(rows.iloc[:0], rows.iloc[:0], (), (), metric, band, scale == "normalised")
         first = board(rows, columns, normalised=False)
-        titles = dict(zip((c["dataset"] for c in columns), column_titles(columns), strict=True))
+        known = sorted({c["dataset"] for c in columns})
         packs = choose_many(
-            "Packs that count", sorted(titles), "packs", shared_packs(columns, first), width=420, format_func=visible,
+            "Packs that count", known, "packs", shared_packs(columns, first), width=420, format_func=visible,
             help="A model has a number only where it was measured on all of these.",
         )  # fmt: skip
         published = published_for(sorted({c["dataset"] for c in columns}))

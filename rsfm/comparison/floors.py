@@ -43,6 +43,18 @@ def floor_of(store: Store, column: Column) -> float:
     return math.nan
 
 
+def why_not_rescaled(column: Column) -> str | None:
+    """Why scores of a column, whose floor was asked for, cannot be rescaled; None where they can."""
+    name, floor = column["metric"], column.floor
+    if floor < 1:
+        return None
+    if name not in METRICS or METRICS[name].layout is None:
+        return "no constant prediction has a score by this metric"
+    if floor >= 1:
+        return "a constant prediction has a perfect score by this metric already"
+    return "the best constant prediction is not known, because neither the pack nor predictions on it are there"
+
+
 def _labels(store: Store, column: Column) -> np.ndarray | None:
     """The class indices of the test set, of the very content that was measured."""
     try:

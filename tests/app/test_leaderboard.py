@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.components.board import board_csv, board_figure, board_table, column_titles, tier_letter
 from rsfm.comparison.board import board, columns_of
+from rsfm.comparison.floors import why_not_rescaled
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace
 
@@ -158,8 +161,23 @@ def test_empty_states(open_page: Open, workspace: Workspace, several: Workspace)
     assert not odd.exception and len(board_of(odd))
     blurred = open_page(several, "leaderboard", task="change", operator="blur", band="strongest")
     assert not blurred.exception and len(board_of(blurred)) == 1
-    none = open_page(several, "leaderboard", packs=["levir", "scenes"], adaptation_change="finetune (dstnsp-change)")
-    assert not none.exception
+    mixed = open_page(several, "leaderboard", packs=["levir", "scenes"], adaptation_change="finetune (dstnsp-change)")
+    assert not mixed.exception and "Mean over 2 packs" in texts(mixed) and board_of(mixed)["mean"].notna().any()
+
+
+def test_a_board_without_tests_says_so(open_page: Open, tmp_path: Path) -> None:
+    """Nothing is known of this degradation, so nobody knows at which severity images are as they are."""
+    workspace = Workspace(tmp_path / "w")
+    workspace.runs.mkdir(parents=True)
+    evaluated(workspace, "a", curve(np.random.default_rng(0), 30, {1.0: 0.8}), operator="of-old")
+    test = open_page(workspace, "leaderboard", band="native")
+    assert not test.exception and "Nothing to compare" in texts(test) and not test.dataframe
+
+
+def test_an_address_names_the_adaptation_though_there_is_only_one(open_page: Open, several: Workspace) -> None:
+    test = open_page(several, "leaderboard", task="classification", packs=["fields", "gone"])
+    assert not test.exception and "asks for gone, which cannot be chosen here" in texts(test)
+    assert in_url(test, "adaptation_classification") == ["knn"], "others may come"
 
 
 def test_an_unknown_floor_is_said(open_page: Open, tmp_path: Path) -> None:
@@ -185,6 +203,23 @@ def test_hostile_names_stay_text(open_page: Open, tmp_path: Path) -> None:
             assert not MARKUP.search(body) and "\u202e" not in body, body
     spec = test.get("plotly_chart")[0].proto.spec
     assert "<img" not in spec and "</script" not in spec and "&lt;img" in spec
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [("recall", "a constant prediction has a perfect score"), ("mean_ap", "no constant prediction has a score")],
+)
+def test_why_there_is_no_normalised_mean(open_page: Open, tmp_path: Path, metric: str, words: str) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.runs.mkdir(parents=True)
+    counts = np.tile([[30.0, 10, 20, 40]], (10, 1))
+    evaluated(workspace, "a", {("decoder", 1.0, 0): counts}, metric="recall", task="change", degrade_target="post")
+    rows = compare_rows({"a": [0.5]}, task="change", metric=metric, severities=(1.0,))
+    (column,) = columns_of(rows, "native")
+    assert words in str(why_not_rescaled(replace(column, floor=1.0 if metric == "recall" else math.nan)))
+    if metric == "recall":
+        test = open_page(workspace, "leaderboard")
+        assert words in texts(test) and "is not known" not in texts(test)
 
 
 # -- parts --------------------------------------------------------------------------------------------------------
