@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from starlette.exceptions import HTTPException
 
 from rsfm.packs import Pack
 
@@ -58,7 +59,13 @@ class SampleFilter:
 
     @classmethod
     def read(cls, query: Mapping[str, list[str]]) -> SampleFilter:
-        """From an address: name -> values. What is too long is cut."""
+        """From an address: name -> values. Texts that are too long are cut.
+
+        Raises:
+            HTTPException: 400, more classes than a filter may have.
+        """
+        if len(query.get("class", [])) > MAX_CLASSES:
+            raise HTTPException(400, f"class: at most {MAX_CLASSES} of them.")
         one = {name: (query.get(name) or [""])[-1][:MAX_TEXT] for name in ("split", "find")}
-        classes = tuple(c[:MAX_TEXT] for c in query.get("class", [])[:MAX_CLASSES])
+        classes = tuple(c[:MAX_TEXT] for c in query.get("class", []))
         return cls(one["split"] or None, classes, one["find"])

@@ -53,21 +53,30 @@ def _say_unknown(label: str, name: str, known: Sequence[str]) -> None:
         )
 
 
-def _changed(name: str, read: Callable[[list[str]], Any], left_out: Any) -> None:
+def _changed(name: str, read: Callable[[list[str]], Any], left_out: Any, clears: Sequence[str]) -> None:
     value = st.session_state[_key(name)]
     if value in (None, "", []) or value == left_out:
-        put(name, None)
-    elif read(_texts(value)) is not None:
+        value = None
+    elif read(_texts(value)) is None:
         # A widget whose labels have just changed may hand back a label instead of a value: that is not a choice.
+        return
+    if any(other in st.query_params for other in clears):
+        # All at once: each change of its own would be a step for Back.
+        kept = {n: st.query_params.get_all(n) for n in st.query_params if n != name and n not in clears}
+        st.query_params.from_dict(kept if value is None else {**kept, name: _texts(value)})
+    else:
         put(name, value)
 
 
-def _linked(name: str, read: Callable[[list[str]], Any], default: Any, *, explicit: bool) -> dict[str, Any]:
+def _linked(
+    name: str, read: Callable[[list[str]], Any], default: Any, *, explicit: bool, clears: Sequence[str] = ()
+) -> dict[str, Any]:
     """Bring a widget's state in line with the URL, which always wins; returns the widget's arguments.
 
     Args:
         read: texts from the URL -> value, or None where they make no sense.
         explicit: whether the default stands in the URL too.
+        clears: names in the URL that mean nothing any more once this one has changed.
     """
     given = st.query_params.get_all(name)
     value = read(given) if given else None
@@ -77,16 +86,23 @@ def _linked(name: str, read: Callable[[list[str]], Any], default: Any, *, explic
             put(name, default)
     if st.session_state.get(_key(name), _ABSENT) != value:
         st.session_state[_key(name)] = value
-    return {"key": _key(name), "on_change": _changed, "args": (name, read, _ABSENT if explicit else default)}
+    return {"key": _key(name), "on_change": _changed, "args": (name, read, _ABSENT if explicit else default, clears)}
 
 
-def choose(label: str, options: Sequence[str], name: str, default: str | None = None, **widget: Any) -> str | None:
-    """A select box whose value always stands in the URL. None where there is nothing to choose from."""
+def choose(
+    label: str, options: Sequence[str], name: str, default: str | None = None, *, clears: Sequence[str] = (),
+    **widget: Any,
+) -> str | None:  # fmt: skip
+    """A select box whose value always stands in the URL. None where there is nothing to choose from.
+
+    Args:
+        clears: what else leaves the URL when another one is chosen.
+    """
     known = list(options)
     if not known:
         return None
     first = default if default in known else known[0]
-    link = _linked(name, lambda t: t[-1] if t[-1] in known else None, first, explicit=True)
+    link = _linked(name, lambda t: t[-1] if t[-1] in known else None, first, explicit=True, clears=clears)
     return st.selectbox(label, known, **link, **widget)
 
 
@@ -99,13 +115,14 @@ def choose_or_none(label: str, options: Sequence[str], name: str, **widget: Any)
 
 def choose_many(
     label: str, options: Sequence[str], name: str, default: Sequence[str] = (), *, others: bool = False,
-    most: int | None = None, **widget: Any,
+    most: int | None = None, clears: Sequence[str] = (), **widget: Any,
 ) -> list[str]:  # fmt: skip
     """A multiple choice. A default stands in the URL; no choice does not. What is not there is said above the page.
 
     Args:
         others: whether names that are not among the options count too.
         most: how many can be chosen; of more in the URL the first ones count.
+        clears: what else leaves the URL when the choice changes.
     """
     known = list(options)
 
@@ -115,7 +132,7 @@ def choose_many(
 
     if not others:
         _say_unknown(label, name, known)
-    link = _linked(name, read, [d for d in default if d in known], explicit=bool(default))
+    link = _linked(name, read, [d for d in default if d in known], explicit=bool(default), clears=clears)
     return st.multiselect(label, known, accept_new_options=others, max_selections=most, **link, **widget)
 
 
@@ -152,9 +169,9 @@ def choose_whether(label: str, name: str, **widget: Any) -> bool:
     return st.toggle(label, **link, **widget)
 
 
-def search_text(label: str, name: str, **widget: Any) -> str:
-    """A text box; surrounding blanks do not count."""
-    link = _linked(name, lambda t: t[-1][:200], "", explicit=False)
+def search_text(label: str, name: str, *, clears: Sequence[str] = (), **widget: Any) -> str:
+    """A text box; surrounding blanks do not count. `clears`: what else leaves the URL when the text changes."""
+    link = _linked(name, lambda t: t[-1][:200], "", explicit=False, clears=clears)
     return st.text_input(label, max_chars=200, **link, **widget).strip()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,25 +34,30 @@ class BandHistogram:
     shares: dict[str, np.ndarray]
 
 
-def in_units(pack: Pack, layer: LayerInfo, stored: np.ndarray) -> np.ndarray:
-    """Stored (N, C, H, W) to float32 in the bands' units, NaN where nothing was observed."""
-    values = to_unit(stored, layer.bands)
+def in_units(layer: LayerInfo, stored: np.ndarray, chosen: Sequence[int] | None = None) -> np.ndarray:
+    """Stored (N, C, H, W) to float32 in the bands' units, NaN where nothing was observed.
+
+    Args:
+        chosen: positions of the bands that are wanted; default: all. What was observed is said by all bands.
+    """
+    wanted = list(range(len(layer.bands))) if chosen is None else list(chosen)
+    values = to_unit(stored[:, wanted], [layer.bands[i] for i in wanted])
     absent = unobserved(stored, storable(layer.nodata, np.dtype(layer.dtype)))
     if absent is not None:
-        values[np.broadcast_to(absent, values.shape)] = np.nan
+        values[np.broadcast_to(absent if absent.shape[1] == 1 else absent[:, wanted], values.shape)] = np.nan
     return values
 
 
-def windows(pack: Pack, split: str, layer: LayerInfo) -> np.ndarray:
-    """(N, C, h, w) stored values of windows at random places of random samples: the same ones each time."""
+def windows(pack: Pack, split: str, layer: LayerInfo) -> Iterator[np.ndarray]:
+    """(C, h, w) stored values of windows at random places of random samples: the same ones each time."""
     array = pack.array(split, layer.name)
     _, height, width = layer.shape
     h, w = min(SIDE, height), min(SIDE, width)
     rng = np.random.default_rng(zlib.crc32(f"{pack.info.content_hash}{split}".encode()))
     chosen = np.sort(rng.choice(len(array), min(WINDOWS, len(array)), replace=False))
     tops, lefts = rng.integers(0, height - h + 1, len(chosen)), rng.integers(0, width - w + 1, len(chosen))
-    cut = [array[i, :, t : t + h, x : x + w] for i, t, x in zip(chosen, tops, lefts, strict=True)]
-    return np.stack(cut) if cut else np.zeros((0, layer.shape[0], h, w), array.dtype)
+    for i, top, left in zip(chosen, tops, lefts, strict=True):
+        yield array[i, :, top : top + h, left : left + w]
 
 
 def _edges(low: float, high: float, step: float | None) -> np.ndarray:
@@ -66,13 +72,21 @@ def _edges(low: float, high: float, step: float | None) -> np.ndarray:
     return low - step / 2 + width * np.arange(math.ceil((high - low + step) / width) + 1)
 
 
-def band_histograms(pack: Pack, layer: str) -> list[BandHistogram]:
-    """One histogram per band of an image layer, all splits on common edges."""
+def band_histograms(pack: Pack, layer: str, bands: Sequence[str]) -> list[BandHistogram]:
+    """One histogram per wanted band of an image layer, in the layer's order; all splits on common edges.
+
+    Of the other bands no more than one window at a time is held.
+    """
     info = pack.layer(layer)
-    seen = {s: in_units(pack, info, windows(pack, s, info)) for s, n in pack.info.splits.items() if n}
+    chosen = [i for i, band in enumerate(info.bands) if band.name in bands]
+    seen = {
+        split: [in_units(info, window[None], chosen)[0] for window in windows(pack, split, info)]
+        for split, n in pack.info.splits.items() if n
+    }  # fmt: skip
     found = []
-    for i, band in enumerate(info.bands):
-        finite = {s: v[:, i][np.isfinite(v[:, i])] for s, v in seen.items()}
+    for place, band in enumerate(info.bands[i] for i in chosen):
+        values_of = {s: np.concatenate([w[place].ravel() for w in cut]) for s, cut in seen.items()}
+        finite = {s: v[np.isfinite(v)] for s, v in values_of.items()}
         every = np.concatenate(list(finite.values())) if finite else np.zeros(0)
         # A few extreme pixels would press all others into one bin.
         low, high = np.quantile(every, [0.002, 0.998]) if every.size else (0.0, 1.0)
@@ -92,7 +106,7 @@ def class_shares(pack: Pack, layer: str) -> dict[str, np.ndarray]:
     found = {}
     for split, n in pack.info.splits.items():
         if n:
-            values = windows(pack, split, info).ravel().astype(np.int64)
+            values = np.concatenate([w.ravel() for w in windows(pack, split, info)]).astype(np.int64)
             values = values[(values >= 0) & (values < len(info.classes))]
             if info.ignore_value is not None:
                 values = values[values != info.ignore_value]

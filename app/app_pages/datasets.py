@@ -13,7 +13,7 @@ from app.panels.add_dataset import add_view
 from app.panels.pack_view import pack_view
 from app.state import open_pack, store, workspace
 from app.text import metres, number, plain, visible
-from app.view_state import choose, choose_one_of, put, search_text
+from app.view_state import choose, choose_one_of, search_text
 
 
 # -- catalog ------------------------------------------------------------------------------------------------------
@@ -115,11 +115,9 @@ def packs_view(packs: pd.DataFrame) -> None:
         str(r.name): f"{visible(r.name)}  ·  {number(r.samples)} samples{'  ·  synthetic' if r.synthetic else ''}"
         for r in good.itertuples()
     }
-    name = choose("Pack", list(labels), "pack", format_func=lambda n: labels.get(n, n))
+    clears = ("sample", "page")  # those of another pack are others
+    name = choose("Pack", list(labels), "pack", format_func=lambda n: labels.get(n, n), clears=clears)
     assert name is not None
-    if st.session_state.setdefault("datasets.pack", name) != name:  # its samples are others
-        st.session_state["datasets.pack"] = name
-        put("sample", None)
     pack_view(open_pack(workspace(), name))
 
 

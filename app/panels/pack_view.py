@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from app.page import CHART, LAUNCH, empty_state
 from app.panels.sample_details import chosen_sample, open_sample, sample_details
 from app.panels.sample_grid import sample_grid
 from app.routes.maps import map_url
-from app.sample_filter import SampleFilter
+from app.sample_filter import MAX_CLASSES, SampleFilter
 from app.state import opened, pack_stamp
 from app.text import clock, metres, number, plain, size, visible
 from app.view_state import choose, choose_many, choose_one_of, page_control, page_number, search_text
@@ -27,8 +28,14 @@ from rsfm.thumbs import mask_colours
 
 PER_PAGE = 24
 ALL = "all"
+#: What another filter takes out of the URL: its first matches are on the first page.
+FIRST_PAGE = ("page",)
 #: Histograms of more bands than these are shown on request.
 FIRST_BANDS = 9
+#: And never of more at a time: each takes memory and space.
+MOST_BANDS = 24
+#: Two sessions that ask for the same pack wait for one count.
+_COUNTING = threading.Lock()
 
 
 def band_table(layer: LayerInfo) -> None:
@@ -94,12 +101,14 @@ def choose_samples(pack: Pack) -> SampleFilter:
     scenes = pack.info.classes if pack.info.task in ("classification", "multilabel") else []
     splits = [s for s, n in pack.info.splits.items() if n]
     split = choose(
-        "Split", [ALL, *splits], "split", format_func=lambda s: "All splits" if s == ALL else visible(s), width=150
-    )
+        "Split", [ALL, *splits], "split", format_func=lambda s: "All splits" if s == ALL else visible(s), width=150,
+        clears=FIRST_PAGE,
+    )  # fmt: skip
     wanted = choose_many(
-        "Classes", scenes, "classes", placeholder="All classes", width=320, format_func=visible
+        "Classes", scenes, "classes", placeholder="All classes", width=320, format_func=visible, most=MAX_CLASSES,
+        clears=FIRST_PAGE,
     ) if scenes else []  # fmt: skip
-    find = search_text("Find", "text", placeholder="Part of an id, path or scene", width=220)
+    find = search_text("Find", "text", placeholder="Part of an id, path or scene", width=220, clears=FIRST_PAGE)
     return SampleFilter(None if split in (None, ALL) else split, tuple(wanted), find)
 
 
@@ -171,8 +180,8 @@ def map_tab(pack: Pack) -> None:
 
 
 @lru_cache(maxsize=16)
-def _histograms(folder: Path, stamp: int, layer: str) -> list[BandHistogram]:
-    return band_histograms(opened(folder, stamp), layer)
+def _histograms(folder: Path, stamp: int, layer: str, bands: tuple[str, ...]) -> list[BandHistogram]:
+    return band_histograms(opened(folder, stamp), layer, bands)
 
 
 @lru_cache(maxsize=16)
@@ -189,10 +198,12 @@ def bands_tab(pack: Pack) -> None:
         names = [b.name for b in layer.bands]
         wanted = choose_many(
             "Histograms of", names, f"bands.{layer.name}", placeholder=f"The first {FIRST_BANDS} bands",
-            format_func=visible,
+            format_func=visible, most=MOST_BANDS,
         ) if len(names) > FIRST_BANDS else []  # fmt: skip
-        chosen = set(wanted or names[:FIRST_BANDS])
-        found = [h for h in _histograms(pack.path, pack_stamp(pack.path), layer.name) if h.band in chosen]
+        with st.spinner("Counting values…"), _COUNTING:
+            found = _histograms(
+                pack.path, pack_stamp(pack.path), layer.name, tuple(sorted(wanted or names[:FIRST_BANDS]))
+            )
         st.plotly_chart(
             band_histograms_figure(found), config=CHART, key=f"datasets.bands.{layer.name}",
             alt="How often which values occur, per band and split",
@@ -214,8 +225,10 @@ def class_tab(pack: Pack) -> None:
         st.caption("This pack has no labels.")
     for layer in masks:
         mask_legend(layer.classes, layer.ignore_value)
+        with st.spinner("Counting pixels…"), _COUNTING:
+            shares = _class_shares(pack.path, pack_stamp(pack.path), layer.name)
         st.plotly_chart(
-            class_shares_figure(_class_shares(pack.path, pack_stamp(pack.path), layer.name), layer.classes),
+            class_shares_figure(shares, layer.classes),
             config=CHART, key=f"datasets.classes.{layer.name}", alt="Share of the labelled pixels per class and split",
         )  # fmt: skip
         st.caption("One class per pixel; shares of a bounded sample of pixels of each split.")

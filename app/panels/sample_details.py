@@ -91,7 +91,7 @@ def values(pack: Pack, sample: Any) -> None:
     """Range and mean of each band in this one image."""
     rows = []
     for layer in (x for x in pack.info.layers if x.bands):
-        image = in_units(pack, layer, np.asarray(pack.array(str(sample.split), layer.name)[int(sample.row)])[None])[0]
+        image = in_units(layer, np.asarray(pack.array(str(sample.split), layer.name)[int(sample.row)])[None])[0]
         for band, plane in zip(layer.bands, image, strict=True):
             seen = plane[np.isfinite(plane)]
             low, mean, high = (seen.min(), seen.mean(), seen.max()) if seen.size else (None, None, None)

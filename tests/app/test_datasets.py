@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +12,20 @@ import numpy as np
 import pytest
 from lab import make_multilabel, make_pack, make_pairs
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
+from streamlit.runtime.state.query_params import QueryParams
 from streamlit.testing.v1 import AppTest
 
 from app.access import Access
 from app.routes import build_routes
 from app.routes.maps import map_url
-from app.sample_filter import SampleFilter
+from app.sample_filter import MAX_CLASSES, SampleFilter
 from app.security import Guard
+from data_catalog.readers.image_folder import Bounds, image_files
+from rsfm.degrade.entry import to_unit
+from rsfm.errors import RsfmError
 from rsfm.histograms import SIDE, WINDOWS, _edges, band_histograms, class_shares, in_units, windows
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace
@@ -61,6 +67,19 @@ def test_a_filter_survives_an_address() -> None:
     assert len(SampleFilter.read({"find": ["x" * 9999]}).find) == 200
 
 
+def test_a_filter_has_a_most_that_grid_and_map_share(open_page: Open, packs: Workspace) -> None:
+    make_pack(packs, "p")
+    info = packs.packs / "p" / "pack.json"
+    many = [f"class {i}" for i in range(MAX_CLASSES + 5)]
+    info.write_text(json.dumps({**json.loads(info.read_text()), "task": "classification", "classes": many}))
+    test = open_page(packs, "datasets", pack="p", classes=many)
+    assert len(next(m for m in test.multiselect if m.label == "Classes").value) == MAX_CLASSES and not test.exception
+    assert len(SampleFilter.read({"class": many[:MAX_CLASSES]}).classes) == MAX_CLASSES
+    with pytest.raises(HTTPException) as refused:
+        SampleFilter.read({"class": many})
+    assert refused.value.status_code == 400
+
+
 def test_several_labels_fit_by_any(packs: Workspace) -> None:
     make_multilabel(packs)
     assert len(SampleFilter(classes=("Water",)).apply(Pack.named(packs, "several"))) == 1
@@ -86,6 +105,30 @@ def test_the_map_shows_the_same_samples_as_the_grid(open_page: Open, lab: Worksp
         nobody = map_url("synthetic-landsat7", version="x", theme="light", chosen=SampleFilter(find="nothing like it"))
         assert client.get(nobody).status_code == 404
         assert client.get(f"{mosaic.partition('?')[0]}?find=nothing-like-it").status_code == 404
+
+
+def test_another_pack_or_filter_takes_along_what_meant_the_old_one(
+    open_page: Open, packs: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        make_pack(packs, name, count=60)
+    test = open_page(packs, "datasets", pack="a", split="all", sample="train:3", page="2", text="")
+    assert test.query_params["page"] in ("2", ["2"])
+    steps = []
+    send = QueryParams._send_query_param_msg
+    monkeypatch.setattr(QueryParams, "_send_query_param_msg", lambda params: steps.append(1) or send(params))
+    next(s for s in test.selectbox if s.label == "Pack").set_value("b").run()
+    assert test.query_params["pack"] in ("b", ["b"]) and "tab" not in test.query_params and not test.exception
+    assert "sample" not in test.query_params and "page" not in test.query_params
+    assert len(steps) == 1, "one step for Back"
+
+    test = open_page(packs, "datasets", pack="a", split="all", sample="train:3", page="2")
+    next(t for t in test.text_input if t.label == "Find").input("0").run()
+    assert "page" not in test.query_params and test.query_params["sample"] in ("train:3", ["train:3"])
+    assert test.query_params["text"] in ("0", ["0"])
+    # A link is taken as it is, whatever was open before.
+    linked = open_page(packs, "datasets", pack="b", sample="train:1", page="2")
+    assert linked.query_params["sample"] in ("train:1", ["train:1"])
 
 
 def test_a_filter_that_fits_nothing_says_so(open_page: Open, lab: Workspace) -> None:
@@ -120,12 +163,38 @@ def test_all_layers_of_a_pair_close_up(open_page: Open, packs: Workspace) -> Non
         assert re.search(rf"size=320&v=[^)]*layer={layer}", shown)
 
 
-def test_the_folder_of_the_lab_itself_is_not_looked_through(open_page: Open, packs: Workspace) -> None:
-    for path in ("/", str(packs.root), str(packs.root.parent)):
-        test = open_page(packs, "datasets", view="Add your own")
-        test.text_input[0].input(path)
-        next(b for b in test.button if b.label == "Look at it").click().run()
-        assert "own workspace" in test.error[0].value and not test.exception
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/", "own workspace"), ("{root}", "own workspace"), ("{root}/..", "own workspace"),
+        ("{root}/runs", "own workspace"), ("/proc", "holds no data"), ("/sys/class", "holds no data"),
+    ],
+)  # fmt: skip
+def test_what_can_be_no_dataset_is_not_looked_through(
+    open_page: Open, packs: Workspace, monkeypatch: pytest.MonkeyPatch, path: str, said: str
+) -> None:
+    monkeypatch.setattr("data_catalog.add.understand", lambda *_, **__: pytest.fail("looked"))
+    test = open_page(packs, "datasets", view="Add your own")
+    test.text_input[0].input(path.format(root=packs.root))
+    next(b for b in test.button if b.label == "Look at it").click().run()
+    assert said in test.error[0].value and not test.exception
+
+
+def test_a_folder_without_end_is_refused(
+    open_page: Open, packs: Workspace, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("many")
+    for i in range(6):
+        (folder / f"{i}").mkdir()
+        (folder / f"{i}" / "notes.txt").touch()
+    monkeypatch.setattr(Bounds.__init__, "__defaults__", (4, 20.0))
+    test = open_page(packs, "datasets", view="Add your own")
+    test.text_input[0].input(str(folder))
+    next(b for b in test.button if b.label == "Look at it").click().run()
+    assert "more files below" in test.error[0].value and "5 in 0 s so" in test.error[0].value
+    with pytest.raises(RsfmError, match="more files below"):
+        image_files(folder, Bounds(seconds=-1.0))
+    assert image_files(folder) == [], "whoever does not wait for it may take longer"
 
 
 # -- histograms ---------------------------------------------------------------------------------------------------
@@ -133,7 +202,8 @@ def test_histograms_are_of_the_bands_values_in_their_unit(packs: Workspace) -> N
     make_pack(packs, "p", count=60)
     pack = Pack.named(packs, "p")
     layer = pack.layer()
-    for histogram, band in zip(band_histograms(pack, "image"), layer.bands, strict=True):
+    found = band_histograms(pack, "image", [b.name for b in layer.bands])
+    for histogram, band in zip(found, layer.bands, strict=True):
         assert histogram.band == band.name and histogram.unit == band.unit == "uint8"
         middles = (histogram.edges[:-1] + histogram.edges[1:]) / 2
         for split, shares in histogram.shares.items():
@@ -156,16 +226,33 @@ def test_what_was_not_observed_does_not_count(packs: Workspace) -> None:
     layer = pack.layer().model_copy(update={"nodata": 0.0})
     stored = np.full((1, 7, 4, 4), 9, np.uint8)
     stored[0, :, 0, 0] = 0
-    values = in_units(pack, layer, stored)
+    values = in_units(layer, stored)
     assert np.isnan(values[0, :, 0, 0]).all() and np.isfinite(values).sum() == 7 * 15
+    stored[0, 2] = 0  # dark everywhere, which is no gap: the other bands were observed
+    assert np.array_equal(in_units(layer, stored, [2, 5]), in_units(layer, stored)[:, [2, 5]], equal_nan=True)
 
 
 def test_what_is_looked_at_is_bounded_and_the_same_each_time(packs: Workspace) -> None:
     make_pack(packs, "p", side=SIDE + 16, count=200)
     pack = Pack.named(packs, "p")
     split = max(pack.info.splits, key=pack.info.splits.get)
-    one, two = (windows(pack, split, pack.layer()) for _ in range(2))
+    one, two = (np.stack(list(windows(pack, split, pack.layer()))) for _ in range(2))
     assert one.shape == (min(WINDOWS, pack.info.splits[split]), 7, SIDE, SIDE) and np.array_equal(one, two)
+
+
+def test_only_the_wanted_bands_are_counted(packs: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pack(packs, "p", count=20)
+    pack, held = Pack.named(packs, "p"), []
+    names = [b.name for b in pack.layer().bands]
+    every = band_histograms(pack, "image", names)
+    monkeypatch.setattr(
+        "rsfm.histograms.to_unit", lambda stored, bands: held.append(stored.shape[:2]) or to_unit(stored, bands)
+    )
+    some = band_histograms(pack, "image", [names[4], names[1]])
+    assert [h.band for h in some] == [names[1], names[4]] and set(held) == {(1, 2)}
+    for histogram in some:
+        before = next(h for h in every if h.band == histogram.band)
+        assert all(np.array_equal(histogram.shares[s], before.shares[s]) for s in before.shares)
 
 
 def test_shares_of_classes_in_a_mask(packs: Workspace) -> None:
