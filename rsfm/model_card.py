@@ -64,6 +64,11 @@ def _g(value: Any) -> str:
     return "–" if value is None or value != value else f"{float(value):.4g}"
 
 
+def _short(value: Any) -> str:
+    text = "" if value is None or value != value else str(value)
+    return text[:60] or "–"
+
+
 def sensor_title(name: str | None) -> str:
     return SENSORS[name].title if name in SENSORS else (name or "not known")
 
@@ -86,11 +91,23 @@ def _facts(info: ModelInfo, facts: CardFacts) -> list[str]:
     return [*_table(("", ""), rows), *([] if not facts.citation else ["", f"Data: {_text(facts.citation)}"])]
 
 
+#: What tells rows of scores apart beside pack, adaptation and degradation: column, title.
+_APART = {
+    "split": "Split", "bands": "Bands", "train_degrade": "Training images", "degrade_target": "Degraded image",
+    "pack_hash": "Content of the pack",
+}  # fmt: skip
+
+
+def apart(rows: pd.DataFrame) -> dict[str, str]:
+    """Columns in which scores of one model differ, with their titles; the split is always among them."""
+    return {c: title for c, title in _APART.items() if c == "split" or rows[c].nunique(dropna=False) > 1}
+
+
 def _scores(facts: CardFacts) -> list[str]:
     rows = facts.scores
     if rows.empty:
         return ["None was measured where this card was written."]
-    cells = []
+    cells, further = [], apart(rows)
     for r in rows.head(MAX_SCORES).to_dict("records"):
         kind, _, settings = str(r["adaptation"]).partition(" (")
         title = ADAPTATIONS[kind][0] if kind in ADAPTATIONS else kind
@@ -98,21 +115,33 @@ def _scores(facts: CardFacts) -> list[str]:
         data = f"{r['dataset']}{' (synthetic)' if r['synthetic'] else ''}"
         interval = f"{_g(r['ci_low'])} to {_g(r['ci_high'])}"
         cells.append(
-            (data, f"{title}{f' ({settings}' if settings else ''}", f"{r['operator']} {_g(r['severity'])}", metric,
+            (data, *(_short(r[c]) for c in further), f"{title}{f' ({settings}' if settings else ''}",
+             f"{r['operator']} {_g(r['severity'])}", metric,
              _g(r["mean"]), interval, f"{int(r['seeds'])} {r['seed_kind']}", f"{int(r['n']):,}")
         )  # fmt: skip
-    columns = ("Pack", "Adaptation", "Degradation", "Metric", "Value", "95 % interval", "Seeds", "Test samples")
+    measured = ("Adaptation", "Degradation", "Metric", "Value", "95 % interval", "Seeds", "Test samples")
+    columns = ("Pack", *further.values(), *measured)
     more = len(rows) - len(cells)
     return [*_table(columns, cells), *([f"\n{more} more rows are not shown."] if more > 0 else [])]
 
 
-def _limits(info: ModelInfo) -> list[str]:
+def _start(facts: CardFacts) -> str:
+    """What is known of the images that it has seen, as a sentence without its end."""
+    if facts.spec is None:
+        return "came from one pack as far as this card knows; with what weights it began is not known"
+    weights = (facts.spec.get("init") or {}).get("weights")
+    if weights:
+        return f"came from one pack, after those that its starting weights had seen, {weights}"
+    return "came from one pack only"
+
+
+def _limits(info: ModelInfo, facts: CardFacts) -> list[str]:
     units = ", ".join(dict.fromkeys(b.unit for b in info.bands))
     lines = [
         f"Values must be in {units}, bands in the order above. Other units, other bands or another order give features "
         "without a meaning; the lab refuses them.",
-        f"It has seen images of {_g(info.gsd_m)} m from one pack only. How it does on other sensors, seasons and "
-        "regions is not known unless a score above says so.",
+        f"The images that it was trained on have {_g(info.gsd_m)} m and {_text(_start(facts))}. How it does on other "
+        "sensors, seasons and regions is not known unless a score above says so.",
         "Scores hold for the named pack, split and protocol; intervals are of the test samples and the seeds.",
     ]
     if info.synthetic:
@@ -190,7 +219,7 @@ def model_card(info: ModelInfo, facts: CardFacts) -> str:
             "",
             "## Limits",
             "",
-            *_limits(info),
+            *_limits(info, facts),
             "",
             "## Settings of its training",
             "",

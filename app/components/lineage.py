@@ -12,8 +12,8 @@ import pandas as pd
 from app.text import KIND_ICON, clock, missing, model_name, number, run_details, run_title, visible
 from rsfm.model_info import ModelInfo, ModelOrigin
 
-#: Uses that are listed one by one; the others are counted.
-MAX_USES = 6
+#: Uses that are shown at once, and those behind them; what is older is counted.
+MAX_USES, MAX_FURTHER = 6, 100
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Stage:
 
     title: str
     nodes: tuple[Node, ...]
-    more: int = 0
+    further: tuple[Node, ...] = ()
+    unlisted: int = 0
 
 
 def _start(spec: Mapping[str, Any], known: Sequence[str], titles: Mapping[str, str]) -> list[Node]:
@@ -52,10 +53,10 @@ def _start(spec: Mapping[str, Any], known: Sequence[str], titles: Mapping[str, s
     ]
 
 
-def _use(run: Mapping[str, Any], titles: Mapping[str, str]) -> Node:
+def _use(run: Mapping[str, Any], titles: Mapping[str, str], scores: Mapping[str, str]) -> Node:
     kind = str(run["kind"])
     page = {"embed": "embedding", "predict": "prediction"}.get(kind, "run") if run["state"] == "succeeded" else "run"
-    about = "" if run["state"] == "succeeded" else str(run["state"])
+    about = scores.get(str(run["run_id"]), "") if run["state"] == "succeeded" else str(run["state"])
     label = visible(run["dataset"]) if kind in ("evaluate", "embed") else run_title(run, titles)
     return Node(label, KIND_ICON.get(kind, ""), about, page, str(run["run_id"]))
 
@@ -68,7 +69,7 @@ _USES = {
 
 def lineage(
     info: ModelInfo, origin: ModelOrigin | None, run: Mapping[str, Any] | None, uses: pd.DataFrame,
-    packs: Sequence[str], models: Sequence[str], titles: Mapping[str, str],
+    packs: Sequence[str], models: Sequence[str], titles: Mapping[str, str], scores: Mapping[str, str],
 ) -> list[Stage]:  # fmt: skip
     """The stages from the data to what was made of the model.
 
@@ -76,6 +77,7 @@ def lineage(
         run: the row of `Store.run` of its training, where that is here.
         uses: `Store.uses_of`.
         packs, models: names that are here.
+        scores: run -> what it found, in a few words.
     """
     pack = info.trained_on or ""
     data = Node(
@@ -99,8 +101,9 @@ def lineage(
     for (kind, role), title in _USES.items():
         rows = uses[(uses["kind"] == kind) & (uses["role"] == role)]
         if len(rows):
-            nodes = tuple(_use(r, titles) for r in rows.head(MAX_USES).to_dict("records"))
-            stages.append(Stage(title, nodes, max(0, len(rows) - MAX_USES)))
+            most = MAX_USES + MAX_FURTHER
+            nodes = tuple(_use(r, titles, scores) for r in rows.head(most).to_dict("records"))
+            stages.append(Stage(title, nodes[:MAX_USES], nodes[MAX_USES:], max(0, len(rows) - most)))
     if len(stages) == 4:
         stages.append(Stage("Used", (Node("not yet", ":material/hourglass_empty:"),)))
     return stages

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.components.measures import adaptation_title, metric_title, primary_metric
+from app.components.measures import adaptation_title, metric_title, primary_metric, scale_of
 from app.text import as_time, method_label, missing, model_name, number, visible
 from rsfm.model_card import sensor_title
 
@@ -46,14 +46,36 @@ def best_scores(compared: pd.DataFrame) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for (group, dataset, task), rows in compared.groupby(["model_group", "dataset", "task"], sort=True):
-        metric = primary_metric(rows["metric"], str(task))
-        rows = rows[(rows["metric"] == metric) & (rows["severity"] == rows["severity"].min()) & rows["mean"].notna()]
-        if rows.empty:
-            continue
-        best = rows.loc[rows["mean"].idxmax()]
-        words = f"{visible(dataset)}: {number(best['mean'], 3)} {metric_title(metric)}, "
-        found.setdefault(str(group), []).append(words + adaptation_title(str(best["adaptation"])))
+        words = _best(rows, str(task))
+        if words:
+            found.setdefault(str(group), []).append(f"{visible(dataset)}: {words}")
     return found
+
+
+def headlines(scores: pd.DataFrame) -> dict[str, str]:
+    """Run -> the best score that it found, in words; mean over its evaluation seeds.
+
+    Args:
+        scores: rows of `Store.scores`.
+    """
+    point = ["run_id", "task", "split", "adaptation", "bands", "train_degrade", "degrade_target", "metric"]
+    folded = scores.groupby([*point, "operator", "severity"], dropna=False)["value"].mean().rename("mean").reset_index()
+    return {str(run): _best(rows, str(task)) for (run, task), rows in folded.groupby(["run_id", "task"])}
+
+
+def _best(rows: pd.DataFrame, task: str) -> str:
+    """The task's first metric on the images at their best, of the adaptation that did best; "" where there is none."""
+    metric = primary_metric(rows["metric"], task)
+    rows = rows[(rows["metric"] == metric) & rows["mean"].notna()]
+    if rows.empty:
+        return ""
+    # How far images are from what they were; of an operator that is not known here, its severity as it stands. Images
+    # as they are count alike, whichever operator left them so; else each operator's mildest severity.
+    distance = (rows["severity"] - rows["operator"].map(lambda o: scale_of(o).identity or 0.0)).abs()
+    least = distance.groupby(rows["operator"]).transform("min")
+    rows = rows[distance == (least if least.min() > 0 else 0.0)]
+    best = rows.loc[rows["mean"].idxmax()]
+    return f"{number(best['mean'], 3)} {metric_title(metric)}, {adaptation_title(str(best['adaptation']))}"
 
 
 def model_title(model: Mapping[str, Any]) -> str:

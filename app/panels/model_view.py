@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app.components.lineage import Node, Stage, band_rows, lineage
-from app.components.measures import adaptation_title, metric_title, scale_of
-from app.page import CHANGE, DATASETS, EMBEDDINGS, LAUNCH, MODELS, RUN, RUNS, SEGMENTATION, model_titles
+from app.components.lineage import MAX_FURTHER, MAX_USES, Node, Stage, band_rows, lineage
+from app.components.measures import adaptation_title, metric_title, operator_title, scale_of, target_title
+from app.components.model_table import headlines
+from app.page import CHANGE, DATASETS, EMBEDDINGS, LAUNCH, MODELS, RUN, SEGMENTATION, model_titles
 from app.predictions import open_prediction
 from app.routes.models import card_of, package_url
 from app.state import open_embedding_info, store, workspace
 from app.text import KIND_ICON, method_label, metres, missing, model_name, number, plain, size, visible
 from app.view_state import choose_one_of
 from rsfm.errors import RsfmError
-from rsfm.model_card import sensor_title
+from rsfm.model_card import apart, sensor_title
 from rsfm.model_info import ModelInfo, ModelOrigin, model_folder
 
 TABS = ("Lineage", "Bands", "Scores", "Card", "Export")
@@ -48,38 +49,48 @@ def _address(node: Node) -> tuple[str, dict[str, str]] | None:
     return None
 
 
-def draw_stage(stage: Stage, name: str) -> None:
+def draw_stage(stage: Stage) -> None:
     with st.container(border=True, width=214, gap="xxsmall"):
         st.caption(stage.title)
-        for node in stage.nodes:
-            address = _address(node)
-            if address is None:
-                st.markdown(f"{node.icon} {plain(node.label)}")
-            else:
-                st.page_link(address[0], label=plain(node.label), icon=node.icon or None, query_params=address[1])
-            if node.about:
-                st.caption(plain(node.about))
-        if stage.more:
-            st.page_link(RUNS, label=f"and {stage.more} more", query_params={"q": name})
+        draw_nodes(stage.nodes)
+        if stage.further:
+            with st.expander(f"and {len(stage.further)} more"):
+                draw_nodes(stage.further)
+        if stage.unlisted:
+            st.caption(f"{stage.unlisted:,} older ones are not listed")
 
 
-def draw_lineage(stages: Sequence[Stage], name: str) -> None:
+def draw_nodes(nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        address = _address(node)
+        if address is None:
+            st.markdown(f"{node.icon} {plain(node.label)}")
+        else:
+            st.page_link(address[0], label=plain(node.label), icon=node.icon or None, query_params=address[1])
+        if node.about:
+            st.caption(plain(node.about))
+
+
+def draw_lineage(stages: Sequence[Stage]) -> None:
     """Cards from left to right, going on in the next line where the window is narrow."""
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         for i, stage in enumerate(stages):
             if 0 < i < 5:  # all uses come from the model
                 st.markdown(":gray[:material/arrow_forward:]", width="content")
-            draw_stage(stage, name)
+            draw_stage(stage)
 
 
 def _lineage_tab(info: ModelInfo, folder: Path) -> None:
     current = store()
     runs = current.run(info.run_id or info.name).to_dict("records")
+    uses = current.uses_of(info.name)
+    measured = [str(i) for i in uses[uses["kind"] == "evaluate"]["run_id"].head(MAX_USES + MAX_FURTHER)]
     stages = lineage(
-        info, ModelOrigin.read(folder), runs[0] if runs else None, current.uses_of(info.name),
+        info, ModelOrigin.read(folder), runs[0] if runs else None, uses,
         [str(n) for n in current.datasets()["name"]], [str(n) for n in current.models()["name"]], model_titles(),
+        headlines(current.scores(run_id=measured)) if measured else {},
     )  # fmt: skip
-    draw_lineage(stages, info.name)
+    draw_lineage(stages)
 
 
 def _bands_tab(info: ModelInfo) -> None:
@@ -103,9 +114,15 @@ def _scores_tab(info: ModelInfo) -> None:
     if frame.empty:
         st.caption("Nothing was measured of this model yet.")
         return
+    further = apart(frame)
+    words: dict[str, Callable[[Any], str]] = {
+        "train_degrade": lambda v: "as they are" if v == "none" else operator_title(v),
+        "degrade_target": target_title, "pack_hash": lambda v: visible(v)[:8],
+    }  # fmt: skip
     rows = [
         {
             "pack": f"{visible(r['dataset'])}{' (synthetic)' if r['synthetic'] else ''}",
+            **{c: None if missing(r[c]) else words.get(c, visible)(r[c]) for c in further},
             "adaptation": adaptation_title(str(r["adaptation"])),
             "degradation": f"{scale_of(r['operator']).title}, {scale_of(r['operator']).level(r['severity'])}",
             "metric": metric_title(str(r["metric"])), "mean": r["mean"], "low": r["ci_low"], "high": r["ci_high"],
@@ -117,7 +134,7 @@ def _scores_tab(info: ModelInfo) -> None:
     st.dataframe(
         pd.DataFrame(rows), hide_index=True, placeholder="–", alt="Scores of this model with their intervals",
         column_config={
-            "pack": "Pack", "adaptation": "Adaptation", "degradation": "Degradation", "metric": "Metric",
+            "pack": "Pack", **further, "adaptation": "Adaptation", "degradation": "Degradation", "metric": "Metric",
             "mean": st.column_config.NumberColumn("Value", **digits),
             "low": st.column_config.NumberColumn("From", help="95 % interval", **digits),
             "high": st.column_config.NumberColumn("To", help="95 % interval", **digits),

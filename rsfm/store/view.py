@@ -332,13 +332,14 @@ class Store:
         self,
         dataset: str | None = None,
         model_group: str | None = None,
-        run_id: str | None = None,
+        run_id: str | Sequence[str] | None = None,
         *,
         newest_content: bool = False,
     ) -> pd.DataFrame:
         """Single measurements, with run_id, attempt and time.
 
-        Of rows with equal keys (`rsfm.store.schema.SCORE_KEY`) the newest counts: of all runs, or of `run_id` alone.
+        Of rows with equal keys (`rsfm.store.schema.SCORE_KEY`) the newest counts: of all runs, or of `run_id` (one run
+        or several) alone.
 
         Args:
             newest_content: only those on the newest measured content of each pack, as in `compare`.
@@ -349,7 +350,8 @@ class Store:
         if run_id is not None:
             if newest_content:
                 raise ValueError("scores of one run are those of its own content: leave newest_content out")
-            return self._ask(queries.SCORES_OF_RUN, run_id=(run_id,), dataset=dataset, model_group=model_group)
+            runs = (run_id,) if isinstance(run_id, str) else tuple(run_id)
+            return self._ask(queries.SCORES_OF_RUN, run_id=runs, dataset=dataset, model_group=model_group)
         more = {"model_group": model_group, "newest_content": newest_content}
         return self._ask(queries.SCORES, dataset=dataset, **more)
 

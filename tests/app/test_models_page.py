@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs
 
+import pandas as pd
 import pytest
 from lab import HOSTILE, embed, history, make_lab, make_pack
 from starlette.testclient import TestClient
@@ -19,7 +21,7 @@ from app.components.model_table import best_scores
 from app.routes import build_routes
 from rsfm.model_info import ModelInfo
 from rsfm.specs import EvaluateSpec, pretrain_spec
-from rsfm.store.files import write_json
+from rsfm.store.files import append_jsonl, write_json
 from rsfm.store.runs import create_run
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
@@ -57,9 +59,47 @@ def test_best_scores_are_of_the_first_metric_at_the_best_images(lab: Workspace) 
     store = Store(lab)
     store.refresh_if_stale(0)
     frame = store.compare()
-    worse = frame.assign(severity=frame["severity"] * 2, mean=1.0)
-    assert best_scores(frame) == best_scores(frame[frame["severity"] == 1])
-    assert best_scores(worse.iloc[:0]) == {}
+    row = frame[(frame["metric"] == "accuracy") & (frame["severity"] == 1)].iloc[0].to_dict()
+    first = {"model_group": "g", "metric": "accuracy", "adaptation": "knn", "dataset": "p"}
+
+    def best(*rows: tuple[str, float, float]) -> list[str]:
+        told = [row | first | {"operator": o, "severity": s, "mean": m} for o, s, m in rows]
+        return best_scores(pd.DataFrame(told, columns=frame.columns)).get("g", [])
+
+    assert best(("bilinear", 1, 0.5), ("bilinear", 2, 0.9)) == ["p: 0.500 Accuracy, kNN"]
+    # Severities of different operators are different scales, and images as they are beat each of them.
+    assert best(("bilinear", 1, 0.95), ("noise", 0.5, 0.2)) == ["p: 0.950 Accuracy, kNN"]
+    assert best(("bilinear", 4, 0.6), ("bilinear", 8, 0.99), ("noise", 0.5, 0.7)) == ["p: 0.700 Accuracy, kNN"]
+    assert best(("noise", 0, 0.4), ("bilinear", 1, 0.3), ("noise", 1, 0.9)) == ["p: 0.400 Accuracy, kNN"]
+    assert best() == [] and best(("bilinear", 1, float("nan"))) == []
+
+
+def test_rows_of_scores_can_be_told_apart(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    name = model_of(workspace)
+    file = next(workspace.runs.glob("*-eval-run-*")) / "scores.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    append_jsonl(file, *(r | {"split": "val"} for r in rows), *(r | {"train_degrade": r["operator"]} for r in rows))
+    append_jsonl(file, *(r | {"pack_hash": "before"} for r in rows), *(r | {"bands": "B1"} for r in rows))
+    shown = open_page(workspace, "models", model=name, tab="Scores").dataframe[1].value
+    apart = ["pack", "split", "bands", "train_degrade", "pack_hash", "adaptation", "degradation", "metric"]
+    assert len(shown) == 5 * 8 and not shown.duplicated(apart).any()
+    assert "degrade_target" not in shown, "the same in all rows"
+    card = open_page(workspace, "models", model=name, tab="Card").code[0].value
+    lines = [line for line in card.splitlines() if "synthetic-landsat7" in line and "Linear probe" in line]
+    assert len(lines) == len(set(lines)) == 20 and "| Pack | Split | Bands |" in card
+    # Beside what was made of the model stands what it found.
+    assert re.search(
+        r"0\.\d+ Accuracy, Linear probe", texts(open_page(workspace, "models", model=name)).replace("\\", "")
+    )
+
+
+def test_all_uses_are_listed(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    name = model_of(workspace)
+    made = [create_run(workspace, EvaluateSpec(model=name, dataset="other", eval_seeds=[i])).id for i in range(8)]
+    queries = [parse_qs(e.proto.query_string) for e in open_page(workspace, "models", model=name).get("page_link")]
+    assert {q["run"][0] for q in queries if "run" in q} >= set(made)
 
 
 def test_lineage_leads_from_the_data_to_what_was_made_of_the_model(open_page: Open, tmp_path: Path) -> None:

@@ -355,7 +355,11 @@ def test_the_card_says_what_is_known_and_escapes_what_people_wrote(workspace: Wo
     ):  # fmt: skip
         assert words in card, words
     assert card.count("| 95 % interval |") == 1
+    assert "came from one pack only" in card
+    warm = model_card(info, CardFacts(parameters=1, spec={"init": {"weights": "older"}}))
+    assert "after those that its starting weights had seen, older" in warm and "one pack only" not in warm
     bare = model_card(info, CardFacts(parameters=1))
+    assert "with what weights it began is not known" in bare
     assert "not recorded" in bare and "None was measured" in bare and "not in this workspace" in bare
 
 
