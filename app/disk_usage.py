@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -27,13 +28,48 @@ def parts(workspace: Workspace) -> dict[str, list[Path]]:
     }
 
 
+@dataclass(frozen=True)
+class Disk:
+    """One of the disks that the workspace lies on.
+
+    Attributes:
+        titles: of the parts on it; the first disk is that of the workspace itself.
+    """
+
+    titles: tuple[str, ...]
+    free: int
+    total: int
+
+
+def disks(workspace: Workspace) -> list[Disk]:
+    """Each disk once: that of the workspace first, then those that parts of it were moved to by a link."""
+    found: dict[int, tuple[Path, list[str]]] = {}
+    for title, paths in {"Workspace": [workspace.root], **parts(workspace)}.items():
+        for path in paths:
+            try:
+                there = path.resolve()
+                while not there.exists() and there != there.parent:
+                    there = there.parent
+                device = there.stat().st_dev
+            except (OSError, RuntimeError):  # not ours to see, or a link to itself: its count says 0
+                continue
+            _, titles = found.setdefault(device, (there, []))
+            if title not in titles:
+                titles.append(title)
+    usages = [(tuple(titles), shutil.disk_usage(place)) for place, titles in found.values()]
+    return [Disk(titles, usage.free, usage.total) for titles, usage in usages]
+
+
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder. What vanishes meanwhile, and links, count nothing."""
+    """Bytes of a file, or of all files below a folder, which may itself be a link to where it was moved.
+
+    What vanishes meanwhile, and links further down, count nothing.
+    """
     total, open_folders = 0, []
     try:
-        if path.is_dir() and not path.is_symlink():
-            open_folders.append(str(path))
-        elif path.is_file() and not path.is_symlink():
+        if path.is_dir():
+            open_folders.append(str(path.resolve()))
+        elif path.is_file():
             return path.stat().st_size
     except OSError:
         return 0

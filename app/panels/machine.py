@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import streamlit as st
 
-from app.disk_usage import usage_of
+from app.disk_usage import disks, usage_of
 from app.page import run_link
 from app.state import workspace
 from app.text import ago, plain, size
@@ -93,13 +92,12 @@ def disk() -> None:
     """What is free, and which part of the workspace takes how much."""
     st.subheader("Disk", anchor=False)
     place = workspace()
-    root = place.root
-    while not root.exists() and root != root.parent:
-        root = root.parent
-    whole = shutil.disk_usage(root)
+    found = disks(place)
     with st.container(border=True, gap="xsmall"):
-        used = _part(whole.total - whole.free, whole.total)
-        st.progress(used, text=f"{size(whole.free)} free of {size(whole.total)}")
+        for i, one in enumerate(found):
+            where = f"  ·  {', '.join(one.titles)}" if i else ""
+            used = _part(one.total - one.free, one.total)
+            st.progress(used, text=f"{size(one.free)} free of {size(one.total)}{where}")
         sizes = usage_of(place).look()
         if sizes is None:
             st.caption("Counting what the workspace takes…")
@@ -107,7 +105,7 @@ def disk() -> None:
             taken = sorted(((n, title) for title, n in sizes.items() if n), reverse=True)
             said = "  ·  ".join(f"{title} {size(n)}" for n, title in taken)
             st.caption(f"This workspace: {said}" if said else "This workspace is empty.")
-    if whole.free < LOW_DISK_BYTES:
+    if min(one.free for one in found) < LOW_DISK_BYTES:
         st.warning(
             f"Less than {size(LOW_DISK_BYTES)} is left; runs that cannot write will fail. "
             "The features can be deleted at any time: they are computed again.", icon=":material/hard_drive:",

@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lab import make_lab
 from streamlit.testing.v1 import AppTest
 
-from app.disk_usage import Usage, size_of
+from app.disk_usage import Usage, disks, size_of
 from jobs.processes import created
 from jobs.protocol import host_name, state_path
 from rsfm.store.files import utc_now, write_json
@@ -107,3 +108,23 @@ def test_the_disk_is_counted_in_the_background(tmp_path: Path, monkeypatch: pyte
     while usage.look()["Runs"] != 15 and time.monotonic() < end:
         time.sleep(0.01)
     assert usage.sizes["Runs"] == 15 and size_of(tmp_path / "none") == 0
+
+
+def test_what_was_moved_to_another_disk_is_counted_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.runs.mkdir(parents=True)
+    moved = tmp_path / "large" / "packs"
+    moved.mkdir(parents=True)
+    (moved / "x").write_bytes(b"0" * 1000)
+    workspace.packs.symlink_to(moved)
+    assert size_of(workspace.packs) == 1000
+    assert len(disks(workspace)) == 1, "one disk is said once"
+
+    stat, there = Path.stat, moved.resolve()
+    monkeypatch.setattr(
+        Path, "stat",
+        lambda p, **how: SimpleNamespace(st_dev=-1) if p == there else stat(p, **how),
+    )  # fmt: skip
+    own, other = disks(workspace)
+    assert own.titles[0] == "Workspace" and "Runs" in own.titles and other.titles == ("Packs",)
+    assert 0 < other.free <= other.total
