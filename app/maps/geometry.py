@@ -30,12 +30,51 @@ def boxes_of(collection: dict[str, Any]) -> np.ndarray:
     return corners
 
 
+def side_by_side(collection: dict[str, Any]) -> dict[str, Any]:
+    """The same rectangles, moved by whole turns of the globe, so that those across the antimeridian meet.
+
+    The globe is cut in the widest gap between them. Where more than half of it remains nothing moves: the map of the
+    whole world has its usual edges.
+    """
+    boxes = boxes_of(collection)
+    if not len(boxes):
+        return collection
+    west, width = boxes[:, 0], boxes[:, 2] - boxes[:, 0]
+    order = np.argsort(west % 360)
+    starts = (west % 360)[order]
+    # How far anything reaches that starts no further east; the last gap goes on to the first rectangle.
+    reach = np.maximum.accumulate(starts + width[order])
+    gaps = np.append(starts[1:], starts[0] + 360) - reach
+    widest = int(gaps.argmax())
+    if gaps[widest] < 180:
+        return collection
+    first = starts[(widest + 1) % len(starts)]
+    easting = first + (west - first) % 360
+    if (easting.min() + (easting + width).max()) / 2 >= 180:
+        easting -= 360  # a picture must have its middle on the map
+    turns = np.round((easting - west) / 360) * 360
+    features = [_moved(f, float(turn)) if turn else f for f, turn in zip(collection["features"], turns, strict=True)]
+    return {**collection, "features": features}
+
+
+def _moved(feature: dict[str, Any], east: float) -> dict[str, Any]:
+    """A rectangle so many degrees further east."""
+    geometry = feature["geometry"]
+    rings = [[[x + east, y] for x, y in ring] for ring in geometry["coordinates"]]
+    return {**feature, "geometry": {**geometry, "coordinates": rings}}
+
+
+def on_the_map(boxes: np.ndarray) -> np.ndarray:
+    """(N,) bool: which boxes Web Mercator can show whole; it ends at `MAX_LATITUDE`."""
+    return (boxes[:, 1] >= -MAX_LATITUDE) & (boxes[:, 3] <= MAX_LATITUDE)
+
+
 def bounds_of(boxes: np.ndarray) -> Bounds:
-    """The box around all boxes, a little wider. `boxes` (N, 4) with N > 0."""
+    """The box around all boxes, a little wider, as far as the map reaches. `boxes` (N, 4) with N > 0."""
     west, south, east, north = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
     pad = max(east - west, north - south, 1e-4) * 0.04
-    low, high = max(south - pad, -MAX_LATITUDE), min(north + pad, MAX_LATITUDE)
-    return float(west - pad), float(low), float(east + pad), float(high)
+    low, high = min(south, MAX_LATITUDE) - pad, max(north, -MAX_LATITUDE) + pad
+    return float(west - pad), max(float(low), -MAX_LATITUDE), float(east + pad), min(float(high), MAX_LATITUDE)
 
 
 def graticule(bounds: Bounds) -> dict[str, Any]:

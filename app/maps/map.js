@@ -40,8 +40,8 @@
   };
   const open = (container, more) => new maplibregl.Map({
     ...composed.mapOptions, container, attributionControl: { compact: false }, fitBoundsOptions: { padding: 24 },
-    // A scene may lie across the antimeridian: then a part of it is in the next copy of the world.
-    renderWorldCopies: Boolean(options.prediction), dragRotate: false, touchPitch: false, pitchWithRotate: false, ...more,
+    // Data may lie across the antimeridian: then a part of it is in the next copy of the world.
+    renderWorldCopies: Boolean(options.prediction || options.copies), dragRotate: false, touchPitch: false, pitchWithRotate: false, ...more,
   });
   // The style's names, "text:France", drawn as pictures when they are first needed.
   const drawName = (on, id) => {

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -15,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.imaging import find_view, main_layer, sample_image
 from app.maps.compose import OTHER_SPLIT, SPLIT_COLORS, compose_footprints, render
-from app.maps.geometry import bounds_of, boxes_of, mosaic_layout, paint_mosaic
+from app.maps.geometry import MAX_LATITUDE, bounds_of, boxes_of, mosaic_layout, on_the_map, paint_mosaic, side_by_side
 from app.maps.ground import GROUNDS, page_headers
 from app.routes.common import IMMUTABLE, query_choice
 from app.routes.vendor import vendor_files, vendor_url
@@ -84,6 +85,15 @@ def chosen_samples(text: str | None) -> dict[str, list[int]] | None:
     return found
 
 
+def _places(pack: Pack, rows: Mapping[str, Sequence[int]] | None) -> tuple[dict[str, Any], np.ndarray]:
+    """Footprints that the map can show, and the boxes of those beyond its northern and southern end."""
+    places = side_by_side(thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=rows))
+    boxes = boxes_of(places)
+    shown = on_the_map(boxes)
+    features = [f for f, is_shown in zip(places["features"], shown, strict=True) if is_shown]
+    return {**places, "features": features}, boxes[~shown]
+
+
 def _mosaic(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:
     """Where the samples' pixels go; None where a mosaic would show nothing."""
     if not 0 < len(boxes) <= MAX_MOSAIC:
@@ -101,9 +111,9 @@ def footprints(request: Request, workspace: Workspace) -> Response:
     rows = _rows_of(pack, chosen) if only is None else only
     if rows == {}:
         raise HTTPException(404, "No sample of this pack fits.")
-    places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=rows)
+    places, beyond = _places(pack, rows)
     boxes = boxes_of(places)
-    if not len(boxes):
+    if not len(boxes) and not len(beyond):
         raise HTTPException(404, "No such sample of this pack has a place on Earth.")
     layer = main_layer(pack)
     view = find_view(layer, request.query_params.get("view"))
@@ -115,9 +125,14 @@ def footprints(request: Request, workspace: Workspace) -> Response:
     total = int(pack.samples["west"].notna().sum())
     if only is None and len(boxes) < total:
         notes.append(f"{len(boxes):,} of {total:,} samples drawn.")
+    if len(beyond):
+        notes.append(
+            f"Samples beyond {MAX_LATITUDE:g}° north or south are not drawn: Web Mercator, this map, ends there."
+        )
+    bounds = bounds_of(boxes if len(boxes) else beyond)
     page = render(
         compose_footprints(
-            places, bounds_of(boxes), theme=theme, world=vendor_url("world.geojson"), ground=ground,
+            places, bounds, theme=theme, world=vendor_url("world.geojson"), ground=ground,
             mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{mosaic_query}" if only is None and _mosaic(boxes) else None,
         ),
         title=f"Footprints of {pack.name}",
@@ -128,6 +143,7 @@ def footprints(request: Request, workspace: Workspace) -> Response:
                 {"title": s, "color": SPLIT_COLORS.get(s, OTHER_SPLIT)} for s in pack.info.splits if s in drawn
             ],
             "note": " ".join(notes),
+            "copies": bounds[2] - bounds[0] < 180,
             "thumbnail": f"/rsfm/thumbs/{name}/SPLIT/ROW.png?{query}",
         },
         files={file: vendor_url(file) for file in vendor_files()},
@@ -141,7 +157,7 @@ def _mosaic_png(folder: Path, stamp: int, view: str, chosen: SampleFilter) -> by
     rows = _rows_of(pack, chosen)
     found = None
     if rows != {}:
-        places = thumbs.footprints(pack, limit=MAX_FOOTPRINTS, only=rows)
+        places, _ = _places(pack, rows)
         found = _mosaic(boxes_of(places))
     if found is None:
         raise HTTPException(404, "This pack's samples do not make a mosaic.")

@@ -49,6 +49,7 @@ def stamp(minutes_ago: float) -> str:
 def make_pack(
     workspace: Workspace, name: str, *, sensor: str = "landsat-7", side: int = 32, count: int = 60, labels: bool = True,
     synthetic: bool = False, located: bool = True, title: str | None = None, classes: list[str] | None = None,
+    corner: tuple[float, float] = (10, 47),
 ) -> PackInfo:  # fmt: skip
     """A tiny pack of smooth colour fields; class k is brighter in band k."""
     rng = np.random.default_rng(7)
@@ -69,11 +70,8 @@ def make_pack(
             row, column = divmod(i, 10)
             place: dict[str, Any] = {}
             if located:
-                place = {
-                    "crs": "EPSG:4326",
-                    "transform": (step, 0, 10 + column * step * side, 0, -step, 47 - row * step * side),
-                }
-                place["transform"] = (step / side, 0, 10 + column * step, 0, -step / side, 47 - row * step)
+                west, north = (corner[0] + column * step + 180) % 360 - 180, corner[1] - row * step
+                place = {"crs": "EPSG:4326", "transform": (step / side, 0, west, 0, -step / side, north)}
             writer.add(
                 id=f"tile-{i:03d}", split=split, arrays={"image": image.clip(0, 255).astype(np.uint8)},
                 label=names[k] if labels else None, path=f"{names[k]}/{i:03d}.tif", sensor=sensor, gsd_m=gsd, **place,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from lab import make_pack
+from PIL import Image
 from shapely import total_bounds
 from shapely.geometry import Point, shape
 from shapely.validation import explain_validity
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from app.maps.compose import compose_footprints, for_script
-from app.maps.geometry import bounds_of, boxes_of, graticule, mercator_y, mosaic_layout
+from app.maps.geometry import bounds_of, boxes_of, graticule, mercator_y, mosaic_layout, on_the_map, side_by_side
 from app.maps.ground import base_style, page_headers
 from app.maps.make_world import land_of
+from app.routes import build_routes
+from app.routes.maps import map_url
 from app.routes.vendor import MAPS
+from rsfm.workspace import Workspace
 
 
 def collection(*boxes: tuple[float, float, float, float]) -> dict:
@@ -36,6 +45,67 @@ def test_boxes_and_bounds() -> None:
     point = bounds_of(boxes_of(collection((10, 10, 10, 10))))
     assert point[2] > point[0] and point[3] > point[1], "a point still has an extent"
     assert boxes_of(collection()).shape == (0, 4)
+
+
+def test_neighbours_across_the_antimeridian_stay_neighbours() -> None:
+    wests = [179.7 + 0.06 * i for i in range(10)]
+    crossing = collection(*((w - 360 if w > 180 else w, -17, (w - 360 if w > 180 else w) + 0.05, -16) for w in wests))
+    moved = side_by_side(crossing)
+    assert np.allclose(boxes_of(moved)[:, 0] % 360, np.array(wests)) and np.ptp(boxes_of(moved)[:, 0]) < 0.6
+    west, _, east, _ = bounds_of(boxes_of(moved))
+    assert -180 <= (west + east) / 2 < 180 and east - west < 0.8, "the middle of the picture is on the map"
+    assert [f["properties"] for f in moved["features"]] == [f["properties"] for f in crossing["features"]]
+    pixels, (width, _) = mosaic_layout(boxes_of(moved), bounds_of(boxes_of(moved)), 1000)
+    assert (np.diff(pixels[:, 0]) > 0).all() and pixels[0, 0] < 0.1 * width and pixels[-1, 2] > 0.9 * width
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(9, 46, 10, 47), (-5, 0, -4, 1)], [(170, 0, 171, 1)], [(179.9, 0, 180.1, 1)], [],
+        [(w, 0, w + 10, 10) for w in range(-180, 180, 30)], [(-120, 40, -119, 41), (0, 0, 1, 1), (130, -30, 131, -29)],
+    ],
+)  # fmt: skip
+def test_elsewhere_and_around_the_world_nothing_moves(boxes: list) -> None:
+    got = boxes_of(side_by_side(collection(*boxes)))
+    turned = -360 if boxes == [(179.9, 0, 180.1, 1)] else 0
+    assert np.allclose(got, np.array(boxes, dtype=float).reshape(-1, 4) + np.array([turned, 0, turned, 0]))
+
+
+def test_the_map_ends_where_web_mercator_ends() -> None:
+    boxes = np.array([[20, 86, 21, 87.0], [20, 84.5, 21, 85.5], [20, 80, 21, 81], [20, -85.1, 21, -84]])
+    assert on_the_map(boxes).tolist() == [False, False, True, False]
+    for beyond in (boxes[:1], -boxes[:1, [2, 3, 0, 1]]):
+        west, south, east, north = bounds_of(beyond)
+        assert west < east and south < north and max(abs(south), abs(north)) == 85
+
+
+def read_map(workspace: Workspace, pack: str) -> tuple[dict, TestClient]:
+    client = TestClient(Starlette(routes=build_routes(workspace)))
+    page = client.get(map_url(pack, version="x", theme="light")).text
+    return json.loads(page.split('id="data">')[1].split("</script>")[0]), client
+
+
+def test_a_pack_across_the_antimeridian_has_a_mosaic(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    make_pack(workspace, "fiji", count=20, side=16, corner=(179.98, -16.5))
+    data, client = read_map(workspace, "fiji")
+    sources = {args[0]: args[1] for name, args in data["map"]["calls"] if name == "addSource"}
+    (west, _), (east, _) = sources["pixels"]["coordinates"][:2]
+    assert east - west < 0.1 and west < -180 < east and data["options"]["copies"] is True
+    picture = np.asarray(Image.open(io.BytesIO(client.get(sources["pixels"]["url"]).content)))
+    assert (picture[len(picture) // 2, :, 3] > 0).mean() > 0.9, "the samples fill their picture"
+
+
+def test_samples_beyond_the_map_are_said(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    make_pack(workspace, "pole", count=20, side=16, corner=(20, 86))
+    make_pack(workspace, "edge", count=20, side=16, corner=(20, 85.001))
+    for pack, drawn in (("pole", 0), ("edge", 10)):
+        data, _ = read_map(workspace, pack)
+        assert f"{drawn} of 20 samples" in data["options"]["note"] and "Web Mercator" in data["options"]["note"]
+        west, south, east, north = data["map"]["mapOptions"]["bounds"]
+        assert west < east and south < north <= 85
 
 
 @pytest.mark.parametrize("bounds", [(9, 46, 9.01, 46.01), (-180, -85, 180, 85), (100, -30, 140, -10)])

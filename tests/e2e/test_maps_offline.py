@@ -24,6 +24,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     made = Workspace(tmp_path_factory.mktemp("maps") / "workspace")
     made.packs.mkdir(parents=True)
     make_pack(made, "tiny", count=12)
+    make_pack(made, "fiji", count=60, corner=(179.957, -16.5))
     return made
 
 
@@ -58,6 +59,22 @@ def test_land_and_sea_need_no_network(workspace: Workspace, served: Callable, vi
     # North-west of Iberia is water, the middle of the map is not; names stand on it, so a majority of a patch decides.
     assert share(far[200:240, 10:60], sea) > 0.7 and share(far[180:210, 420:480], land) > 0.5
     assert analyst.foreign() == [] and analyst.troubles == []
+
+
+def test_samples_across_the_antimeridian_lie_side_by_side(
+    workspace: Workspace, served: Callable, visit: Callable
+) -> None:
+    base = served(workspace)
+    page = visit(base, width=900, height=560).page
+    page.goto(f"{base}/rsfm/maps/packs/fiji?theme=light")
+    page.locator("html[data-ready]").wait_for()
+    picture = colours(page)
+    grounds = [
+        np.abs(picture - np.array(ImageColor.getrgb(THEMES["light"][k]))).max(axis=-1) <= 6 for k in ("sea", "land")
+    ]
+    drawn = ~np.any(grounds, axis=0)
+    # 180 degrees is the middle of the picture; the samples' pixels fill both sides of it.
+    assert drawn[200:360, 250:440].mean() > 0.9 and drawn[200:360, 460:650].mean() > 0.9
 
 
 def test_openstreetmap_is_asked_only_where_it_is_chosen(
