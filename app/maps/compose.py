@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,5 @@ def render(composed: dict[str, Any], *, title: str, theme: str, options: dict[st
         "data": for_script({"map": composed, "options": options}),
         **{name.replace("-", "_").replace(".", "_"): html.escape(url) for name, url in files.items()},
     }
-    for name, value in values.items():
-        page = page.replace("{{" + name + "}}", value)
-    return page
+    # In one pass: a value that looks like a placeholder stays as it is.
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page)

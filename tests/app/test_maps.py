@@ -16,13 +16,13 @@ from shapely.validation import explain_validity
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from app.maps.compose import compose_footprints, for_script
+from app.maps.compose import compose_footprints, for_script, render
 from app.maps.geometry import bounds_of, boxes_of, graticule, mercator_y, mosaic_layout, on_the_map, side_by_side
 from app.maps.ground import base_style, page_headers
 from app.maps.make_world import land_of
 from app.routes import build_routes
 from app.routes.maps import map_url
-from app.routes.vendor import MAPS
+from app.routes.vendor import MAPS, vendor_files
 from rsfm.workspace import Workspace
 
 
@@ -229,3 +229,11 @@ def test_data_cannot_end_the_script_element() -> None:
     text = for_script({"a": "</script><!-- & \u2028"})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"a": "</script><!-- & \u2028"}
+
+
+def test_a_value_that_looks_like_a_placeholder_stays_as_it_is() -> None:
+    options = {"note": "{{map_js}} {{title}} {{unknown}}"}
+    files = {name: f"/static/{name}" for name in vendor_files()}
+    page = render({"calls": []}, title="Of {{data}} & {{scheme}}", theme="dark", options=options, files=files)
+    assert "<title>Of {{data}} &amp; {{scheme}}</title>" in page and options["note"] in page
+    assert page.count("/static/map.js") == 1 and 'data-scheme="dark"' in page
