@@ -128,9 +128,9 @@ def _raster(
 
 
 def message(error: BaseException, path: Path, shown: str) -> str:
-    """The first line of a library's message, without the local path."""
+    """The first line of a library's message, without the local path and without a full stop."""
     lines = str(error).strip().replace(str(path), shown).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return lines[0][:200].rstrip(".") if lines else type(error).__name__
 
 
 def band_order_problem(header: Header, names: list[str]) -> str | None:
