@@ -59,8 +59,9 @@ def test_a_click_on_a_curve_shows_the_samples_that_flip(
     expect(restored).to_have_count(2 * lost)
     addresses = [[locator.nth(i).get_attribute("src") for i in range(2 * lost)] for locator in (pictures, restored)]
     assert addresses[0] == addresses[1]
-    marked = "() => document.querySelector('.js-plotly-plot').data.map(t => t.selectedpoints || null)"
-    assert [2] in second.page.evaluate(marked)
+    second.page.wait_for_function(
+        "() => document.querySelector('.js-plotly-plot')?.data?.some(t => String(t.selectedpoints) === '2')"
+    )
 
     # Another point of another curve; then the very samples on the page Embeddings.
     click_point(page, 7)
