@@ -139,8 +139,7 @@ def attention(status: dict[str, Any] | None) -> None:
     """Folders that could not be read, findings about results, troubles of the supervisor."""
     problems = [(str(r.path), str(r.problem)) for r in store().problems().itertuples()]
     problems += [(p["path"], p["problem"]) for p in (status or {}).get("problems", [])]
-    findings = store().lint()
-    findings = findings[findings["severity"] == "error"]  # warnings stand beside the results they are about
+    findings = store().lint("error")  # warnings stand beside the results they are about
     total = len(set(problems)) + len(findings)
     if not total:
         return

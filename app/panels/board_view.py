@@ -11,17 +11,11 @@ import streamlit as st
 
 from app.components.measures import (
     adaptation_title,
-    metric_title,
-    operator_title,
-    ordered,
     ordered_adaptations,
-    ordered_metrics,
     ordered_tasks,
-    primary_metric,
-    target_title,
     task_title,
 )
-from app.panels.degradation_view import published_for
+from app.panels.degradation_view import choose_metric, choose_operator, choose_target, published_for
 from app.panels.model_tests import newest
 from app.state import store_of, workspace
 from app.text import plain, visible
@@ -29,7 +23,6 @@ from app.view_state import choose, choose_many, choose_one_of, choose_whether, p
 from rsfm.comparison.board import Band, Column, Row, board, columns_of
 from rsfm.comparison.board_tiers import with_tiers
 from rsfm.comparison.floors import floor_of
-from rsfm.degrade import OPERATORS
 from rsfm.workspace import Workspace
 
 BANDS: dict[Band, str] = {"native": "Images as they are", "mean": "All severities", "strongest": "Strongest"}
@@ -102,15 +95,6 @@ def rows_of(chosen: Board) -> list[Row]:
 
 
 # -- choices -------------------------------------------------------------------------------------------------------
-def _metric(rows: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
-    if len(tasks) == 1:
-        names = ordered_metrics(rows["metric"].unique(), tasks[0])
-        metric = choose("Metric", names, "metric", format_func=metric_title, width=150)
-        return rows[rows["metric"] == metric], metric
-    primary = {t: primary_metric(rows.loc[rows["task"] == t, "metric"].unique(), t) for t in tasks}
-    return rows[rows["metric"] == rows["task"].map(primary)], None
-
-
 def _adaptations(rows: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """One adaptation per task: where several are there, the one by which most models were measured comes first."""
     kept = []
@@ -151,16 +135,9 @@ def controls(everything: pd.DataFrame) -> Board:
             )
             tasks = [t for t in tasks if t in wanted] or tasks
         rows = everything[everything["task"].isin(tasks)]
-        rows, metric = _metric(rows, tasks)
-        operator = choose(
-            "Degradation", ordered(rows["operator"], OPERATORS), "operator",
-            format_func=lambda o: plain(operator_title(o)), width=250,
-        )  # fmt: skip
-        rows = rows[rows["operator"] == operator]
-        targets = ordered(set(rows["degrade_target"]) - {"single"}, ("post", "pre", "both"))
-        if targets:
-            target = choose("Degraded image", targets, "target", format_func=target_title, width=140)
-            rows = rows[rows["degrade_target"].isin([target, "single"])]
+        rows, _, metric = choose_metric(rows, rows.iloc[:0])
+        rows, _, _ = choose_operator(rows, rows.iloc[:0])
+        rows, _ = choose_target(rows, rows.iloc[:0])
         rows = _adaptations(rows, ordered_tasks(rows["task"]))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         band: Band = choose_one_of("Severities", list(BANDS), "band", "mean", format_func=lambda b: BANDS[b])  # type: ignore[assignment]

@@ -67,6 +67,16 @@ def choose_metric(frame: pd.DataFrame, published: pd.DataFrame) -> tuple[pd.Data
     return kept[0], kept[1], None
 
 
+def choose_operator(frame: pd.DataFrame, published: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The rows of one degradation."""
+    operator = choose(
+        "Degradation", ordered(frame["operator"], OPERATORS), "operator",
+        format_func=lambda o: plain(operator_title(o)), width=250,
+    )  # fmt: skip
+    kept = [part[part["operator"] == operator] for part in (frame, published)]
+    return kept[0], kept[1], str(operator)
+
+
 def choose_target(frame: pd.DataFrame, published: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Of pairs, the rows in which one image, or the other, or both were degraded."""
     known = ordered(set(frame["degrade_target"]) - {"single"}, ("post", "pre", "both"))
@@ -101,11 +111,7 @@ def controls(everything: pd.DataFrame) -> View:
         if published.empty:
             published = frame.iloc[:0]
         frame, published, metric = choose_metric(frame, published)
-        operator = choose(
-            "Degradation", ordered(frame["operator"], OPERATORS), "operator",
-            format_func=lambda o: plain(operator_title(o)), width=250,
-        )  # fmt: skip
-        frame, published = (part[part["operator"] == operator] for part in (frame, published))
+        frame, published, operator = choose_operator(frame, published)
         frame, published = choose_target(frame, published)
         if len(published) and not choose_whether("Authors' numbers", "authors", help="Published with the benchmark."):
             published = published.iloc[:0]

@@ -290,9 +290,14 @@ SELECT r.run_id, r.kind, r.method, r.dataset, r.model, r.preset, r.seed, r.state
 FROM runs r WHERE r.kind = 'predict' AND r.spec ->> '$.evaluation' IN (SELECT run_id FROM asked WHERE kind = 'evaluate')
 ORDER BY created DESC NULLS LAST, run_id DESC
 """
-LINT = f"""
-SELECT subject, rule, severity, message, {", ".join(PLACE)} FROM lint ORDER BY severity DESC, rule, subject, message
+# Written out, so that rules which find nothing of a severity are not run for it.
+LINT = {
+    severity: f"""
+SELECT subject, rule, severity, message, {", ".join(PLACE)} FROM lint
+WHERE {f"severity = '{severity}'" if severity else "true"} ORDER BY severity DESC, rule, subject, message
 """
+    for severity in (None, "error", "warning", "info")
+}
 PROBLEMS = "SELECT path, problem FROM problems ORDER BY path, problem"
 
 

@@ -410,9 +410,13 @@ class Store:
         trained on it)."""
         return self._ask(queries.USES, name=name)
 
-    def lint(self) -> pd.DataFrame:
-        """subject, rule, severity, message, and `rsfm.store.lint.PLACE`: what is odd about the results."""
-        return self._ask(queries.LINT)
+    def lint(self, severity: str | None = None) -> pd.DataFrame:
+        """subject, rule, severity, message, and `rsfm.store.lint.PLACE`: what is odd about the results.
+
+        Args:
+            severity: only error, warning or info; None: all.
+        """
+        return self._ask(queries.LINT[severity])
 
     def problems(self) -> pd.DataFrame:
         """path (below the workspace), problem: folders and files that were left out."""

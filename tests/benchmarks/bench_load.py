@@ -9,7 +9,6 @@ minutes and about 2 GB of disk; needs Chromium.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 import socket
@@ -29,6 +28,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / name) for name in ("app", "integration", "e2e")]
 
+from bench_app import p95  # noqa: E402
 from browser import FLAGS, find  # noqa: E402 - folders that are no packages
 from lab import history  # noqa: E402
 
@@ -43,10 +43,6 @@ from rsfm.store.view import Store  # noqa: E402
 from rsfm.workspace import Workspace  # noqa: E402
 
 CLASSES = [f"class {i}" for i in range(10)]
-
-
-def p95(times: list[float]) -> float:
-    return statistics.quantiles(times, n=20)[-1]
 
 
 # -- what is looked at ---------------------------------------------------------------------------------------------
@@ -233,9 +229,7 @@ def main() -> None:
             build_embedding(workspace, arguments.points)
             build_prediction(workspace, arguments.side)
             Store(workspace).rebuild()
-        prediction = next(
-            r for r in list_runs(workspace) if json.loads((r.path / "spec.json").read_text())["kind"] == "predict"
-        )
+        prediction = next(r for r in list_runs(workspace) if r.envelope()["kind"] == "predict")
         with served(workspace) as base:
             bench_tiles(base, prediction)
             bench_lasso(base, arguments.points)

@@ -171,6 +171,10 @@ def test_findings_about_runs_packs_and_files_name_what_they_can(workspace: Works
     assert found.loc["older-pack", ["model_group", "dataset", "operator"]].tolist() == [None, "pack", None]
     assert found.loc["older-pack", "message"].startswith("1 score was measured on an earlier content of pack pack")
     assert found.loc["unreadable-line", list(PLACE)].tolist() == [None] * len(PLACE)
+    store = indexed(workspace)
+    for severity in ("error", "warning", "info"):
+        asked = store.lint(severity)
+        assert asked["rule"].tolist() == found.index[found["severity"] == severity].tolist()
 
 
 def test_one_curve_rests_on_one_set_of_weights_and_one_preprocessing(workspace: Workspace) -> None:
