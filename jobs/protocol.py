@@ -167,7 +167,7 @@ def seconds_since(text: Any) -> float:
 
 def later(seconds: float) -> str:
     """The time that many seconds from now, in the form of `rsfm.store.files.utc_now`."""
-    return datetime.fromtimestamp(datetime.now(UTC).timestamp() + seconds, UTC).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(datetime.now(UTC).timestamp() + seconds, UTC).isoformat(timespec="microseconds")
 
 
 def request_time(folder: RunFolder, what: str) -> str | None:

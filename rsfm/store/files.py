@@ -12,8 +12,8 @@ from typing import Any
 
 
 def utc_now() -> str:
-    """The time as ISO 8601 in UTC with milliseconds: sorts as text."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    """The time as ISO 8601 in UTC with microseconds: sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -43,7 +43,7 @@ CLASSES = ["Forest", "Water", "Residential", "Crop"]
 
 
 def stamp(minutes_ago: float) -> str:
-    return (datetime.now(UTC) - timedelta(minutes=minutes_ago)).isoformat(timespec="milliseconds")
+    return (datetime.now(UTC) - timedelta(minutes=minutes_ago)).isoformat(timespec="microseconds")
 
 
 def make_pack(
