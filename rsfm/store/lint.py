@@ -124,18 +124,22 @@ GROUP BY model_seed, {_COLUMNS}
 HAVING count(DISTINCT eval_seed) > 1 AND count(DISTINCT (metric, severity, value)) = count(DISTINCT (metric, severity))
    AND count(DISTINCT (severity, eval_seed)) - count(DISTINCT severity) >= 3 AND max(value) > 0 AND min(value) < 1"""
 
-# Two random initialisations of one architecture and seed are the same weights by right. Both curves have the finding,
-# in the same words; of one group and band set there is only one curve.
-_SAME_FOR_TWO_MODELS = f"""
-SELECT DISTINCT model_group, 'identical-scores', 'warning', message, {_COLUMNS} FROM (
-    SELECT format('{{}} and {{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?',
-                  a.name, b.name, dataset, adaptation, a.n) AS message, {_PROTOCOL},
-           unnest([(a.model_group, a.bands), (b.model_group, b.bands)]) AS of_one, of_one[1] AS model_group,
-           of_one[2] AS bands
-    FROM curves a JOIN curves b USING ({_PROTOCOL}, points)
-    WHERE (a.model_group, a.model_seed) < (b.model_group, b.model_seed)
-      AND NOT (starts_with(a.model_group, 'random:') AND starts_with(b.model_group, 'random:')
-               AND a.model_seed = b.model_seed)
+# Two random initialisations of one architecture and seed are the same weights by right. Every curve among equal ones
+# has one finding, in the same words: one per pair would be as many as the square of them.
+_NAMED = 3
+_SAME_FOR_MODELS = f"""
+SELECT of_one[1] AS model_group, 'identical-scores', 'warning',
+       format('{{}}{{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?',
+              list_aggregate(names[:least(count_of - 1, {_NAMED})], 'string_agg', ', '),
+              CASE WHEN count_of - 1 > {_NAMED} THEN format(' and {{}} more', count_of - {_NAMED})
+                   ELSE ' and ' || names[count_of] END, dataset, adaptation, n),
+       of_one[1], of_one[2], {_PROTOCOL}
+FROM (
+    SELECT {_PROTOCOL}, any_value(n) AS n, unnest(list(DISTINCT (model_group, bands))) AS of_one,
+           list_transform(list_sort(list(DISTINCT (name, model_group, model_seed))), lambda x: x[1]) AS names,
+           count(DISTINCT (model_group, model_seed)) AS count_of
+    FROM curves GROUP BY {_PROTOCOL}, points
+    HAVING count_of > 1 AND NOT (bool_and(starts_with(model_group, 'random:')) AND count(DISTINCT model_seed) = 1)
 )"""
 _CURVES = f"""
 curves AS (
@@ -196,7 +200,7 @@ FROM files WHERE bad > 0"""
 
 LINT = f"CREATE VIEW lint AS WITH {_COMMON},{_CURVES}" + " UNION ALL ".join(
     (
-        _DUPLICATE_KEY, _BELOW_FLOOR, _SAME_AT_ALL_SEVERITIES, _SAME_FOR_ALL_SEEDS, _SAME_FOR_TWO_MODELS, _COLLAPSED,
+        _DUPLICATE_KEY, _BELOW_FLOOR, _SAME_AT_ALL_SEVERITIES, _SAME_FOR_ALL_SEEDS, _SAME_FOR_MODELS, _COLLAPSED,
         _WRONG_INPUT, _MIXED_BASIS, _OLDER_PACK, _UNREADABLE_LINE,
     )
 )  # fmt: skip

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rsfm.store.lint import LINT
 
-VERSION = 7
+VERSION = 8
 
 #: What makes two scores the same measurement; the same key with another value is kept and marked by the lint.
 SCORE_KEY = (
