@@ -11,16 +11,21 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from itsdangerous import BadSignature, TimestampSigner
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from app.access import Access, as_address
-from app.identity import OPEN_PATHS
+from app.identity import LOGOUT_PATH, OPEN_PATHS, Login
+from app.wanted import START, Keeper, Wanted, asked_address, by_https, own_address, own_cookie
 
 LOGIN_PATH = "/rsfm/login"
+#: Nobody is sent there after a login: these do something, and show nothing.
+NOT_PAGES = (LOGIN_PATH, *OPEN_PATHS)
+UNFINISHED = "The login was not completed: nobody is logged in."
+TOO_LONG = "This address is too long to be kept while you log in: open it once more afterwards."
 PAGE = Path(__file__).with_name("login.html")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
 NO_STORE = {"Cache-Control": "no-store"}
@@ -73,12 +78,6 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def own_address(path: str, query: str = "") -> str:
-    """A place on this server to be sent to: never another host's, whatever the path looks like."""
-    place = quote("/" + path.lstrip("/\\"), safe="/~:+,=@")
-    return f"{place}?{query}" if query else place
-
-
 class Gate:
     """Decides about one request or websocket of a dashboard that is not open (see `Access`)."""
 
@@ -86,6 +85,7 @@ class Gate:
         self.access = access
         self.attempts = attempts or Attempts()
         self._token = _digest(access.token) if access.token else None
+        self._keeper = Keeper()
         self._signer = TimestampSigner(secrets.token_bytes(32), salt="rsfm.access", digest_method=hashlib.sha256)
 
     # -- what opens ------------------------------------------------------------------------------------------------
@@ -108,14 +108,8 @@ class Gate:
         self.attempts.note(connection)
         return False
 
-    @staticmethod
-    def _cookie_name(connection: HTTPConnection) -> str:
-        # Browsers do not keep the cookies of two ports apart, and one machine may serve two labs.
-        server = connection.scope.get("server")
-        return f"rsfm_access_{server[1] if server else 0}"
-
     def _cookie_is_ours(self, connection: HTTPConnection) -> bool:
-        given = connection.cookies.get(self._cookie_name(connection))
+        given = connection.cookies.get(own_cookie(connection, "access"))
         if not given:
             return False
         try:
@@ -141,11 +135,48 @@ class Gate:
             if self.admits(request) or not self._is_api(request):  # a token must not stay in the address
                 return RedirectResponse(there, 303, NO_STORE)
             return self._refuse(request, there)
-        if self.access.login is not None and reading and path in OPEN_PATHS:
-            return None
+        if self.access.login is not None and reading:
+            return self._with_login(request, self.access.login, path, query)
+        there = self._asked(request) if path == LOGIN_PATH else own_address(path, query)
         if self.admits(request):
-            return RedirectResponse("/now", 303, NO_STORE) if path == LOGIN_PATH else None
-        return self._refuse(request, own_address(path, query))
+            return RedirectResponse(there, 303, NO_STORE) if path == LOGIN_PATH else None
+        return self._refuse(request, there)
+
+    def _with_login(self, request: Request, login: Login, path: str, query: str) -> Response | None:
+        """What a reader is told where a provider knows people: sent to it with the address kept, and on at the end."""
+        if path in OPEN_PATHS:
+            return None
+        admitted = self.admits(request)
+        if path == LOGIN_PATH:
+            there = self._asked(request)
+            return RedirectResponse(there, 303, NO_STORE) if admitted else self._begin(request, login, there)
+        # The provider's answer, good or bad, ends at the front door.
+        kept = self._keeper.kept(request) if path == "/" else None
+        if not admitted:
+            unfinished = kept is not None and kept.login and login.user(request.cookies) is None
+            there = own_address(path, query) if kept is None else kept.place
+            return self._refuse(request, there, said=UNFINISHED if unfinished else "")
+        if kept is None:
+            return None
+        answer = RedirectResponse(kept.place, 303, NO_STORE)
+        self._keeper.forget(request, answer)
+        return answer
+
+    def _begin(self, request: Request, login: Login, there: str) -> Response:
+        """Send a stranger to a provider, or somebody who is not invited out, to come back as somebody else."""
+        provider = request.query_params.get("provider")
+        if "leave" in request.query_params:
+            answer = RedirectResponse(LOGOUT_PATH, 303, NO_STORE)
+        elif provider in login.providers:
+            answer = RedirectResponse(login.start(provider), 303, NO_STORE)
+        else:
+            return self._refuse(request, there)
+        self._keeper.keep(request, answer, Wanted(there, login=provider is not None))
+        return answer
+
+    @staticmethod
+    def _asked(request: Request) -> str:
+        return asked_address(request.query_params.get("next", START), NOT_PAGES)
 
     @staticmethod
     def _embedded(request: Request) -> bool:
@@ -162,10 +193,9 @@ class Gate:
 
     def _open(self, request: Request, there: str) -> Response:
         answer = RedirectResponse(there, 303, NO_STORE)
-        secure = "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto", "").lower())
         answer.set_cookie(
-            self._cookie_name(request), self._signer.sign(secrets.token_hex(8)).decode(),
-            httponly=True, samesite="strict", secure=secure, path="/",
+            own_cookie(request, "access"), self._signer.sign(secrets.token_hex(8)).decode(),
+            httponly=True, samesite="strict", secure=by_https(request), path="/",
         )  # fmt: skip
         return answer
 
@@ -176,8 +206,7 @@ class Gate:
             if len(body) > MAX_FORM_BYTES:
                 return JSONResponse({"error": "Too large."}, 413, NO_STORE)
         form = parse_qs(body.decode("utf-8", "replace"))
-        path, _, query = form.get("next", ["/now"])[0].partition("?")
-        there = own_address(unquote(path), query)
+        there = asked_address(form.get("next", [START])[0], NOT_PAGES)
         if self._token_fits(request, form.get("token", [""])[0].strip()):
             return self._open(request, there)
         return self._refuse(request, there, said="This token does not open it.")
@@ -191,15 +220,15 @@ class Gate:
         if self._is_api(request):
             return JSONResponse({"error": said or "Authentication is required."}, code, {**NO_STORE, **headers})
         page = PAGE.read_text(encoding="utf-8")
-        if there.partition("?")[0] == LOGIN_PATH:
-            there = "/now"
-        # Browsers hold a strict cookie back where another site's link led here: asked once more, from here, they
-        # send it. Whoever has none then sees this page without the detour.
-        detour = request.method == "GET" and not said and request.headers.get("sec-fetch-site") == "cross-site"
+        login = self.access.login
+        # Browsers hold our strict cookie back where another site's link led here: asked once more, from here, they
+        # send it. Whoever has none then sees this page without the detour. A login's cookie is not strict.
+        from_elsewhere = request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site"
+        detour = from_elsewhere and not said and login is None
         values = {
             "detour": f'<meta http-equiv="refresh" content="0;url={html.escape(there)}">' if detour else "",
             "said": html.escape(said),
-            "entry": self._providers(request) if self.access.login else self._form(there),
+            "entry": self._form(there) if login is None else self._providers(request, login, there),
         }
         page = re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], page)
         return HTMLResponse(page, code, {**NO_STORE, **headers, "Content-Security-Policy": POLICY})
@@ -212,12 +241,14 @@ class Gate:
             "<button>Open</button></form>"
         )
 
-    def _providers(self, request: Request) -> str:
-        login = self.access.login
-        assert login is not None
+    def _providers(self, request: Request, login: Login, there: str) -> str:
+        def link(url: str, label: str, **what: str) -> str:
+            address = f"{url}{LOGIN_PATH}?{urlencode({**what, 'next': there})}"
+            return f'<a href="{html.escape(address)}">{html.escape(label)}</a>'
+
+        warning = "" if self._keeper.fits(there) else f'<p role="alert">{TOO_LONG}</p>'
         if login.user(request.cookies) is not None:  # known to the provider, but not invited
-            links = [("Log in as somebody else", "/auth/logout")]
             said = '<p role="alert">This account may not come in.</p>'
-        else:
-            links, said = login.links(), ""
-        return said + "".join(f'<a href="{html.escape(url)}">{html.escape(label)}</a>' for label, url in links)
+            return said + warning + link("", "Log in as somebody else", leave="1")
+        # The provider sends people back to that origin: cookies under another name would be missed there.
+        return warning + "".join(link(login.origin, label, provider=name) for name, label in login.labels())

@@ -17,7 +17,8 @@ from rsfm.errors import RsfmError
 
 COOKIE = "_streamlit_user"
 #: Where Streamlit exchanges words with the provider: open to strangers, or nobody could come in.
-OPEN_PATHS = ("/auth/login", "/auth/logout", "/oauth2callback")
+LOGOUT_PATH = "/auth/logout"
+OPEN_PATHS = ("/auth/login", LOGOUT_PATH, "/oauth2callback")
 MIN_SECRET = 32
 
 
@@ -67,14 +68,16 @@ class Login:
             return False
         return address in self.users or f"@{address.rpartition('@')[2]}" in self.users
 
-    def links(self) -> list[tuple[str, str]]:
-        """(label, address) of each provider; an address is good for a few minutes."""
+    def labels(self) -> list[tuple[str, str]]:
+        """(name, label) of each provider."""
+        return [(p, "Log in" if p == "default" else f"Log in with {p.capitalize()}") for p in self.providers]
+
+    @staticmethod
+    def start(provider: str) -> str:
+        """The address where the exchange with a provider begins; it is good for two minutes."""
         from streamlit.auth_util import encode_provider_token
 
-        def address(name: str) -> str:
-            return f"/auth/login?{urlencode({'provider': encode_provider_token(name)})}"
-
-        return [("Log in" if p == "default" else f"Log in with {p.capitalize()}", address(p)) for p in self.providers]
+        return f"/auth/login?{urlencode({'provider': encode_provider_token(provider)})}"
 
 
 def configured_login(users: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Login | None:
