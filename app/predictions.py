@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache, cached
 from PIL import Image
 
 from app.imaging import View, views_of_bands
@@ -22,6 +24,8 @@ from rsfm.store.runs import open_run
 from rsfm.workspace import Workspace
 
 TILE = 256
+#: Tiles are kept up to so many bytes: a map asks for the same ones whenever it is opened, by whomever, or moved back.
+KEPT_TILES = 64_000_000
 #: How strongly an image is stretched: name -> how much of the range between its 2nd and 98th percentile is shown.
 STRETCHES = {"normal": 1.0, "soft": 1.8, "strong": 0.6}
 #: Percent -> colour, of confidence (dark is unsure) and of the probability of change (clear is none).
@@ -152,7 +156,27 @@ def empty_tile() -> bytes:
 
 
 def tile(file: Path, layer: LayerEntry, z: int, x: int, y: int, look: View | None, stretch: str) -> bytes:
-    """One Web Mercator tile as PNG; an empty one outside of the scene."""
+    """One Web Mercator tile as PNG; an empty one outside of the scene.
+
+    Raises:
+        RsfmError: it cannot be drawn.
+        DamagedError: the file is cut off or overwritten.
+    """
+    with _readable(layer):
+        stat = file.stat()
+    return _drawn(file, layer, z, x, y, look, stretch, stamp=(stat.st_mtime_ns, stat.st_size))
+
+
+def _which(
+    file: Path, layer: LayerEntry, z: int, x: int, y: int, look: View | None, stretch: str, stamp: tuple[int, int]
+) -> tuple[Any, ...]:
+    return file, stamp, layer.kind, z, x, y, look, stretch
+
+
+@cached(LRUCache(KEPT_TILES, getsizeof=len), key=_which, lock=Lock())
+def _drawn(
+    file: Path, layer: LayerEntry, z: int, x: int, y: int, look: View | None, stretch: str, stamp: tuple[int, int]
+) -> bytes:
     rio_tiler = load("rio_tiler.io")
     from rio_tiler.errors import RioTilerError, TileOutsideBounds
 
@@ -227,11 +251,11 @@ def _readable(layer: LayerEntry) -> Iterator[None]:
     """Raises:
     DamagedError: what is read inside is no whole raster.
     """
-    from rasterio.errors import RasterioError, RasterioIOError
+    from rasterio.errors import RasterioError
 
     try:
         yield
-    except (RasterioError, RasterioIOError) as error:
+    except (RasterioError, OSError) as error:
         raise DamagedError(
             f"The file of {layer.title} cannot be read, it is damaged or cut off: {first_line(error)}. Predict again."
         ) from error

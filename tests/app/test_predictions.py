@@ -185,6 +185,25 @@ def test_a_prediction_cannot_point_out_of_its_folder(client: TestClient, made: P
         write_json(file, before)
 
 
+def test_a_tile_that_is_asked_for_again_is_not_drawn_again(
+    client: TestClient, made: Predicted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z, x, y = middle_tile(made, made.coarser)
+    address = f"/rsfm/tiles/{made.coarser}/classes/{z}/{x}/{y}.png"
+    first = client.get(address).content
+    with monkeypatch.context() as closed:
+        closed.setattr("app.predictions.load", lambda name: pytest.fail(f"{name} was asked for"))
+        assert client.get(address).content == first
+    file = made.workspace.runs / made.coarser / "artifacts/classes.tif"
+    whole = file.read_bytes()
+    try:
+        with rasterio.open(file, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as opened:
+            opened.write(1 - np.minimum(opened.read(), 1))
+        assert client.get(address).content != first, "the file is another"
+    finally:
+        file.write_bytes(whole)
+
+
 def test_a_damaged_layer_is_told(client: TestClient, made: Predicted) -> None:
     z, x, y = middle_tile(made, made.coarser)
     file = made.workspace.runs / made.coarser / "artifacts/image.tif"
