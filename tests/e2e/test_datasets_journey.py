@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 CLASSES = ("crop", "forest", "water")
 
 
@@ -30,7 +30,6 @@ def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.timeout(300)
 def test_from_a_folder_to_a_link(tmp_path: Path, own_images: Path, served: Callable, visit: Callable) -> None:
     workspace = Workspace(tmp_path / "workspace")
     workspace.packs.mkdir(parents=True)

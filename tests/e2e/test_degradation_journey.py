@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from rsfm.packs import Pack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def click_point(page: Page, number: int) -> None:

@@ -24,7 +24,7 @@ from rsfm.store.runs import FINISHED, RunFolder, create_run, list_runs
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 #: Address of a page -> something that only this page shows.
 PAGES = {
     "/now": "Recently finished", "/launch": "The same from a terminal", "/runs": "runs in this workspace",
@@ -57,7 +57,6 @@ def hostile_lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-@pytest.mark.timeout(900)
 def test_launch_watch_stop_resume(tmp_path: Path, served: Callable, visit: Callable) -> None:
     workspace = Workspace(tmp_path / "workspace")
     workspace.packs.mkdir(parents=True)

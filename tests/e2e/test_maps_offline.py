@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from app.maps.ground import OSM_HOST, THEMES
 from rsfm.workspace import Workspace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 PURPLE = (150, 40, 200)
 
 
