@@ -94,7 +94,10 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     contexts: list[BrowserContext] = []
 
     def make(base: str, *, width: int = 1440, height: int = 1000, scheme: str = "light") -> Visit:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+        # Without animations, which keep a software renderer busy.
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce",  # type: ignore[arg-type]
+        )  # fmt: skip
         context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
