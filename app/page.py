@@ -12,6 +12,7 @@ from app.components.alarms import alarms_by_run
 from app.components.palette import Look, looks_of_store
 from app.state import store, store_of, workspace
 from app.text import KIND_ICON, STATE_LOOK, missing, plain, run_details, run_title
+from app.view_state import TOLD
 from rsfm.alarms import Alarm
 from rsfm.errors import RsfmError
 
@@ -37,7 +38,9 @@ CHART = {
 
 
 #: What belongs to one visit of a page: messages about what was just done there.
-OF_A_VISIT = ("launch.queued", "run.problem", "add.found", "add.run", "add.problem", "notes.problem", "models.problem")
+OF_A_VISIT = (
+    "launch.queued", "run.problem", "add.found", "add.run", "add.problem", "notes.problem", "models.problem", TOLD,
+)  # fmt: skip
 P = ParamSpec("P")
 
 

@@ -83,9 +83,6 @@ def map_label(info: EmbeddingInfo, run_id: str, severity: float) -> str:
 
 def choose_maps(keys: dict[str, tuple[str, float]], found: dict[str, EmbeddingInfo]) -> list[Shown]:
     labels = {key: map_label(found[run], run, severity) for key, (run, severity) in keys.items()}
-    asked = st.query_params.get("map")
-    if asked and asked not in keys:
-        st.warning(f"There is no map {plain(asked)} here; this is the newest one.", icon=":material/search_off:")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = choose("Map", list(keys), "map", format_func=lambda k: labels.get(k, k))
         assert first is not None

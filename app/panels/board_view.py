@@ -19,7 +19,7 @@ from app.panels.degradation_view import choose_metric, choose_operator, choose_t
 from app.panels.model_tests import newest
 from app.state import store_of, workspace
 from app.text import plain, visible
-from app.view_state import choose, choose_many, choose_one_of, choose_whether, put
+from app.view_state import choose, choose_many, choose_one_of, choose_whether, put, say_unknown
 from rsfm.comparison.board import Band, Column, Row, board, columns_of
 from rsfm.comparison.board_tiers import with_tiers
 from rsfm.comparison.floors import floor_of
@@ -103,12 +103,13 @@ def _adaptations(rows: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
         known = ordered_adaptations(part["adaptation"])
         counts = part.groupby("adaptation")["model_group"].nunique()
         default = max(known, key=lambda a: counts[a])
+        label = "Adaptation" if len(tasks) == 1 else f"Adaptation: {plain(task_title(task))}"
         if len(known) > 1:
-            label = "Adaptation" if len(tasks) == 1 else f"Adaptation: {plain(task_title(task))}"
             default = choose(
                 label, known, f"adaptation_{task}", default, format_func=adaptation_title, width=220
             )  # fmt: skip
         else:  # nothing to choose yet: the link must mean the same when there is
+            say_unknown(label, known, f"adaptation_{task}", adaptation_title)
             put(f"adaptation_{task}", default)
         kept.append(part[part["adaptation"] == default])
     return pd.concat(kept) if kept else rows

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from app.components.degradation import variant_text, variants
 from app.components.flips_text import as_csv, confusions, sample_text, summary, which_seeds
@@ -21,7 +20,7 @@ from app.routes.thumbnails import TARGET_LAYERS, thumbnail_url
 from app.selection import select
 from app.state import open_embedding_info, open_pack, store, store_of, workspace
 from app.text import missing, plain, visible
-from app.view_state import choose, choose_one_of, choose_or_none, page_control, page_number, put
+from app.view_state import choose, choose_one_of, choose_or_none, page_control, page_number, put, say_unknown
 from rsfm.comparison import CURVE, Flips, curve_id, flips
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
@@ -101,10 +100,6 @@ def flips_panel(rows: pd.DataFrame, metric: str | None) -> None:
     """
     st.subheader("Which samples flip?", anchor=False)
     names = _names(rows)
-    asked = st.query_params.get(CURVE_NAME)
-    if asked and asked not in names:
-        st.warning("The curve of this link is not among those shown above.", icon=":material/search_off:")
-    said = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         curve = choose_or_none(
             "Curve", list(names), CURVE_NAME, format_func=lambda c: names.get(c, c), width=420,
@@ -119,10 +114,10 @@ def flips_panel(rows: pd.DataFrame, metric: str | None) -> None:
             return
         scale = scale_of(points["operator"].iloc[0])
         named = {text: scale.level(s) for text, s in levels.items()}
-        for name in (AT, AGAINST):
-            _unknown(said, name, levels, "This curve was not measured at {}.")
         at = choose("At", list(levels), AT, list(levels)[-1], format_func=lambda s: named.get(s, s), width=110)
         others = [s for s in levels if s != at]
+        if st.query_params.get(AGAINST) == at:  # as after a click on the point that others were compared with
+            put(AGAINST, None)
         first = next((s for s in others if levels[s] == scale.identity), others[0] if at != others[0] else others[-1])
         against = choose(
             "Compared with", others, AGAINST, first if levels[str(at)] != scale.identity else others[-1],
@@ -137,31 +132,15 @@ def flips_panel(rows: pd.DataFrame, metric: str | None) -> None:
         except RsfmError as error:
             st.error(plain(error), icon=":material/error:")
             return
-        found = _choose_seed(found, said)
+        found = _choose_seed(found)
     _show(found, points.iloc[0].to_dict(), levels[against], levels[at], scale)
 
 
-def _unknown(said: DeltaGenerator, name: str, known: Collection[str], text: str) -> None:
-    """Says that the URL asks for what is not there, before something else takes its place.
-
-    Args:
-        said: where; text: with a place for what is asked for.
-    """
-    asked = st.query_params.get(name)
-    if asked and asked not in known:
-        said.warning(plain(text.format(asked[:40])), icon=":material/search_off:")
-        put(name, None)
-
-
-def _choose_seed(found: Flips, said: DeltaGenerator) -> Flips:
-    """All seeds together, or one of them.
-
-    Args:
-        said: where to say that there is no such seed.
-    """
+def _choose_seed(found: Flips) -> Flips:
+    """All seeds together, or one of them: of those that were measured at both severities."""
     names = [f"{model}/{evaluation}" for model, evaluation in found.seeds]
-    _unknown(said, SEED, [ALL_SEEDS, *names], "Seed {} (model/evaluation) was not measured at both severities.")
     if len(found.seeds) == 1:
+        say_unknown("Seeds", [*names, ALL_SEEDS], SEED)
         return found
     models = {model for model, _ in found.seeds}
     texts = {ALL_SEEDS: f"All {len(found.seeds)} seeds"}

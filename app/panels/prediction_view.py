@@ -14,7 +14,7 @@ from app.routes.artifacts import artifact_url
 from app.routes.predictions import near, parse_view, prediction_map_url
 from app.state import store, workspace
 from app.text import metres, missing, number, plain, visible
-from app.view_state import choose, choose_one_of
+from app.view_state import choose, choose_one_of, tell
 from rsfm.errors import RsfmError
 from rsfm.prediction_info import PredictionInfo
 
@@ -60,15 +60,13 @@ def wanted(task: str, found: dict[str, PredictionInfo], broken: dict[str, str]) 
     try:
         info = open_prediction(workspace(), run_id)
     except RsfmError as error:
-        st.warning(f"The prediction of the address cannot be shown: {plain(error)}", icon=":material/link_off:")
+        tell("prediction", [run_id], f"The prediction of the address cannot be shown: {plain(error)}")
         return
     if info.task == task:
         found[run_id] = info
         return
-    st.warning(
-        f"The prediction of the address is not shown: it is on the page {TITLES[info.task][0]}.",
-        icon=":material/link_off:",
-    )
+    there = TITLES[info.task][0]
+    tell("prediction", [run_id], f"The prediction of the address is not shown: it is on the page {there}.")
 
 
 def area(square_metres: float) -> str:

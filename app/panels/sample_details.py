@@ -11,7 +11,7 @@ from app.imaging import find_view, views
 from app.panels.sample_grid import labels_of
 from app.routes.thumbnails import thumbnail_url
 from app.text import metres, missing, number, plain
-from app.view_state import put
+from app.view_state import put, tell
 from rsfm.histograms import in_units
 from rsfm.packs import LayerInfo, Pack
 
@@ -26,13 +26,16 @@ def open_sample(key: str | None) -> None:
 
 
 def chosen_sample(pack: Pack) -> Any | None:
-    """The sample that the address names, a row of samples.parquet; None where it names none of this pack."""
-    split, _, row = st.query_params.get("sample", "").rpartition(":")
-    if not (row.isascii() and row.isdigit() and len(row) < 10):
-        return None
-    samples = pack.samples
-    found = samples[(samples["split"] == split) & (samples["row"] == int(row))]
-    return next(found.itertuples(), None)
+    """The sample that the address names, a row of samples.parquet; where it names none of this pack, that is said."""
+    asked = st.query_params.get("sample", "")
+    split, _, row = asked.rpartition(":")
+    sample = None
+    if row.isascii() and row.isdigit() and len(row) < 10:
+        samples = pack.samples
+        sample = next(samples[(samples["split"] == split) & (samples["row"] == int(row))].itertuples(), None)
+    gone = [asked] if asked and sample is None else []
+    tell("sample", gone, f"Sample: the address asks for {plain(asked[:80])}, which is not in this pack.")
+    return sample
 
 
 def _place(sample: Any) -> str:
