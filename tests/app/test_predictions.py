@@ -350,6 +350,16 @@ def test_a_prediction_of_the_address_that_cannot_be_shown_is_told(open_page: Ope
         assert reason in test.warning[0].value.replace("\\", "")
 
 
+@pytest.mark.parametrize("page", ["segmentation", "change"])
+def test_a_link_to_what_is_not_beside_it_is_said(open_page: Open, made: Predicted, page: str) -> None:
+    wanted = {"segmentation": made.segmentation, "change": made.change}[page]
+    test = open_page(made.workspace, page, prediction=wanted, beside="gone", tab="gone")
+    assert not test.exception and [w.value.replace("\\", "") for w in test.warning] == [
+        f"{label}: the address asks for gone, which cannot be chosen here; showing {instead} instead."
+        for label, instead in (("Beside it", "Nothing"), ("Show", "Classes"))
+    ]
+
+
 def test_the_newest_are_listed_and_an_older_one_is_shown_by_its_address(
     open_page: Open, made: Predicted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
