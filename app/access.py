@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from app.identity import Login
 from rsfm.errors import RsfmError
@@ -130,4 +131,7 @@ def access_for(
     made = token is None and login is None and not (local and not allow_hosts)
     if made:
         token = secrets.token_urlsafe(32)
-    return Access(known_hosts(host, allow_hosts), any_address=not local, token=token, login=login), made
+    hosts = known_hosts(host, allow_hosts)
+    if login is not None and (reached := urlsplit(login.origin).hostname):
+        hosts |= {reached}  # where the provider sends people back to
+    return Access(hosts, any_address=not local, token=token, login=login), made

@@ -231,6 +231,11 @@ def test_loopback_is_open_and_nothing_else_is() -> None:
     assert access_for("127.0.0.1", token=TOKEN, login=None)[0].token == TOKEN
 
 
+def test_the_address_that_a_login_comes_back_to_is_known() -> None:
+    access, _ = access_for("127.0.0.1", token=None, login=Login("https://lab.example:8443", ("default",)))
+    assert access.knows_host("lab.example") and not access.knows_host("evil.example")
+
+
 def test_host_names_when_bound_elsewhere() -> None:
     access, _ = access_for("0.0.0.0", token=TOKEN, login=None, allow_hosts=("Lab.Example",))
     for known in ("lab.example", socket.gethostname(), "10.1.2.3", "2001:db8::1", "localhost"):
