@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from data_catalog.entry import DatasetEntry, EntryLayer
+from data_catalog.examples import SHOWN, Example, choose, spread
 from data_catalog.guess import Finding, guess_bands, guess_sensor, guess_unit, named_bands
 from data_catalog.look import Looked, look, readme
 from data_catalog.readers.files import RASTERS, Header
@@ -27,11 +28,19 @@ SCENE_READER = "data_catalog.readers.scene:SceneReader"
 _SCENE_SIDE = 512  # a raster this wide or high, alone or with few others, is a scene
 
 
-class Understanding(NamedTuple):
-    """A draft entry and what it rests on."""
+@dataclass(frozen=True)
+class Understanding:
+    """A draft entry and what it rests on.
+
+    Attributes:
+        examples: samples to look at, those to show first in front.
+        counts: split -> class -> number of images, where images have one class each.
+    """
 
     entry: DatasetEntry
     findings: list[Finding]
+    examples: tuple[Example, ...] = ()
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def ambiguous(self) -> list[Finding]:
@@ -42,6 +51,10 @@ class Understanding(NamedTuple):
     def tiled(self) -> bool:
         """Whether its images can be cut into tiles."""
         return self.entry.reader != FOLDER_READER and self.entry.task != "multilabel"
+
+    @property
+    def is_scene(self) -> bool:
+        return self.entry.reader == SCENE_READER
 
 
 @dataclass(frozen=True)
@@ -78,10 +91,20 @@ def describe_images(source: Path, listing: Listing | None, name: str | None, kno
     classes = listing.classes if listing and not is_scene else []
     seed_options: dict[str, Any] = {}
     splits: dict[str, int] = {}
+    examples = [Example(path, None, (("image", path),)) for path in spread(paths, SHOWN)]
+    counts: dict[str, dict[str, int]] = {}
     if listing and not is_scene:
         items, note = assign_splits(listing.items, 0)
         splits = dict(Counter(item.split or "train" for item in items))
         findings.append(splits_finding(splits, note))
+        chosen = [items[i] for i in choose([item.label for item in items])]
+        examples = [Example(item.path, item.label, (("image", item.path),)) for item in chosen]
+        found = Counter((item.split or "train", item.label) for item in items if item.label is not None)
+        for (split, label), number in found.items():
+            counts.setdefault(split, {})[label] = number
+        without = len(items) - sum(found.values())
+        if classes and without:
+            findings.append(Finding("labels", f"{without} images have none: they will be reported and left out."))
         if note is not None:
             seed_options = {"split_seed": 0, "test_share": TEST_SHARE}
     if not is_scene and layer.size is None:
@@ -95,7 +118,7 @@ def describe_images(source: Path, listing: Listing | None, name: str | None, kno
         reader=SCENE_READER if is_scene else FOLDER_READER, reader_options=seed_options,
         default_source=str(source), facts=facts_text(findings),
     )  # fmt: skip
-    return Understanding(entry, findings)
+    return Understanding(entry, findings, tuple(examples), counts)
 
 
 def describe_layer(folder: Path, looked: Looked, known: Known) -> tuple[EntryLayer, list[Finding]]:

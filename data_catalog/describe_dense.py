@@ -17,6 +17,7 @@ from data_catalog.describe import (
     splits_finding,
 )  # fmt: skip
 from data_catalog.entry import DatasetEntry, EntryLayer, Task, entry
+from data_catalog.examples import Example, choose
 from data_catalog.guess import Finding
 from data_catalog.guess_masks import guess_masks
 from data_catalog.look import Looked, look
@@ -66,7 +67,8 @@ def describe_dense(source: Path, task: str, groups: Groups, name: str | None, kn
         reader=CHANGE_READER if task == "change" else SEGMENTATION_READER, reader_options=options,
         default_source=str(source), facts=facts_text(findings),
     )  # fmt: skip
-    return Understanding(draft, findings)
+    shown = [good[i] for i in choose([None] * len(good))]
+    return Understanding(draft, findings, tuple(Example(g.name, None, tuple(g.files.items())) for g in shown))
 
 
 def _layout_finding(task: str, groups: Groups) -> Finding:

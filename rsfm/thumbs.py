@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -109,12 +108,13 @@ def _shown(pack: Pack, info: LayerInfo, among: Sequence[int], bands: Sequence[st
 
 def _picture(values: np.ndarray, bands: Sequence[BandInfo]) -> np.ndarray:
     """Values of one band or three, in their units, (c, H, W) to (H, W, 3) uint8."""
-    planes = [_stretch(plane, band) for plane, band in zip(values, bands, strict=True)]
+    limits = [(b.statistics.p2, b.statistics.p98) if b.statistics else (0.0, 1.0) for b in bands]
+    planes = [stretch(plane, *limit) for plane, limit in zip(values, limits, strict=True)]
     return np.stack(planes * 3 if len(planes) == 1 else planes, axis=-1)
 
 
-def _stretch(values: np.ndarray, band: BandInfo) -> np.ndarray:
-    low, high = (band.statistics.p2, band.statistics.p98) if band.statistics else (0.0, 1.0)
+def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values to uint8: `low` and below is 0, `high` and above is 255; what was not observed is 0."""
     scaled = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
     return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -206,12 +206,3 @@ def footprints(
             }
         )  # fmt: skip
     return {"type": "FeatureCollection", "features": features}
-
-
-def bounds(pack: Pack) -> tuple[float, float, float, float] | None:
-    """West, south, east, north of all footprints in degrees; None where nothing is georeferenced."""
-    samples = pack.samples.dropna(subset=["west", "south", "east", "north"])
-    if samples.empty:
-        return None
-    box = (samples["west"].min(), samples["south"].min(), samples["east"].max(), samples["north"].max())
-    return tuple(float(v) for v in box) if all(math.isfinite(v) for v in box) else None  # type: ignore[return-value]

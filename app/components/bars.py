@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -11,23 +14,48 @@ from app.text import plotly_text
 SPLIT_COLORS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 
 
-def class_counts_figure(samples: pd.DataFrame, classes: list[str]) -> go.Figure:
-    """Samples per class, one colour per split.
+def class_counts(samples: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Split -> class -> number of samples.
 
     Args:
         samples: rows of samples.parquet; single labels in `label`, several in `labels`.
-        classes: their order on the axis.
     """
     labels = samples[["split", "label"]]
     if labels["label"].isna().all() and "labels" in samples and samples["labels"].notna().any():
         labels = samples[["split", "labels"]].explode("labels").rename(columns={"labels": "label"})
-    counts = labels.dropna().groupby(["split", "label"], sort=False).size()
+    counts: dict[str, dict[str, int]] = {str(split): {} for split in samples["split"].unique()}
+    for (split, label), number in labels.dropna().groupby(["split", "label"], sort=False).size().items():
+        counts[str(split)][str(label)] = int(number)
+    return counts
+
+
+def largest_classes(counts: Mapping[str, Mapping[str, int]], most: int) -> tuple[list[str], str]:
+    """The classes with the most samples, the largest first, and in words what is left out ("" where nothing is)."""
+    total: Counter[str] = Counter()
+    for of_split in counts.values():
+        total.update(of_split)
+    ordered = sorted(total, key=lambda c: (-total[c], c))
+    if len(ordered) <= most:
+        return ordered, ""
+    rest = [total[c] for c in ordered[most:]]
+    each = f"{min(rest):,}" if min(rest) == max(rest) else f"{min(rest):,} to {max(rest):,}"
+    said = f"more {'class' if len(rest) == 1 else 'classes'} with {each} {'image' if max(rest) == 1 else 'images'}"
+    return ordered[:most], f"and {len(rest):,} {said}{' each' if len(rest) > 1 else ''}"
+
+
+def class_counts_figure(counts: Mapping[str, Mapping[str, int]], classes: Sequence[str]) -> go.Figure:
+    """Samples per class, one colour per split.
+
+    Args:
+        counts: split -> class -> number of samples.
+        classes: their order on the axis.
+    """
     figure = go.Figure()
-    splits = list(dict.fromkeys(samples["split"]))
+    splits = list(counts)
     for i, split in enumerate(sorted(splits, key=lambda s: ["train", "val", "test", *splits].index(s))):
         figure.add_bar(
             y=[plotly_text(c) for c in classes],
-            x=[int(counts.get((split, c), 0)) for c in classes],
+            x=[counts[split].get(c, 0) for c in classes],
             name=plotly_text(split),
             orientation="h",
             marker_color=SPLIT_COLORS.get(split, COLORS[(i + 3) % len(COLORS)]),

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.looked import remember
 from app.page import RUN
+from app.panels.add_preview import preview_box
 from app.state import workspace
 from app.text import plain
 from jobs import client
@@ -29,9 +31,9 @@ def add_view() -> None:
         "What is understood is shown before anything is kept."
     )
     look_form()
-    found: Understanding | None = st.session_state.get(FOUND)
-    if found is not None:
-        keep_box(found)
+    looked: tuple[Understanding, str] | None = st.session_state.get(FOUND)
+    if looked is not None:
+        keep_box(*looked)
     kept = st.session_state.get(RUN_OF)
     if kept:
         name, run_id = kept
@@ -68,10 +70,11 @@ def look_form() -> None:
     try:
         refuse_no_data(path.strip())
         with st.spinner("Looking at the files…"):
-            st.session_state[FOUND] = understand(
+            found = understand(
                 path.strip(), name.strip() or None, sensor_name=sensor.strip() or None, unit=unit, scale=scale,
                 bands=[b.strip() for b in bands.split(",") if b.strip()] or None, gsd_m=gsd, bounds=Bounds(),
             )  # fmt: skip
+            st.session_state[FOUND] = found, remember(found)
     except RsfmError as error:
         st.error(plain(error), icon=":material/error:")
     except (OSError, ValueError, RuntimeError) as error:  # not a path at all, or not ours to read
@@ -93,8 +96,8 @@ def refuse_no_data(text: str) -> None:
         raise RsfmError(f"{path} belongs to the system and holds no data.")
 
 
-def keep_box(found: Understanding) -> None:
-    """What was understood, and the button that keeps it."""
+def keep_box(found: Understanding, key: str) -> None:
+    """What was understood, and the button that keeps it. `key`: of `app.looked.remember`."""
     from data_catalog.add import refuse_taken
 
     entry = found.entry
@@ -105,6 +108,10 @@ def keep_box(found: Understanding) -> None:
             st.markdown(f"{mark} **{plain(finding.subject)}**: {plain(finding.text)}")
         if found.ambiguous:
             st.caption("Lines with a question mark are guesses: correct them above where they are wrong.")
+        try:
+            preview_box(found, key)
+        except RsfmError as error:
+            st.warning(plain(f"No picture can be shown: {error}"), icon=":material/broken_image:")
         replace = False
         try:
             refuse_taken(entry.name, workspace())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.components.bars import class_counts_figure
+from app.components.bars import class_counts, class_counts_figure
 from app.components.ground import choose_ground
 from app.components.histograms import band_histograms_figure, class_shares_figure
 from app.imaging import View, main_layer, views
@@ -218,7 +218,7 @@ def class_tab(pack: Pack) -> None:
     masks = [layer for layer in pack.info.layers if layer.role == "mask"]
     if pack.info.task in ("classification", "multilabel") and pack.info.classes:
         st.plotly_chart(
-            class_counts_figure(pack.samples, pack.info.classes), config=CHART, key="datasets.classes",
+            class_counts_figure(class_counts(pack.samples), pack.info.classes), config=CHART, key="datasets.classes",
             alt="Samples per class and split",
         )  # fmt: skip
     elif not masks:

@@ -21,7 +21,7 @@ from rsfm.packs import LayerInfo
 from rsfm.specs import PrepareSpec
 from rsfm.workspace import Workspace
 
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "tile_size": 0, "edges": "cover", "coding": "index", "values": [], "colours": [], "ignore": [],
     "split_seed": 0, "test_share": TEST_SHARE, "below": [],
 }  # fmt: skip
@@ -51,7 +51,7 @@ class DenseFolderReader(EntryReader):
             raise RsfmError("Write tile_size as the spec's own field, not among its options.")
         if spec.stride is not None:
             raise RsfmError(f"Tiles of {entry.title} do not overlap, so that no label counts twice: give no stride.")
-        super().__init__(entry, spec, source, _DEFAULTS, tiles=True)
+        super().__init__(entry, spec, source, DEFAULTS, tiles=True)
         if not self.source.is_dir():
             raise RsfmError(f"{self.source} is not a folder.")
         self.tile: int = spec.tile_size or self.options["tile_size"]

@@ -57,14 +57,19 @@ def read_image(path: Path, shown: str) -> tuple[Header, np.ndarray]:
     return header, array
 
 
-def read_raster_at(path: Path, shown: str, height: int, width: int) -> tuple[Header, np.ndarray]:
+def read_raster_at(
+    path: Path, shown: str, height: int, width: int, bands: list[int] | None = None
+) -> tuple[Header, np.ndarray]:
     """As `read_image`, of a raster, brought to height x width pixels (bilinear); the header is of the file's own grid.
+
+    Args:
+        bands: their numbers in the file, from 1; default: all.
 
     Raises:
         BadFile: as `read_image`.
     """
     require_content(path, shown)
-    header, array = _raster(path, shown, True, (height, width))
+    header, array = _raster(path, shown, True, (height, width), bands)
     assert array is not None
     return header, array
 
@@ -103,7 +108,7 @@ def _photo(path: Path, shown: str, pixels: bool) -> tuple[Header, np.ndarray | N
 
 
 def _raster(
-    path: Path, shown: str, pixels: bool, size: tuple[int, int] | None = None
+    path: Path, shown: str, pixels: bool, size: tuple[int, int] | None = None, bands: list[int] | None = None
 ) -> tuple[Header, np.ndarray | None]:
     from rasterio.enums import Resampling
     from rasterio.errors import RasterioError, RasterioIOError
@@ -120,9 +125,9 @@ def _raster(
             if not pixels:
                 return header, None
             if size in (None, (header.height, header.width)):
-                return header, dataset.read()
-            shape = (header.count, *size)
-            return header, dataset.read(out_shape=shape, resampling=Resampling.bilinear)
+                return header, dataset.read(bands)
+            shape = (len(bands) if bands else header.count, *size)
+            return header, dataset.read(bands, out_shape=shape, resampling=Resampling.bilinear)
     except (RasterioIOError, RasterioError) as error:
         raise BadFile(shown, f"cannot be decoded: {message(error, path, shown)}") from error
 

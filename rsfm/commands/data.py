@@ -219,9 +219,8 @@ def add(
     spec = parse_spec({"kind": "prepare", "dataset": name, **wanted})
     if not replace and not dry:
         refuse_taken(name, place)
-    entry, findings = understand(
-        path, name, sensor_name=sensor, bands=split(bands) if bands else None, unit=unit, scale=scale
-    )
+    found = understand(path, name, sensor_name=sensor, bands=split(bands) if bands else None, unit=unit, scale=scale)
+    entry, findings = found.entry, found.findings
     for finding in findings:
         print(f"  {finding}", file=sys.stderr)
     if dry:

@@ -12,7 +12,7 @@ from lab import ROWS, compare_rows
 from pydantic import Field, model_validator
 
 from app.components.alarms import alarms_by_run
-from app.components.bars import class_counts_figure
+from app.components.bars import class_counts, class_counts_figure, largest_classes
 from app.components.commands import command_line
 from app.components.curves import curve_figure, metric_title, ordered_metrics
 from app.components.ladder import ladder
@@ -141,10 +141,17 @@ def test_models_of_one_title_are_told_apart_by_what_was_asked_for() -> None:
 
 def test_class_counts_per_split() -> None:
     samples = pd.DataFrame({"split": ["train"] * 3 + ["test"], "label": ["a", "a", "b", "b"], "labels": None})
-    figure = class_counts_figure(samples, ["a", "b", "c"])
+    figure = class_counts_figure(class_counts(samples), ["a", "b", "c"])
     assert {t.name: list(t.x) for t in figure.data} == {"train": [2, 1, 0], "test": [0, 1, 0]}
     several = pd.DataFrame({"split": ["train"], "label": [None], "labels": [["a", "c"]]})
-    assert list(class_counts_figure(several, ["a", "b", "c"]).data[0].x) == [1, 0, 1]
+    assert list(class_counts_figure(class_counts(several), ["a", "b", "c"]).data[0].x) == [1, 0, 1]
+
+
+def test_a_long_tail_of_classes_is_folded_in_words() -> None:
+    counts = {"train": {f"c{i}": 10 - i for i in range(8)}, "test": {"c7": 100}}
+    assert largest_classes(counts, 8) == (["c7", "c0", "c1", "c2", "c3", "c4", "c5", "c6"], "")
+    assert largest_classes(counts, 3) == (["c7", "c0", "c1"], "and 5 more classes with 4 to 8 images each")
+    assert largest_classes({"train": {"a": 2, "b": 1}}, 1) == (["a"], "and 1 more class with 1 image")
 
 
 # -- ladder -------------------------------------------------------------------------------------------------------
