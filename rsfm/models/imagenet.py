@@ -28,18 +28,27 @@ from rsfm.workspace import Workspace
 MIN_SIZE = 128
 
 
-def _stretched(pack: Pack, names: Sequence[str] | None, mean: Sequence[float], std: Sequence[float]) -> Feed:
-    """Red, green and blue as 0..1 images, where 0 and 1 are the pack's 2nd and 98th percentiles; then `mean`, `std`."""
+def _fed(pack: Pack, names: Sequence[str] | None, mean: Sequence[float], std: Sequence[float]) -> Feed:
+    """Red, green and blue as 0..1 images, then `mean`, `std`.
+
+    8-bit images are divided by 255, as those that the encoders were trained on were. Values in other units are no
+    pictures yet: 0 and 1 are then the pack's 2nd and 98th percentiles.
+    """
     where = f"Pack {pack.name!r}"
     if names is not None and len(names) != 3:
         raise RsfmError(f"An ImageNet encoder takes three bands (red, green, blue), got {', '.join(names)}.")
     stored = pack.bands(pack.main)
     positions = select(stored, names or rgb_bands(stored, where=where), where=where)
-    bands = []
+    bands, remarks = [], set()
     for info, m, s in zip((pack.layer(pack.main).bands[p] for p in positions), mean, std, strict=True):
-        if info.statistics is None:
+        if info.unit == "uint8":
+            low, high = 0.0, 255.0
+            remarks.add("8-bit values are divided by 255, as in the encoder's training, whatever range the pack has.")
+        elif info.statistics is None:
             raise RsfmError(f"{where}: band {info.name} has no statistics. Prepare the pack again.")
-        low, high = info.statistics.p2, info.statistics.p98
+        else:
+            low, high = info.statistics.p2, info.statistics.p98
+            remarks.add("The 2nd and 98th percentiles of the pack become black and white.")
         width = high - low if high > low else 1.0
         bands.append(
             ModelBand(
@@ -49,7 +58,7 @@ def _stretched(pack: Pack, names: Sequence[str] | None, mean: Sequence[float], s
         )  # fmt: skip
     return Feed(
         bands, [-m / s for m, s in zip(mean, std, strict=True)], [(1 - m) / s for m, s in zip(mean, std, strict=True)],
-        ["The 2nd and 98th percentiles of the pack become black and white."],
+        sorted(remarks),
     )  # fmt: skip
 
 
@@ -59,7 +68,7 @@ def _model(
 ) -> ForeignModel:  # fmt: skip
     """A timm encoder without its classifier, as it was trained: 0..1 images, then its own mean and std."""
     return ForeignModel(
-        network.TimmNetwork(encoder), _stretched(pack, bands, mean, std), name=name, title=title, group=name,
+        network.TimmNetwork(encoder), _fed(pack, bands, mean, std), name=name, title=title, group=name,
         size=size, settings={"name": name}, remarks=[], resampling="bicubic",
     )  # fmt: skip
 

@@ -50,9 +50,15 @@ ENCODERS: dict[str, dict[str, int]] = {
 #: Models without a run. Names with <…> are families; the rest are whole names.
 BASELINES: dict[str, str] = {
     "band-stats": "Mean and standard deviation of each band: the floor that every model must beat.",
-    "efficientnet-lite0": "EfficientNet-Lite0 trained on ImageNet: general-purpose, on red, green and blue.",
+    "efficientnet-lite0": (
+        "EfficientNet-Lite0 trained on ImageNet: general-purpose, on red, green and blue; 8-bit images as they are, "
+        "other units stretched over the pack's 2nd to 98th percentile."
+    ),
     "random:<encoder>": f"A ViT at random initialisation: {', '.join(ENCODERS)}, or random:<run id> for its own.",
-    "timm:<name>": "Any timm encoder whose weights are on this machine: general-purpose, on red, green and blue.",
+    "timm:<name>": (
+        "Any timm encoder whose weights are on this machine: general-purpose, on red, green and blue, fed as "
+        "efficientnet-lite0 is."
+    ),
     "torchgeo:<weights>": (
         "Remote-sensing encoders published with torchgeo, each fed with the bands, units and size that it was trained "
         "on: SSL4EO-S12, SSL4EO-L, SoftCon, DeCUR, FG-MAE, DOFA, CROMA, Panopticon, Scale-MAE, SatlasPretrain, GASSL, "

@@ -257,6 +257,32 @@ def test_efficientnet_has_the_weights_of_the_wheel_and_the_right_input(pack: Pac
     assert expected.std() > 0.1
 
 
+def eight_bit(workspace: Workspace, name: str, low: int, high: int, unit: str = "uint8") -> Pack:
+    images = np.random.default_rng(3).integers(low, high, (4, 3, 32, 32)).astype(np.uint8)
+    bands = [Band(b.name, b.wavelength_nm, b.gsd_m, unit) for b in SENSORS["rgb"].bands]
+    return write_arrays(workspace, name, {"train": images}, bands, labels={"train": ["a", "b"] * 2})
+
+
+def test_eight_bit_images_are_fed_as_imagenet_was(workspace: Workspace) -> None:
+    """x / 255, then the encoder's own mean and std: a dull pack stays dull, whatever its percentiles are."""
+    dull, bright = eight_bit(workspace, "dull", 40, 90), eight_bit(workspace, "bright", 0, 256)
+    model = resolve(spec("efficientnet-lite0"), dull, workspace)
+    values = values_of(dull, ["red", "green", "blue"])
+    seen = model.as_trained((values - model.mean) / model.std)
+    size = (model.size, model.size)
+    by_hand = torch.nn.functional.interpolate(
+        (values / 255 - 0.5) / 0.5, size, mode="bicubic", align_corners=False, antialias=True
+    )
+    assert torch.allclose(seen, by_hand, atol=1e-5)
+    assert any("divided by 255" in r for r in model.remarks) and not any("percentile" in r for r in model.remarks)
+    # What decides the features is in the key, which is in the basis of scores: no pack's range here, but the unit.
+    assert model.key == resolve(spec("efficientnet-lite0"), bright, workspace).key
+    raw = resolve(spec("efficientnet-lite0"), eight_bit(workspace, "raw", 40, 90, unit="dn"), workspace)
+    assert raw.key != model.key and any("percentiles of the pack" in r for r in raw.remarks)
+    limits = [b.statistics for b in Pack.named(workspace, "raw").layer().bands]
+    assert [b.mean - b.std for b in raw.bands] == pytest.approx([s.p2 for s in limits])
+
+
 def test_weights_by_order_check_every_pair() -> None:
     def net(*widths: int) -> torch.nn.Module:
         return torch.nn.Sequential(*[torch.nn.Linear(a, b) for a, b in pairwise(widths)])
