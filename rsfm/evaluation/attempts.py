@@ -9,7 +9,7 @@ from rsfm.models.export import FeatureModel
 from rsfm.store.job import JobContext
 
 #: Raised whenever equal models, packs and operators no longer give equal results.
-PARTS_FORMAT = 2
+PARTS_FORMAT = 3
 #: Folders of a run that hold what one attempt leaves for the next.
 _PARTS = ("checkpoints", "models")
 

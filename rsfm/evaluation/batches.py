@@ -47,11 +47,12 @@ class LabelledImages:
         self.what = what
         self.layers = [PackImages(what.pack, model, what.operator, layer) for layer in what.task.layers]
 
-    def read(self, split: str, rows: Rows, severity: float | np.ndarray) -> Batch:
-        """Those samples, with the image that is the plan's target degraded."""
+    def read(self, split: str, rows: Rows, severity: float | np.ndarray, draw: str = "") -> Batch:
+        """Those samples, with the image that is the plan's target degraded (`draw` as in `PackImages.read`)."""
         native = self.what.operator.identity
         images = [
-            layer.read(split, rows, severity if self.what.degraded(layer.layer) else native) for layer in self.layers
+            layer.read(split, rows, severity if self.what.degraded(layer.layer) else native, draw)
+            for layer in self.layers
         ]
         return Batch(images, self.targets(split, rows))
 
@@ -66,8 +67,12 @@ class LabelledImages:
         return torch.tensor(labels[rows])
 
 
-def ahead(images: LabelledImages, split: str, parts: list[tuple[np.ndarray, float | np.ndarray]]) -> Iterator[Batch]:
-    """The batches of `parts` (rows, severity), each read while the one before is used."""
+#: Of one batch: rows, severities, and the name of the draw (see `PackImages.read`).
+Part = tuple[np.ndarray, float | np.ndarray, str]
+
+
+def ahead(images: LabelledImages, split: str, parts: list[Part]) -> Iterator[Batch]:
+    """The batches of `parts`, each read while the one before is used."""
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(images.read, split, *part) for part in parts[:2]]
         for number in range(len(parts)):
@@ -77,8 +82,11 @@ def ahead(images: LabelledImages, split: str, parts: list[tuple[np.ndarray, floa
             yield batch
 
 
-def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[tuple[np.ndarray, float | np.ndarray]]:
-    """Rows and severities of each batch of one epoch: a function of the seed and the epoch.
+def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[Part]:
+    """The batches of one epoch: a function of the seed and the epoch.
+
+    So are the numbers of an operator that draws some: a sample that came back with the same noise in every epoch would
+    be learnt by heart, noise and all.
 
     A remainder of a single sample is left out, because batch normalisation has nothing to normalise there.
     """
@@ -91,7 +99,8 @@ def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[tuple
     for start in range(0, len(rows), fit.batch_size):
         some = slice(start, start + fit.batch_size)
         if len(rows[some]) > 1 or start == 0 or fit.batch_size == 1:
-            parts.append((rows[some], levels[some] if fit.train_degrade else float(what.operator.identity)))
+            severity = levels[some] if fit.train_degrade else float(what.operator.identity)
+            parts.append((rows[some], severity, f"training\0{seed}\0{epoch}" if fit.train_degrade else ""))
     return parts
 
 

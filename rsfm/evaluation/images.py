@@ -40,7 +40,7 @@ class PackImages:
         self.observed = Observed(info, self.positions, where=f"{where}, layer {layer!r}")
         self._ids: dict[str, np.ndarray] = {}
 
-    def read(self, split: str, rows: Rows, severity: float | np.ndarray) -> Tensor:
+    def read(self, split: str, rows: Rows, severity: float | np.ndarray, draw: str = "") -> Tensor:
         """Samples of a split: (B, C, H, W) float32 in the bands' units, on the model's device.
 
         What was not observed (see `Observed`), or is not finite, becomes the band's mean first, because a filter would
@@ -48,9 +48,13 @@ class PackImages:
 
         Args:
             severity: of all of them, or one for each (then the operator must keep the grid).
+            draw: what names the random numbers of operators that draw some, besides the sample: with one name a sample
+                always gets the same. For tests it is empty.
         """
         chosen = self.observed.read(self.pack.array(split, self.layer)[rows], only_finite=True)
         ids = self.ids(split)[rows]
+        if draw:
+            ids = np.array([f"{i}\0{draw}" for i in ids], object)
         if np.ndim(severity) == 0:
             return self._apply(chosen, float(severity), ids)
         values = torch.empty(chosen.shape, device=self.device)
