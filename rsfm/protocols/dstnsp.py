@@ -33,6 +33,13 @@ PROTOCOL = Protocol(
         "batch F1 scores over randomly augmented crops.",
         "Augmentation is all eight flips and turns, for change detection with brightness, contrast and saturation of "
         "±0.2; published: flips, for change detection with rotation up to 20 degrees, shift, scale and mild jitter.",
+        "The learning rate changes with every step, the published one with every epoch.",
+        "Degradation while training draws one of the four factors for every image and epoch. So did the authors for "
+        "LEVIR-CD; for CDD they put all four versions of each image into the training set, so that an epoch of theirs "
+        "is four of ours. For scenes they give no such numbers.",
+        "Coarse images are made when they are read; the authors stored them, those of CDD compressed as JPEG again.",
+        "Encoders see images at their own size, as near as their patches allow, but not below the size of their "
+        "weights: timm's DINOv2 enlarges them to 518 pixels, the authors' took 252.",
         "Weights of the authors' encoders are not part of this lab: name your own runs, timm or torchgeo encoders.",
     ),
     reference=Path(__file__).with_name("dstnsp.csv"),

@@ -32,6 +32,7 @@ EVALUATION_PRESETS: dict[str, EvaluationPreset] = {
             "fit": {
                 "epochs": 200, "batch_size": 32, "lr": 6e-5, "warmup": 0.05, "weight_decay": 0.05, "layer_decay": 1.0,
                 "fusion": "diff", "decoder_width": 256, "pool_width": 512, "jitter": 0.2, "select": "best",
+                "precision": "fp32",
             },
         },
     ),
@@ -43,7 +44,7 @@ EVALUATION_PRESETS: dict[str, EvaluationPreset] = {
             "adaptations": ["linear", "finetune"],
             "fit": {
                 "epochs": 100, "batch_size": 32, "lr": 1e-4, "min_lr": 1e-5, "warmup": 0.2, "weight_decay": 0.05,
-                "layer_decay": 1.0,
+                "layer_decay": 1.0, "precision": "fp32",
             },
         },
     ),

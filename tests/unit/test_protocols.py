@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm
 from store_world import begin, score
 
 from jobs.planned import queue_planned
@@ -97,6 +98,20 @@ def test_presets_exist_and_measurements_are_distinct(name: str) -> None:
     for m in what.measurements:
         assert m.preset in EVALUATION_PRESETS
     assert what.differs and what.source
+
+
+def test_the_published_precision_is_asked_for() -> None:
+    """Not left to the machine: bf16 on a GPU would be another benchmark than on a CPU."""
+    for p in plan(protocol("dstnsp"), {name: name for name in protocol("dstnsp").datasets}, ["band-stats", "timm:x"]):
+        assert p.spec.fit.precision == "fp32", p.name
+
+
+def test_departures_that_cannot_be_seen_in_the_settings_are_said() -> None:
+    said = " ".join(protocol("dstnsp").differs)
+    for size in {timm.get_pretrained_cfg(f"vit_{s}_patch14_dinov2.lvd142m").input_size[1] for s in ("small", "base")}:
+        assert f"DINOv2 enlarges them to {size} pixels, the authors' took 252" in said
+    assert "for CDD they put all four versions of each image into the training set" in said
+    assert "compressed as JPEG again" in said
 
 
 def test_a_preset_names_the_protocol_and_changes_show() -> None:
