@@ -124,7 +124,7 @@ def supervisor_status(workspace: Workspace) -> dict[str, Any] | None:
 
     Keys: pid, created, host, backend, started, time, slots [{name, kind, title, threads, run_id, memory_bytes; of GPUs
     that answer also memory_used_bytes, utilisation, curve}], queue [{run_id, priority, queued_at, why}], live [{run_id,
-    state, attempt, stalled, rss_bytes}], machine (see `jobs.readings`), problems [{path, problem}], closing.
+    state, attempt, stalled, rss_bytes, cpu_cores}], machine (see `jobs.readings`), problems [{path, problem}], closing.
     """
     state = read_json(state_path(workspace))
     if not isinstance(state, dict):

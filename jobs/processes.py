@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -90,18 +91,30 @@ def signal_group(pid: object, born: object, number: signal.Signals) -> bool:
     return True
 
 
-def tree_memory(pid: int) -> int:
-    """Resident bytes of a process and its descendants; 0 where it is gone."""
-    total = 0
+class TreeUse(NamedTuple):
+    """What a process and its descendants take: resident bytes, and seconds on cores so far."""
+
+    rss_bytes: int = 0
+    cpu_s: float = 0.0
+
+
+def tree_use(pid: int) -> TreeUse:
+    """Of a process and its descendants; nothing where it is gone.
+
+    Its seconds include those of children that ended, as their parents have counted them.
+    """
+    memory, seconds = 0, 0.0
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
     except psutil.Error:
-        return 0
+        return TreeUse()
     for process in family:
         with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss
-    return total
+            memory += process.memory_info().rss
+            times = process.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return TreeUse(memory, seconds)
 
 
 def dies_with_parent() -> Callable[[], None] | None:

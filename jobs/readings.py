@@ -1,4 +1,7 @@
-"""What the machine is doing: cores, memory and GPUs, now and over the last minutes. Read by the supervisor alone."""
+"""What the machine is doing: cores, memory and GPUs, now and over the last minutes.
+
+Read by the supervisor; where none lives, by the dashboard for itself, without the GPUs, whose driver may be slow.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,18 @@ from jobs.slots import gpu_readings
 KEPT = 60
 
 
+def _cpu_seconds() -> tuple[float, float]:
+    """Seconds that all cores were busy, and in all, since the machine started.
+
+    psutil's own `cpu_percent` compares with the last call of the same thread; readers here come from several.
+    """
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    # Linux counts guests within the others.
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return total - idle, total
+
+
 class Readings:
     """The latest readings. `take` may be slow (a driver answers); everything else only looks at what it left."""
 
@@ -20,12 +35,12 @@ class Readings:
         self._machine: dict[str, Any] = {}
         self._gpus: dict[str, dict[str, Any]] = {}
         self._curves: dict[str, deque[float]] = {}
-        psutil.cpu_percent()  # the first call has nothing to compare with
+        self._cpu_before = _cpu_seconds()
 
     def take(self, *, gpus: bool) -> None:
         """Read the machine; `gpus`: and its GPUs."""
         memory = psutil.virtual_memory()
-        busy = psutil.cpu_percent() / 100
+        busy = self._busy()
         used = memory.total - memory.available
         self._machine = {
             "cpu": busy, "cores": psutil.cpu_count() or 1, "memory_used_bytes": used, "memory_bytes": memory.total,
@@ -38,6 +53,14 @@ class Readings:
             reading["curve"] = self._curve(uuid, reading["utilisation"])
         self._gpus = found
 
+    def _busy(self) -> float | None:
+        """Share of the cores' time since the last reading; where no time has passed, what that one said."""
+        before, now = self._cpu_before, _cpu_seconds()
+        if now[1] <= before[1]:
+            return self._machine.get("cpu")
+        self._cpu_before = now
+        return min(1.0, max(0.0, (now[0] - before[0]) / (now[1] - before[1])))
+
     def _curve(self, name: str, value: float | None) -> list[float]:
         curve = self._curves.setdefault(name, deque(maxlen=KEPT))
         if value is not None:
@@ -45,7 +68,9 @@ class Readings:
         return list(curve)
 
     def machine(self) -> dict[str, Any] | None:
-        """Keys: cpu (0..1), cores, memory_used_bytes, memory_bytes, cpu_curve, memory_curve; None before the first."""
+        """Keys: cpu (0..1 or None), cores, memory_used_bytes, memory_bytes, cpu_curve, memory_curve; None before the
+        first reading.
+        """
         return self._machine or None
 
     def gpu(self, uuid: str | None) -> dict[str, Any]:

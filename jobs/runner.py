@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jobs.processes import FileLock, created, dies_with_parent, signal_group, sweep, tree_memory
+from jobs.processes import FileLock, created, dies_with_parent, signal_group, sweep, tree_use
 from jobs.protocol import BEAT_S, EXIT_STOPPED, LOG_KEEP_BYTES, LOG_LIMIT_BYTES, PROMISE_S, host_name, later, run_mark
 from rsfm.store.files import utc_now, write_json
 from rsfm.store.runs import RunFolder
@@ -88,11 +88,14 @@ class Runner:
         self._born: float | None = None
         self._self_born = created(os.getpid())
         self._peak = 0
+        self._used_before: tuple[float, float] | None = (
+            None  # when the job was last looked at, and its seconds till then
+        )
 
     def beat(self) -> None:
         """Write heartbeat.json. A full disk must not end a job that may still save itself."""
         pid = self.process.pid if self.process else None
-        memory = tree_memory(pid) if pid else 0
+        memory, cpu = self._used(pid) if pid else (0, None)
         self._peak = max(self._peak, memory)
         with contextlib.suppress(OSError):
             write_json(
@@ -101,8 +104,17 @@ class Runner:
                     "attempt": self.attempt, "host": host_name(), "runner_pid": os.getpid(),
                     "runner_created": self._self_born, "pid": pid, "created": self._born, "time": utc_now(),
                     "next": later(max(PROMISE_S, 3 * self.beat_s)), "rss_bytes": memory,
+                    "cpu_cores": cpu,
                 },
             )  # fmt: skip
+
+    def _used(self, pid: int) -> tuple[int, float | None]:
+        """Resident bytes of the job, and how many cores it kept busy since the last look (None at the first)."""
+        now, use = time.monotonic(), tree_use(pid)
+        before, self._used_before = self._used_before, (now, use.cpu_s)
+        if before is None or now <= before[0]:
+            return use.rss_bytes, None
+        return use.rss_bytes, round(max(0.0, (use.cpu_s - before[1]) / (now - before[0])), 2)
 
     def run(self) -> int:
         """Hold the run, start the job, wait for it, write down its end."""

@@ -381,7 +381,7 @@ class Supervisor:
         beat = run.current.heartbeat() or {}
         return {
             "run_id": run.id, "state": run.state, "attempt": run.attempt, "stalled": run.stalled,
-            "rss_bytes": beat.get("rss_bytes"),
+            "rss_bytes": beat.get("rss_bytes"), "cpu_cores": beat.get("cpu_cores"),
         }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from app.page import (
     standing_alarms,
     state_badge,
 )
-from app.panels.machine import disk, slots
+from app.panels.machine import disk, machine, slots
 from app.state import store, workspace
 from app.text import ago, duration, missing, number, plain, run_details, share
 from jobs.client import ensure_supervisor, stop, supervisor_status
@@ -176,9 +176,24 @@ def board() -> None:
         recent_finishes(current.latest(limit=8), titles, alarms)
     with grid.cell():
         by_id = {r["run_id"]: r for r in running.to_dict("records")}
+        machine(status)
         slots(status, by_id, titles)
         disk()
         attention(status)
+
+
+@st.fragment(run_every="2s")
+@guarded
+def machine_alone() -> None:
+    """The machine, where nothing has run yet. Draws only."""
+    status = supervisor_status(workspace())
+    with st.grid(3, min_column_width=280, gap="large"):
+        with st.container():
+            machine(status)
+        with st.container():
+            slots(status, {}, {})
+        with st.container():
+            disk()
 
 
 def first_steps() -> None:
@@ -194,7 +209,7 @@ heading("Now", "What runs, what waits, and what has just finished.")
 state_counts = counts()
 if not sum(state_counts.values()):
     first_steps()
-    disk()
+    machine_alone()
 else:
     wake_supervisor(sum(n for s, n in state_counts.items() if s not in FINISHED))
     board()

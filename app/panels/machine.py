@@ -1,4 +1,4 @@
-"""The machine on the page Now: its load, slots and disk, as the supervisor has read them."""
+"""The machine on the page Now: its load, slots and disk, as the supervisor has read them, else as the page does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from app.disk_usage import disks, usage_of
 from app.page import run_link
 from app.state import workspace
 from app.text import ago, plain, size
+from app.this_machine import this_machine
+from jobs.protocol import host_name
 
 LOW_DISK_BYTES = 5_000_000_000
 
@@ -20,19 +22,40 @@ def _part(used: Any, whole: Any) -> float:
     return min(1.0, max(0.0, float(used) / float(whole))) if whole else 0.0
 
 
-def load_of(machine: Mapping[str, Any] | None, gpus: Sequence[Mapping[str, Any]]) -> None:
-    """How busy the cores, the memory and the GPUs are, with the last minutes as little curves."""
-    if not machine:
-        return
-    cores = int(machine["cores"])
+def machine(status: Mapping[str, Any] | None) -> None:
+    """How busy the machine is: as the supervisor last read it, else as this page reads it.
+
+    Args:
+        status: of `jobs.client.supervisor_status`.
+    """
+    st.subheader("Machine", anchor=False)
+    if status is None:
+        load_of(this_machine().look(), [], over="while this page is open")
+        st.caption(plain(f"{host_name()}, the machine of this dashboard, as this page reads it."))
+    elif status.get("machine"):
+        load_of(status["machine"], [s for s in status.get("slots", []) if s["kind"] == "gpu"])
+        place = status.get("host") or "the machine of the supervisor"
+        st.caption(plain(f"{place}, as the supervisor reads it."))
+    else:
+        st.caption("The supervisor has just started: it has read nothing yet.")
+
+
+def load_of(machine: Mapping[str, Any], gpus: Sequence[Mapping[str, Any]], over: str = "over the last minutes") -> None:
+    """How busy the cores, the memory and the GPUs are, with little curves of some time.
+
+    Args:
+        over: what time that is.
+    """
+    cores, busy = int(machine["cores"]), machine["cpu"]
     with st.grid("auto", min_column_width=120):
         st.metric(
-            "CPU", f"{machine['cpu']:.0%}", border=True, chart_data=machine["cpu_curve"], chart_type="area",
-            help=f"Of {cores} core{'' if cores == 1 else 's'}, by everything on this machine, over the last minutes.",
+            "CPU", "–" if busy is None else f"{busy:.0%}", border=True, chart_data=machine["cpu_curve"] or None,
+            chart_type="area",
+            help=f"Of {cores} core{'' if cores == 1 else 's'}, by everything on this machine, {over}.",
         )  # fmt: skip
         st.metric(
             "Memory", size(machine["memory_used_bytes"]), border=True, chart_data=machine["memory_curve"],
-            chart_type="area", help=f"Of {size(machine['memory_bytes'])}, by everything on this machine.",
+            chart_type="area", help=f"Of {size(machine['memory_bytes'])}, by everything on this machine, {over}.",
         )  # fmt: skip
         known = [g for g in gpus if g.get("utilisation") is not None]
         if known:
@@ -42,12 +65,12 @@ def load_of(machine: Mapping[str, Any] | None, gpus: Sequence[Mapping[str, Any]]
             st.metric(
                 "GPUs" if len(known) > 1 else "GPU", f"{fmean(g['utilisation'] for g in known):.0%}", border=True,
                 chart_data=[fmean(values) for values in zip(*curves, strict=True)] or None, chart_type="area",
-                help=f"Mean load of {len(known)}, over the last minutes.",
+                help=f"Mean load of {len(known)}, {over}.",
             )  # fmt: skip
 
 
 def slots(status: Mapping[str, Any] | None, runs: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> None:
-    """Each slot: who works there, and how busy its device is.
+    """Each slot: who works there, how much of its cores and memory that takes, and how busy its GPU is.
 
     Args:
         status: of `jobs.client.supervisor_status`.
@@ -55,26 +78,59 @@ def slots(status: Mapping[str, Any] | None, runs: Mapping[str, Mapping[str, Any]
     """
     st.subheader("Slots", anchor=False)
     if status is None:
-        st.caption("No supervisor is running. One starts by itself when there is work.")
+        unattended_slots()
         return
-    load_of(status.get("machine"), [s for s in status.get("slots", []) if s["kind"] == "gpu"])
-    memory = {r["run_id"]: r.get("rss_bytes") for r in status.get("live", [])}
+    live = {r["run_id"]: r for r in status.get("live", [])}
     with st.container(border=True, gap="xsmall"):
         for slot in status.get("slots", []):
+            run_id = slot.get("run_id")
             with st.container(horizontal=True, vertical_alignment="center"):
-                icon = ":material/developer_board:" if slot["kind"] == "gpu" else ":material/memory:"
-                st.markdown(f"{icon} **{plain(slot.get('title') or slot['name'])}**", width="content")
-                run_id = slot.get("run_id")
+                slot_name(slot["kind"], slot.get("title") or slot["name"])
                 if run_id:
                     run_link(runs.get(run_id, {"run_id": run_id}), titles)
                 else:
                     st.caption("free", width="content")
-                if memory.get(run_id):
-                    st.caption(f"{size(memory[run_id])} of main memory", width="content")
+            if run_id:
+                job(slot, live.get(run_id, {}))
             if slot["kind"] == "gpu":
                 gpu(slot)
         place = f" on {plain(status['host'])}" if status.get("host") else ""
         st.caption(f"Supervisor {status['pid']}{place}, started {ago(status['started'])}")
+
+
+def slot_name(kind: str, title: str) -> None:
+    icon = ":material/developer_board:" if kind == "gpu" else ":material/memory:"
+    st.markdown(f"{icon} **{plain(title)}**", width="content")
+
+
+def unattended_slots() -> None:
+    """The slots that there will be: nobody gives them work, and what was started before goes on by itself."""
+    here = this_machine()
+    here.look_for_slots()
+    with st.container(border=True, gap="xsmall"):
+        for slot in here.slots or []:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                slot_name(slot.kind, slot.title or slot.name)
+                st.caption(f"{slot.threads} core{'' if slot.threads == 1 else 's'}", width="content")
+        if here.problem:
+            st.caption(plain(here.problem))
+        elif here.slots is None:
+            st.caption("Looking for slots…")
+        st.caption("No supervisor is running: it starts with the next job.")
+
+
+def job(slot: Mapping[str, Any], live: Mapping[str, Any]) -> None:
+    """What the processes of a slot's job take, as its runner last said."""
+    if live.get("stalled"):
+        st.caption("No sign of life from its runner.")
+        return
+    busy, memory, cores = live.get("cpu_cores"), live.get("rss_bytes"), slot.get("threads") or 1
+    load = "" if busy is None else f"{busy:.1f} of {cores} core{'' if cores == 1 else 's'} busy"
+    text = "  ·  ".join(filter(None, (load, f"{size(memory)} of main memory" if memory else "")))
+    if slot["kind"] == "cpu" and busy is not None:
+        st.progress(_part(busy, cores), text=text)
+    elif text:
+        st.caption(text)
 
 
 def gpu(slot: Mapping[str, Any]) -> None:

@@ -23,6 +23,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make_lab(tmp_path_factory.mktemp("lab") / "workspace")
 
 
+@pytest.fixture
+def lab_now(tmp_path: Path) -> Workspace:
+    """A populated workspace of one test, where a supervisor can be said to serve."""
+    made = make_lab(tmp_path / "w")
+    made.supervisor.mkdir(exist_ok=True)
+    return made
+
+
 @pytest.fixture(scope="session")
 def hostile_lab(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace whose titles, labels and messages try to be code."""

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from lab import make_lab
 from streamlit.testing.v1 import AppTest
+from supervised import GPU, supervised, texts
 
 from app.disk_usage import Usage, disks, size_of
-from jobs.processes import created
-from jobs.protocol import host_name, state_path
-from rsfm.store.files import utc_now, write_json
 from rsfm.store.runs import list_runs
 from rsfm.workspace import Workspace
 
 CURVE = [0.1, 0.5, 0.37]
-GPU = {"name": "gpu-0", "kind": "gpu", "title": "NVIDIA H100", "threads": 8, "memory_bytes": 80_000_000_000}
-
-
-def texts(test: AppTest) -> str:
-    found = [*test.markdown, *test.caption, *test.warning, *test.subheader]
-    return "\n".join([str(e.value) for e in found] + [e.proto.label for e in test.get("page_link")])
-
-
-def supervised(workspace: Workspace, **state: Any) -> None:
-    """This process says it is the supervisor."""
-    write_json(
-        state_path(workspace),
-        {
-            "pid": os.getpid(), "created": created(os.getpid()), "host": host_name(), "started": utc_now(),
-            "time": utc_now(), "slots": [], "queue": [], "live": [], "problems": [], **state,
-        },
-    )  # fmt: skip
-
-
-@pytest.fixture
-def lab_now(tmp_path: Path) -> Workspace:
-    made = make_lab(tmp_path / "w")
-    made.supervisor.mkdir(exist_ok=True)
-    return made
 
 
 def test_slots_show_who_works_and_how_hard(open_page: Callable[..., AppTest], lab_now: Workspace) -> None:

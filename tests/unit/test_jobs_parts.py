@@ -265,25 +265,6 @@ def test_gpus_by_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots.gpu_slots() == []
 
 
-def test_readings_of_the_machine_and_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobs.readings import KEPT, Readings
-
-    put_on_path(tmp_path / "bin", monkeypatch, "nvidia-smi", 'echo "GPU-aaa, 512, 37"; echo "GPU-bbb, 1024, [N/A]"')
-    readings = Readings()
-    assert readings.machine() is None and readings.gpu("GPU-aaa") == {}
-    for _ in range(KEPT + 2):
-        readings.take(gpus=False)
-    readings.take(gpus=True)
-    machine = readings.machine()
-    assert 0 <= machine["cpu"] <= 1 and 0 < machine["memory_used_bytes"] < machine["memory_bytes"]
-    assert len(machine["cpu_curve"]) == len(machine["memory_curve"]) == KEPT
-    assert readings.gpu("GPU-aaa") == {"memory_used_bytes": 512 * 2**20, "utilisation": 0.37, "curve": [0.37]}
-    assert readings.gpu("GPU-bbb")["curve"] == [] and readings.gpu(None) == {}
-    put_on_path(tmp_path / "bin", monkeypatch, "nvidia-smi", "exit 9")
-    readings.take(gpus=True)
-    assert readings.gpu("GPU-aaa") == {}, "what is no longer known is not shown as known"
-
-
 def test_no_gpu_where_the_driver_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_on_path(tmp_path / "bin", monkeypatch, "nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
     assert slots.gpu_slots() == []
