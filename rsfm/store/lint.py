@@ -25,6 +25,9 @@ import math
 from collections.abc import Sequence
 
 from rsfm.degrade import OPERATORS, severity_text
+from rsfm.registry.evaluation import EVALUATION_PRESETS
+from rsfm.specs import evaluate_spec
+from rsfm.tasks import TASKS
 
 #: Features are collapsed below this share of 1/√d (as in training: `rsfm.alarms`), or where they lie on a line.
 COLLAPSED_STD = 0.1
@@ -150,6 +153,74 @@ curves AS (
     HAVING count(DISTINCT (severity, eval_seed)) >= 4 AND count(DISTINCT value) > 1
 )"""
 
+
+def _spelled_out() -> str:
+    """SQL: the adaptation with a preset's settings in place of its name: someone may have asked for just those."""
+    names = {}
+    for name, preset in EVALUATION_PRESETS.items():
+        spec = evaluate_spec("m", "d", name)
+        plain = spec.model_copy(update={"preset": ""})
+        for task in map(TASKS.__getitem__, preset.tasks):
+            names |= {spec.protocol_name(a, task): plain.protocol_name(a, task) for a in task.adaptations}
+    known = " ".join(f"WHEN '{name}' THEN '{plain}'" for name, plain in names.items())
+    return f"CASE adaptation {known} ELSE adaptation END"
+
+
+# What a curve was asked for, as far as its scores must differ by it: all precisions are one where nothing is
+# accelerated, bands have no order, and the band statistics do not see pixels that only move.
+_SETTING = (
+    f"replace(regexp_replace({_spelled_out()}, '(, )?precision=[a-z0-9]+', ''), ' ()', '')",
+    "CASE model_group WHEN 'band-stats' THEN '' ELSE operator END",
+    "degrade_target",
+    "train_degrade",
+    "list_sort(string_split(bands, ','))",
+)
+_SET_BY = ("adaptation", "operator", "degrade_target", "train_degrade", "bands")
+_ASKED_OF = "model_group, model_seed, dataset, pack_hash, split, task"
+_UNTOUCHED = " ".join(f"WHEN '{name}' THEN {entry.identity}" for name, entry in OPERATORS.items())
+# Points at which the input is as it was are the same for all operators and targets by right, and flat curves are
+# another rule's. Of a search without chance, more seeds are no more evidence.
+_DEGRADED = f"""
+degraded AS (
+    SELECT model_seed, {_COLUMNS}, max(model_title) AS title, ({", ".join(_SETTING)}) AS setting,
+           list((metric, severity, eval_seed, value) ORDER BY metric, severity, eval_seed, value)
+               FILTER (touched) AS points,
+           count(DISTINCT (severity, CASE WHEN deterministic THEN 0 ELSE eval_seed END))
+               FILTER (touched AND value > 0 AND value < 1) AS n
+    FROM (SELECT *, severity IS DISTINCT FROM CASE operator {_UNTOUCHED} END AS touched FROM now_valid)
+    GROUP BY model_seed, {_COLUMNS}
+    HAVING n >= 4 AND count(DISTINCT (metric, eval_seed, value)) > count(DISTINCT (metric, eval_seed))
+       AND count(DISTINCT (metric, value)) FILTER (touched) > count(DISTINCT metric) FILTER (touched)
+)"""
+# As among models, each of many equal curves has one finding; of several model seeds the first one's words.
+_VARIED = ", ".join(
+    f"CASE WHEN varied[{i}] THEN {label} || x[{i}] END"
+    for i, label in enumerate(("''", *(f"'{name} '" for name in _SET_BY[1:])), start=1)
+)
+_IGNORED_SETTING = f"""
+SELECT model_group, 'identical-scores', 'warning', arg_min(message, model_seed), {_COLUMNS}
+FROM (
+    SELECT {_ASKED_OF}, of_one[5] AS bands,
+           {", ".join(f"of_one[{i}] AS {name}" for i, name in enumerate(_SET_BY[:4], start=1))},
+           format('{{}} on {{}} ({{}}) scores the same with {{}}{{}} at all {{}} degraded points: was the setting '
+                  'ignored?', title, dataset,
+                  concat_ws(', ', CASE WHEN NOT varied[1] THEN of_one[1] END, 'model seed ' || model_seed),
+                  list_aggregate(names[:least(count_of - 1, {_NAMED})], 'string_agg', '; '),
+                  CASE WHEN count_of - 1 > {_NAMED} THEN format(' and {{}} more', count_of - {_NAMED})
+                       ELSE ' and ' || names[count_of] END, n) AS message
+    FROM (
+        SELECT *, unnest(asked) AS of_one, len(asked) AS count_of,
+               list_transform(asked, lambda x: concat_ws(', ', {_VARIED})) AS names
+        FROM (
+            SELECT {_ASKED_OF}, any_value(title) AS title, any_value(n) AS n,
+                   list_sort(list(({", ".join(_SET_BY)}))) AS asked,
+                   [{", ".join(f"count(DISTINCT {name}) > 1" for name in _SET_BY)}] AS varied
+            FROM degraded GROUP BY {_ASKED_OF}, points HAVING count(DISTINCT setting) > 1
+        )
+    )
+)
+GROUP BY {_COLUMNS}"""
+
 _COLLAPSED = f"""
 SELECT model_group, 'collapsed-features', 'warning',
        format('{{}} on {{}} ({{}}, {{}}) rests on collapsed features: they spread {{:.3f}} of what is healthy, over '
@@ -198,9 +269,9 @@ SELECT owner, 'unreadable-line', 'info',
               CASE bad WHEN 1 THEN '1 line' ELSE bad || ' lines' END), {_NOWHERE}
 FROM files WHERE bad > 0"""
 
-LINT = f"CREATE VIEW lint AS WITH {_COMMON},{_CURVES}" + " UNION ALL ".join(
+LINT = f"CREATE VIEW lint AS WITH {_COMMON},{_CURVES},{_DEGRADED}" + " UNION ALL ".join(
     (
-        _DUPLICATE_KEY, _BELOW_FLOOR, _SAME_AT_ALL_SEVERITIES, _SAME_FOR_ALL_SEEDS, _SAME_FOR_MODELS, _COLLAPSED,
-        _WRONG_INPUT, _MIXED_BASIS, _OLDER_PACK, _UNREADABLE_LINE,
+        _DUPLICATE_KEY, _BELOW_FLOOR, _SAME_AT_ALL_SEVERITIES, _SAME_FOR_ALL_SEEDS, _SAME_FOR_MODELS, _IGNORED_SETTING,
+        _COLLAPSED, _WRONG_INPUT, _MIXED_BASIS, _OLDER_PACK, _UNREADABLE_LINE,
     )
 )  # fmt: skip

@@ -123,6 +123,83 @@ def test_many_models_with_the_same_scores_are_one_finding_each(workspace: Worksp
     }
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        ({"train_degrade": "none"}, {"train_degrade": "bilinear"}, "train_degrade bilinear and train_degrade none"),
+        ({"operator": "bilinear"}, {"operator": "mtf"}, "operator bilinear and operator mtf"),
+        ({"degrade_target": "post"}, {"degrade_target": "pre"}, "degrade_target post and degrade_target pre"),
+        ({"adaptation": "finetune"}, {"adaptation": "finetune (fusion=abs)"}, "finetune and finetune (fusion=abs)"),
+        ({"adaptation": "knn"}, {"adaptation": "knn (knn_k=5)"}, "knn and knn (knn_k=5)"),
+        ({"bands": "B02"}, {"bands": "B02,B03"}, "bands B02 and bands B02,B03"),
+        (
+            {"adaptation": "knn", "operator": "area"}, {"adaptation": "linear", "operator": "mtf"},
+            "knn, operator area and linear, operator mtf",
+        ),
+    ],
+)  # fmt: skip
+def test_a_setting_that_changes_nothing_was_ignored(
+    workspace: Workspace, first: dict[str, str], second: dict[str, str], named: str
+) -> None:
+    rows = [
+        row | {"model_seed": seed, "value": row["value"] / (1 + seed)}
+        for seed in (0, 1)
+        for change in (first, second)
+        for row in curve("g", 0.01, **change)
+        if change is first or row["severity"] > 1  # what is as it was need not be measured twice
+    ]
+    found = lint(workspace, *rows, *curve("g", 0.02, dataset="other"))
+    assert found["rule"].tolist() == ["identical-scores"] * 2, "each curve once, whatever the number of model seeds"
+    shared = {"adaptation": "knn", "operator": "bilinear"} | first
+    about = "" if "adaptation" in second else f"{shared['adaptation']}, "
+    assert set(found["message"]) == {
+        f"G on pack ({about}model seed 0) scores the same with {named} at all 6 degraded points: was the setting "
+        "ignored?"
+    }
+    for changed, column in (pair for change in (first, second) for pair in ((change, key) for key in change)):
+        assert changed[column] in set(found[column])
+
+
+def test_many_settings_with_the_same_scores_are_one_finding_each(workspace: Workspace) -> None:
+    rows = [row for k in range(1, 7) for row in curve("g", 0.01, adaptation=f"knn (knn_k={k})")]
+    found = lint(workspace, *rows)
+    assert found["adaptation"].tolist() == [f"knn (knn_k={k})" for k in range(1, 7)]
+    assert set(found["message"]) == {
+        "G on pack (model seed 0) scores the same with knn (knn_k=1); knn (knn_k=2); knn (knn_k=3) and 3 more at all "
+        "6 degraded points: was the setting ignored?"
+    }
+
+
+def test_settings_that_are_equal_by_right_are_left_alone(workspace: Workspace) -> None:
+    """What is as it was; what no setting changes; too little to tell; two names of the same settings."""
+    flat = {1.0: 0.9, 2.0: 0.1, 4.0: 0.1, 8.0: 0.1}  # always the same class
+    rows = [
+        row
+        for operator in ("bilinear", "mtf")
+        for row in (
+            *(score(operator=operator, severity=1, eval_seed=e, value=0.6 + e / 100) for e in range(6)),
+            *curve("band-stats", 0.001, operator=operator),
+            *curve("whole", operator=operator, adaptation="knn (train_fraction=1.0)", deterministic=True, seeds=3),
+            *curve("once", operator=operator, seeds=1),
+            *curve("stuck", 0.001, value=0.3, operator=operator),
+            *curve("perfect", operator=operator, value=1.0),
+            *(score(model_group="constant", operator=operator, severity=s, eval_seed=e, value=v + e * (s == 1) / 100)
+              for s, v in flat.items() for e in range(3)),
+            *(row | {"value": row["value"] if row["severity"] < 4 else 1.0}
+              for row in curve("solved", 0.01, operator=operator)),
+        )
+    ]  # fmt: skip
+    for group, step, (first, second) in (
+        ("cpu", 0.02, ("finetune", "finetune (precision=fp32)")),
+        ("gpu", 0.03, ("finetune (epochs=3)", "finetune (epochs=3, precision=bf16)")),
+        ("published", 0.04, ("linear (dstnsp-scenes)", "linear (train_fraction=1.0)")),
+    ):
+        rows += [*curve(group, step, adaptation=first), *curve(group, step, adaptation=second)]
+    rows += [*curve("order", 0.05, bands="B02,B03"), *curve("order", 0.05, bands="B03,B02")]
+    found = lint(workspace, *rows)
+    assert not found["message"].str.contains("ignored").any(), found["message"].tolist()
+
+
 def test_a_finding_about_one_band_set_is_not_about_the_other(workspace: Workspace) -> None:
     whole = {"feature_dim": 64, "feature_std_l2": 0.1, "feature_rank": 30.0}
     rows = [
