@@ -20,7 +20,7 @@ from rsfm.errors import RsfmError
 from rsfm.packs import Pack, list_packs
 from rsfm.registry.evaluation import EVALUATION_PRESETS
 from rsfm.specs import Planned, evaluate_spec
-from rsfm.tasks import TASKS
+from rsfm.tasks import ADAPTATIONS, TASKS
 from rsfm.workspace import Workspace
 
 
@@ -169,7 +169,8 @@ def reference_rows(name: str) -> pd.DataFrame:
 def reference_frame(packs: Mapping[str, str]) -> pd.DataFrame:
     """The authors' numbers of all protocols as rows of `Store.compare`, for the packs that are shown.
 
-    They have no interval and no seeds, and their titles say what they are.
+    They have no interval and no seeds, and their titles say what they are. Where the authors do not say how a model was
+    adapted, it shares no chart with others.
 
     Args:
         packs: pack -> the catalog entry it was made from.
@@ -197,6 +198,8 @@ def reference_frame(packs: Mapping[str, str]) -> pd.DataFrame:
 
 def _named(what: Protocol, row: Mapping[str, Any]) -> str:
     """The adaptation as our own scores of that measurement name it, so that both fall on one chart."""
+    if row["adaptation"] not in ADAPTATIONS:  # not stated by the authors: no score of ours can be put beside it
+        return str(row["adaptation"])
     preset = next(m.preset for m in what.measurements if m.dataset == row["dataset"])
     return evaluate_spec(str(row["model"]), str(row["dataset"]), preset).protocol_name(
         row["adaptation"], TASKS[row["task"]]

@@ -24,7 +24,10 @@ PROTOCOL = Protocol(
         for degraded in (False, True)
     ),
     models=("band-stats", "random:vit-ti", "efficientnet-lite0"),
-    source="the authors' numbers before publication, from their plotting notebooks; one seed, no intervals",
+    source=(
+        "the authors' numbers before publication, from their plotting notebooks; one seed, no intervals. Early drafts "
+        "are of March and April 2024, were replaced later, and do not say whether encoders were frozen"
+    ),
     differs=(
         "Three seeds instead of one, with intervals over the test samples.",
         "Linear probes are fitted to convergence by L-BFGS with a chosen L2 penalty; the published ones take Adam "
