@@ -209,8 +209,8 @@ FROM (
                   CASE WHEN count_of - 1 > {_NAMED} THEN format(' and {{}} more', count_of - {_NAMED})
                        ELSE ' and ' || names[count_of] END, n) AS message
     FROM (
-        SELECT *, unnest(asked) AS of_one, len(asked) AS count_of,
-               list_transform(asked, lambda x: concat_ws(', ', {_VARIED})) AS names
+        SELECT * EXCLUDE (asked), unnest(asked) AS of_one, len(asked) AS count_of,
+               list_transform(asked[:{_NAMED + 1}], lambda x: concat_ws(', ', {_VARIED})) AS names
         FROM (
             SELECT {_ASKED_OF}, any_value(title) AS title, any_value(n) AS n,
                    list_sort(list(({", ".join(_SET_BY)}))) AS asked,
