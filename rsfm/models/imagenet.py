@@ -132,10 +132,8 @@ def timm_weights(name: str, workspace: Workspace) -> tuple[timm.models.Pretraine
     Raises:
         RsfmError: timm has no such model, it has no pretrained weights, or they are not here.
     """
-    base = name.partition(".")[0]
-    if not timm.is_model(base):
-        near = timm.list_models(f"*{base}*")[:5]
-        raise RsfmError(f"timm has no encoder {name!r}{'; similar: ' + ', '.join(near) if near else ''}.")
+    if not timm.is_model(name.partition(".")[0]):
+        raise RsfmError(f"timm has no encoder {name!r}; {network.known_architectures(name)}.")
     try:
         config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError:  # a tag that timm does not know

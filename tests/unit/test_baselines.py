@@ -203,7 +203,10 @@ def test_run_that_does_not_fit_is_refused(
     ("model", "message"),
     [
         ("nonsense", "Unknown model 'nonsense'"), ("random:", "Unknown model"), ("random:vit-giant", "Unknown encoder"),
-        ("timm:", "Unknown model"), ("timm:no_such_net", "timm has no encoder"), (RUN, "No model at"),
+        ("timm:", "Unknown model"),
+        ("timm:nope", "timm has no encoder 'nope'; all names that it knows: python -c .*list_models"),
+        ("timm:resnet_18.a1_in1k", "timm has no encoder 'resnet_18.a1_in1k'; similar names: .*resnet18"),
+        ("timm:dinov2", "similar names: vit_base_patch14_dinov2"), (RUN, "No model at"),
         ("../../etc", "Unknown model"), (f"random:{RUN}", "No model at"),
         ("timm:resnet18.nonsense", "no pretrained weights"),
     ],

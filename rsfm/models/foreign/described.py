@@ -38,7 +38,7 @@ from rsfm.models.export import weights_hash
 from rsfm.models.foreign import inputs
 from rsfm.models.foreign.files import in_folders, load_state, weight_folders
 from rsfm.models.foreign.model import ForeignModel
-from rsfm.models.foreign.network import TimmNetwork, timm_encoder
+from rsfm.models.foreign.network import TimmNetwork, known_architectures, timm_encoder
 from rsfm.models.foreign.networks import CLASSIFIERS, load_all
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace
@@ -119,10 +119,9 @@ def file_model(name: str, pack: Pack, workspace: Workspace, names: Sequence[str]
     file = find(name, workspace)
     told = read_description(file.with_suffix(".json"))
     if not timm.is_model(told.architecture):
-        near = timm.list_models(f"*{told.architecture.partition('.')[0]}*")[:5]
         raise RsfmError(
-            f"{file.with_suffix('.json')}: architecture: timm has no {told.architecture!r}"
-            f"{'; similar: ' + ', '.join(near) if near else ''}."
+            f"{file.with_suffix('.json')}: architecture: timm has no {told.architecture!r}; "
+            f"{known_architectures(told.architecture)}."
         )
     feed = inputs.fed([band.wanted() for band in told.bands], pack, names, f"file:{file.stem}")
     usual = timm.get_pretrained_cfg(told.architecture)

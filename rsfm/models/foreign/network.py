@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import timm
@@ -89,6 +90,14 @@ def timm_encoder(architecture: str, **options: Any) -> nn.Module:
         return timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **options)
     except TypeError:  # not an option of this architecture
         return timm.create_model(architecture, num_classes=0, **options)
+
+
+def known_architectures(name: str) -> str:
+    """What to do about a name that timm does not know, as the end of a sentence: similar names, or where all are."""
+    base = name.partition(".")[0]
+    near = timm.list_models(f"*{base}*")[:5] or difflib.get_close_matches(base, timm.list_models(), n=5)
+    listing = 'python -c "import timm; print(*timm.list_models(), sep=chr(10))"'
+    return f"similar names: {', '.join(near)}" if near else f"all names that it knows: {listing}"
 
 
 def _reductions(encoder: nn.Module) -> list[int]:
