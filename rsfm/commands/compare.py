@@ -131,7 +131,7 @@ def print_comparison(
             rows.append([_named(first, differing), first["adaptation"], operator, *cells, seeds, first["n"]])
         gsd = part.drop_duplicates("severity").set_index("severity")["gsd_m"].to_dict()
         heads = [
-            severity_text(operator, s) + (f" ({gsd[s]:.0f} m)" if gsd[s] == gsd[s] and gsd[s] is not None else "")
+            severity_text(operator, s) + (f" ({gsd[s]:g} m)" if gsd[s] == gsd[s] and gsd[s] is not None else "")
             for s in severities
         ]
         columns = ["model", "adaptation", "operator", *heads, "seeds", "n"]
