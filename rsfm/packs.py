@@ -229,6 +229,16 @@ class Pack:
         return self.split_samples(split)["label_index"].to_numpy(np.int64)
 
 
+def scene_numbers(samples: pd.DataFrame) -> np.ndarray:
+    """(N,) int64: the scene that each sample is a part of, numbered as they come; one without a scene is its own.
+
+    Args:
+        samples: with the columns id and scene of `SAMPLE_COLUMNS`.
+    """
+    scenes = samples["scene"].where(samples["scene"].notna(), "\0" + samples["id"].astype(str))
+    return pd.factorize(scenes)[0].astype(np.int64)
+
+
 def read_bytes_or_none(file: Path) -> bytes | None:
     """The content of a file, or None where there is none."""
     try:

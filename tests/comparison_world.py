@@ -25,6 +25,7 @@ def evaluated(
     *,
     metric: str = "accuracy",
     ids: np.ndarray | None = None,
+    scenes: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     predicted: Mapping[tuple[str, float, int], np.ndarray] | None = None,
     old: bool = False,
@@ -34,7 +35,7 @@ def evaluated(
 
     Args:
         counts: of each sample.
-        ids: of the samples; their numbers where left out.
+        ids: of the samples; their numbers where left out. scenes: names of what they are parts of.
         labels: class indices; predicted: those that were found, with the keys of `counts`.
         old: the table as it was before it held counts (accuracy only).
         row: what differs from `store_world.score`; "title" for the model's title.
@@ -57,6 +58,8 @@ def evaluated(
             for name in ("operator", "degrade_target", "train_degrade", "metric"):
                 frame[name] = whole[name]
             frame["counts"] = list(part)
+        if scenes is not None:
+            frame["scene"] = scenes
         if labels is not None:
             frame["label_index"] = labels
         if predicted is not None:
@@ -97,7 +100,7 @@ def curve(
 def judged(*verdicts: str, **columns: object) -> pd.DataFrame:
     """Rows of a paired comparison with these verdicts, as far as the overall verdict looks at them."""
     usual = {
-        "bands_a": "B", "bands_b": "B", "synthetic": False, "seeds_a": 3, "seeds_b": 3, "dataset": "p",
+        "bands_a": "B", "bands_b": "B", "synthetic": False, "n": 500, "scenes": 500, "seeds_a": 3, "seeds_b": 3, "dataset": "p",
         "ci_low": -0.01, "ci_high": 0.03, "p_value": 0.5,
     }  # fmt: skip
     frame = pd.DataFrame({"verdict": list(verdicts), **usual} | columns)

@@ -25,6 +25,7 @@ from app.components.measures import (
     ordered_tasks,
     samples_word,
     scale_of,
+    size_text,
     target_title,
 )
 from app.components.palette import Look
@@ -224,8 +225,7 @@ def caption(view: View, packs: Packs) -> str:
             native = grid["gsd_m"].iloc[0] / (grid["severity"].iloc[0] if scale.coarser else 1)
             gsd = f", {metres(native)} grid"
         kind = "synthetic pack" if first["synthetic"] else "pack"
-        size = f", n = {int(rows['n'].max()):,} {samples_word(first['task'])}"
-        parts.append(f"{kind} {dataset}{gsd}{size}")
+        parts.append(f"{kind} {dataset}{gsd}, {size_text(rows.loc[rows['n'].idxmax()])}")
     targets = sorted(set(frame["degrade_target"]) - {"single"})
     if targets:
         parts.append(f"degraded: {', '.join(target_title(t).lower() for t in targets)}")

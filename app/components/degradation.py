@@ -13,6 +13,7 @@ from app.components.measures import (
     metric_title,
     operator_title,
     scale_of,
+    size_text,
     target_title,
     task_title,
     training_text,
@@ -315,7 +316,7 @@ def _hover(label: str, row: Mapping[str, Any], low: float, high: float) -> str:
     gsd = f", {row['gsd_m']:.4g} m" if scale.coarser and not missing(row["gsd_m"]) else ""
     std = "" if missing(row["std"]) else f"std {row['std']:.3f} over "
     ends = f"  [{low:.3f}, {high:.3f}]" if high > low else ""
-    size = f", n = {int(row['n']):,}" if row["n"] else ""
+    size = f", {size_text(row)}" if row["n"] else ""
     seeds = "published" if is_published(row["model_group"]) else f"{std}{seeds_text(row)}"
     return f"<b>{label}</b><br>{row['mean']:.3f}{ends}<br>{plotly_text(where)}{gsd}<br>{seeds}{size}"
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.text import missing, visible
 from rsfm.degrade import OPERATORS, severity_text
 from rsfm.metrics import METRICS
 from rsfm.tasks import ADAPTATIONS, TASKS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Which image of a sample was degraded.
 TARGETS = {"single": "The image", "pre": "Earlier image", "post": "Later image", "both": "Both images"}
@@ -65,6 +68,17 @@ def primary_metric(names: Iterable[Any], task: str) -> str:
 def samples_word(task: str) -> str:
     """What a test sample of the task is: "test images" or "test pairs"."""
     return "test pairs" if task in TASKS and TASKS[task].pairs else "test images"
+
+
+def size_text(row: Mapping[str, Any] | pd.Series) -> str:
+    """How many test samples a score rests on, e.g. "n = 55 test images of 5 scenes".
+
+    Args:
+        row: task, n and scenes (missing in scores of older evaluations).
+    """
+    n, scenes = int(row["n"]), row.get("scenes")
+    parts = "" if missing(scenes) or scenes == n else f" of {int(scenes):,} scene{'s' * (scenes != 1)}"
+    return f"n = {n:,} {samples_word(row['task'])}{parts}"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from app.components.measures import (
     adaptation_title,
     ordered_adaptations,
     ordered_metrics,
-    samples_word,
     scale_of,
+    size_text,
     training_text,
 )
 from app.components.measures import metric_title as score_title
@@ -74,7 +74,7 @@ def score_card(part: pd.DataFrame, curve: pd.DataFrame, looks: dict, key: str) -
         figure.update_layout(showlegend=len(curves_of(curve)) > 1, margin={"t": 8})
         st.plotly_chart(figure, config=CHART, key=key, alt=f"{adaptation}: {metric} against {scale.what}")
         seeds = seeds_text(curve.iloc[0])
-        st.caption(f"This run alone: {seeds}, n = {int(curve['n'].max()):,} {samples_word(first['task'])}.")
+        st.caption(f"This run alone: {seeds}, {size_text(curve.iloc[0])}.")
     else:
         st.caption("This score is not defined at any severity.")
     values = score_table(part)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMPARE_COLUMNS = (
     "model", "dataset", "task", "adaptation", "operator", "severity", "gsd_m", "metric",
-    "mean", "std", "ci_low", "ci_high", "n", "seeds",
+    "mean", "std", "ci_low", "ci_high", "n", "scenes", "seeds",
 )  # fmt: skip
 _MORE_COLUMNS = (
     "model_title", "model_group", "synthetic", "seed_kind", "bands", "split", "pack_hash", "degrade_target",
@@ -128,7 +128,7 @@ def print_comparison(
             first = curve.iloc[0]
             kinds = curve.groupby("seed_kind", sort=False)["seeds"].agg(["min", "max"])  # of a kind at each severity
             seeds = ", ".join(seeds_text(kind, fewest, most) for kind, fewest, most in kinds.itertuples())
-            rows.append([_named(first, differing), first["adaptation"], operator, *cells, seeds, first["n"]])
+            rows.append([_named(first, differing), first["adaptation"], operator, *cells, seeds, _size(first)])
         gsd = part.drop_duplicates("severity").set_index("severity")["gsd_m"].to_dict()
         heads = [
             severity_text(operator, s) + (f" ({gsd[s]:g} m)" if gsd[s] == gsd[s] and gsd[s] is not None else "")
@@ -148,6 +148,12 @@ def _named(row: pd.Series, differing: Sequence[str]) -> str:
     words = {"bands": "on {}", "train_degrade": "trained with {}", "split": "{}", "degrade_target": "{} degraded"}
     more = [words[name].format(row[name]) for name in differing if row[name] != "none"]
     return " ".join([str(row["model_title"]), *more])
+
+
+def _size(row: pd.Series) -> str:
+    """Test samples, and the scenes that they are parts of, where these are fewer."""
+    n, scenes = row["n"], row["scenes"]
+    return str(n) if scenes != scenes or scenes is None or scenes >= n else f"{n} ({scenes:.0f} scenes)"
 
 
 def _synthetic(frame: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ only and not all of the setting; what is missing is then what the scores of that
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
-from rsfm.stats.bootstrap import Statistic
+from rsfm.packs import Pack, scene_numbers
+from rsfm.stats.bootstrap import Statistic, per_scene
 from rsfm.store.view import Store
 
 #: What must be equal for two scores to be compared: one *cell*.
@@ -31,9 +33,10 @@ PROTOCOL = (
 #: What tells the rows of one sample apart within a run.
 SETTING = ("adaptation", "operator", "severity", "degrade_target", "train_degrade", "eval_seed")
 Cell = tuple[object, ...]
-#: Test set (the first three of `PROTOCOL`) -> its samples in order, and the model that was tested on them first.
-Samples = dict[tuple[object, ...], tuple[np.ndarray, str]]
-_WANTED = ("sample_id", "label_index", "predicted_index", "correct", "counts", "metric", *SETTING)
+#: Test set (the first three of `PROTOCOL`) -> its samples in order, their scenes (see `scene_numbers`), and the model
+#: that was tested on them first.
+Samples = dict[tuple[object, ...], tuple[np.ndarray, np.ndarray, str]]
+_WANTED = ("sample_id", "scene", "label_index", "predicted_index", "correct", "counts", "metric", *SETTING)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Unit:
         cell: values of `PROTOCOL`.
         row: its row of `Store.scores`.
         counts: (n, k) of each sample; labels, predicted: (n,) class indices, true and found, where there are any.
+        scenes: (n,) the scene that each is a part of (`rsfm.packs.scene_numbers`).
         primary: the metric that the counts were left for; statistic: pooled counts (..., k) to scores (...).
     """
 
@@ -52,8 +56,14 @@ class Unit:
     counts: np.ndarray
     labels: np.ndarray | None
     predicted: np.ndarray | None
+    scenes: np.ndarray
     primary: str
     statistic: Statistic
+
+    @property
+    def of_scenes(self) -> np.ndarray:
+        """(scenes, k) the counts of what is independent of each other."""
+        return per_scene(self.counts, self.scenes)
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -116,15 +126,32 @@ def _of_run(store: Store, run_id: str, rows: pd.DataFrame, metric: str | None, s
         mine, title = ids[place], str(row["model_title"])
         if len(pd.unique(mine)) < len(mine):
             raise Unusable("left predictions that hold a sample twice")
-        order, whose = samples.setdefault(cell[:3], (mine, title))
+        if cell[:3] not in samples:
+            samples[cell[:3]] = mine, _scenes(store, table, row, mine, place), title
+        order, scenes, whose = samples[cell[:3]]
         if not np.array_equal(order, mine):
             place = place[matching(order, mine, f"{whose} and {title} on {cell[0]} ({cell[2]})")]
         score = float(statistic(counts[place].sum(axis=0)))
         if not abs(score - row["value"]) < 1e-4:
             raise Unusable(f"left predictions that give {score:.4f} where its score is {row['value']:.4f}")
         classes = (None if known is None else known[place] for known in (labels, predicted))
-        found.append(Unit(cell, row, counts[place], *classes, primary, statistic))
+        found.append(Unit(cell, row, counts[place], *classes, scenes, primary, statistic))
     return found
+
+
+def _scenes(store: Store, table: pa.Table, row: pd.Series, ids: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The scene of each sample. Older predictions do not say it: then the pack does, if it still is the one that was
+    measured; else each sample is taken to be its own."""
+    if "scene" in table.column_names:
+        scenes = pd.Series(table["scene"].to_numpy(zero_copy_only=False)[place], dtype=object)
+        return scene_numbers(pd.DataFrame({"id": ids, "scene": scenes}))
+    with contextlib.suppress(RsfmError):  # results outlive the pack they were measured on
+        pack = Pack.named(store.workspace, str(row["dataset"]))
+        if pack.info.content_hash == row["pack_hash"]:
+            known = pack.split_samples(str(row["split"])).set_index("id")
+            if set(ids) <= set(known.index):
+                return scene_numbers(known.loc[ids].reset_index())
+    return np.arange(len(ids))
 
 
 def prediction_files(store: Store, run_id: str) -> list[Path]:

@@ -140,7 +140,7 @@ def flips(
         if alone := sorted(at[level].keys() - at[other].keys()):
             there = severity_text(str(curve["operator"]), level)
             left_out.append(f"Left out, for their predictions are of {there} alone: {'; '.join(map(_named, alone))}.")
-    ((ids, _),) = samples.values()
+    ((ids, _, _),) = samples.values()
     before, after = ([at[level][s] for s in seeds] for level in (against, severity))
     return Flips(
         ids=ids,

@@ -16,22 +16,24 @@ from rsfm.comparison.models import Places, Where, at_places, label, narrowed, ro
 from rsfm.degrade import severity_text
 from rsfm.errors import RsfmError
 from rsfm.metrics import METRICS
+from rsfm.stats import FEW_SCENES, few_scenes
 from rsfm.store.view import Store
 
 COLUMNS = (
-    *PROTOCOL, "bands_a", "bands_b", "synthetic", "gsd_m", "n", "seeds_a", "seeds_b", "seed_kind_a", "seed_kind_b",
-    "mean_a", "mean_b", "difference", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
+    *PROTOCOL, "bands_a", "bands_b", "synthetic", "gsd_m", "n", "scenes", "seeds_a", "seeds_b", "seed_kind_a",
+    "seed_kind_b", "mean_a", "mean_b", "difference", "ci_low", "ci_high", "p_value", "p_adjusted", "verdict",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One model on one band set in one cell, folded over its seeds; `row` is one of its rows of `Store.scores`, `runs`
-    are (model seed, evaluation seed) of all."""
+    are (model seed, evaluation seed) of all, `n` test samples. What was measured is by scene."""
 
     row: pd.Series
     measured: stats.Measured
     runs: frozenset[tuple[int, int]]
+    n: int
 
 
 def measurements(
@@ -44,15 +46,16 @@ def measurements(
 ) -> dict[Cell, list[Measurement]]:
     """What some rows of `Store.scores` measured, by cell; the arguments are those of `units`."""
     found: dict[tuple[Cell, str, str], dict[tuple[int, int], tuple[float, np.ndarray]]] = defaultdict(dict)
-    rows: dict[tuple[Cell, str, str], pd.Series] = {}
+    rows: dict[tuple[Cell, str, str], tuple[pd.Series, int]] = {}
     for run in units(store, scores, left_out, metric=metric, samples=samples):
         for unit in run:
             key = (unit.cell, str(unit.row["model_group"]), str(unit.row["bands"]))
-            found[key][unit.seeds] = stats.jackknife(unit.counts, unit.statistic)
-            rows[key] = unit.row
+            found[key][unit.seeds] = stats.jackknife(unit.of_scenes, unit.statistic)
+            rows[key] = unit.row, len(unit.counts)
     cells: dict[Cell, list[Measurement]] = defaultdict(list)
     for key, parts in sorted(found.items(), key=lambda item: item[0][1:]):  # by model and bands, not by run
-        cells[key[0]].append(Measurement(rows[key], stats.fold(parts), frozenset(parts)))
+        row, n = rows[key]
+        cells[key[0]].append(Measurement(row, stats.fold(parts), frozenset(parts), n))
     return dict(cells)
 
 
@@ -93,7 +96,7 @@ def paired(
     Returns:
         A row per cell (`PROTOCOL`) with `COLUMNS`. `difference` is mean_a - mean_b, with its 95 % interval and
         p-value (`rsfm.stats.groups`; exact McNemar for one scene classifier against another); `p_adjusted` is Holm's
-        over all rows; `verdict` is "a" or "b", whichever is better with p_adjusted < alpha, else "no difference".
+        over all rows; `n` test samples are parts of `scenes`, which are what varies; `verdict` is "a" or "b", whichever is better with p_adjusted < alpha, else "no difference".
         Intervals are not corrected. Means are over seeds, of the score of each seed's pooled counts. The models may
         see different bands (`bands_a`, `bands_b`); of a model with several band sets, those are taken that the other
         was measured on too, or all where there is none. `attrs` hold `a` and `b` (labels), `alpha`, and `left_out`
@@ -180,7 +183,7 @@ def _row(cell: Cell, a: Measurement, b: Measurement) -> dict[str, object]:
     result = difference(a.measured, b.measured)
     return {
         **dict(zip(PROTOCOL, cell, strict=True)), "bands_a": a.row["bands"], "bands_b": b.row["bands"],
-        "synthetic": bool(a.row["synthetic"]), "gsd_m": a.row["gsd_m"], "n": result.n,
+        "synthetic": bool(a.row["synthetic"]), "gsd_m": a.row["gsd_m"], "n": a.n, "scenes": result.n,
         "seeds_a": len(a.measured.seeds), "seeds_b": len(b.measured.seeds),
         "seed_kind_a": a.measured.seed_kind, "seed_kind_b": b.measured.seed_kind,
         "mean_a": result.mean_a, "mean_b": result.mean_b, "difference": result.difference,
@@ -255,6 +258,10 @@ def _remarks(frame: pd.DataFrame) -> tuple[str, ...]:
         remarks.append(f"One run of each{where}: this is about these runs, not about the recipes behind them.")
     elif (frame[["seeds_a", "seeds_b"]].min(axis=1) < 3).any():
         remarks.append("With fewer than three seeds of each, only large differences can be told from noise.")
+    few = frame[frame["scenes"] < FEW_SCENES]
+    if len(few):
+        least = few.loc[few["scenes"].idxmin()]
+        remarks.append(f"On {least['dataset']}, {few_scenes(int(least['n']), int(least['scenes']))}")
     if (frame["bands_a"] != frame["bands_b"]).any():
         remarks.append("The two see different bands.")
     if frame["synthetic"].any():

@@ -16,8 +16,8 @@ from rsfm.metrics import METRICS, constant_floor
 from rsfm.store.view import Store
 
 TIER_COLUMNS = (
-    *PROTOCOL, "tier", "model_group", "model_title", "bands", "mean", "seeds", "seed_kind", "n", "p_best", "synthetic",
-    "gsd_m",
+    *PROTOCOL, "tier", "model_group", "model_title", "bands", "mean", "seeds", "seed_kind", "n", "scenes", "p_best",
+    "synthetic", "gsd_m",
 )  # fmt: skip
 NORMALISED_COLUMNS = (
     "model_group", "model_title", "adaptation", "operator", "train_degrade", "severity", "mean", "ci_low", "ci_high",
@@ -39,7 +39,7 @@ def _tiers(models: list[Measurement], alpha: float) -> pd.DataFrame:
         {
             **{name: m.row[name] for name in (*PROTOCOL, "model_group", "model_title", "bands", "synthetic", "gsd_m")},
             "tier": tier, "mean": m.measured.mean, "seeds": len(m.measured.seeds), "seed_kind": m.measured.seed_kind,
-            "n": m.measured.values.shape[1], "p_best": p[i, best],
+            "n": m.n, "scenes": m.measured.values.shape[1], "p_best": p[i, best],
         }
         for i, (m, tier) in enumerate(zip(models, found.tolist(), strict=True))
     ]  # fmt: skip
@@ -114,7 +114,7 @@ def normalised(
             continue
         # One seed for each pack: packs of one size must not share their draws.
         seed = zlib.crc32(str(first.cell[:3]).encode())
-        columns = np.stack([unit.counts for unit in run], axis=1)
+        columns = np.stack([unit.of_scenes for unit in run], axis=1)
         resampled = stats.pooled_draws(columns, first.statistic, draws=draws, seed=seed)
         for unit, values in zip(run, resampled.T, strict=True):
             row = unit.row

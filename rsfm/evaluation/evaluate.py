@@ -233,7 +233,7 @@ class Evaluation:
         if truth.ndim == 2:
             # Zeros and ones, an eighth of the memory: of 100,000 samples, seeds and severities it is gigabytes.
             counts = metrics.multilabel_counts(truth, found).astype(np.uint8)
-            whole = {"mean_ap": mean_ap(score_, truth, draws=self.spec.bootstrap)}
+            whole = {"mean_ap": mean_ap(score_, truth, self.what.test_scenes, draws=self.spec.bootstrap)}
             return Prediction(adaptation, seed, severity, counts, {}, whole, facts)
         columns = {"label_index": truth, "predicted_index": found, "correct": found == truth, "score": score_}
         counts = metrics.classification_counts(truth, found)

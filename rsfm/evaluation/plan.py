@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from rsfm.degrade import OperatorEntry, operator
 from rsfm.errors import RsfmError
 from rsfm.evaluation.heads import stratified_draw
-from rsfm.packs import LayerInfo, Pack
+from rsfm.packs import LayerInfo, Pack, scene_numbers
 from rsfm.specs import EvaluateSpec
 from rsfm.tasks import ADAPTATIONS, TASKS, Adaptation, Task
 from rsfm.workspace import Workspace
@@ -55,6 +56,11 @@ class Plan:
     @property
     def n_test(self) -> int:
         return self.pack.info.splits[self.test_split]
+
+    @cached_property
+    def test_scenes(self) -> np.ndarray:
+        """(M,) the scene that each test sample is a part of (`scene_numbers`): those of one are not independent."""
+        return scene_numbers(self.pack.split_samples(self.test_split))
 
     @property
     def mask(self) -> LayerInfo:

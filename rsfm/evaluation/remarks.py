@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rsfm import stats
 from rsfm.evaluation.batches import view_remarks
 from rsfm.evaluation.plan import Plan
 from rsfm.model_info import ModelInfo
@@ -20,6 +21,14 @@ def evaluation_remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> l
         if unseen:
             names = ", ".join(what.classes[i] for i in unseen)
             remarks.append(f"No training sample of {names}: always wrong in the test.")
+    scenes = int(what.test_scenes.max()) + 1
+    if scenes < stats.FEW_SCENES:
+        said = stats.few_scenes(what.n_test, scenes)
+        remarks.append(f"{said[0].upper()}{said[1:]}")
+    elif scenes < what.n_test:
+        remarks.append(
+            f"{what.n_test:,} test samples are parts of {scenes:,} scenes: intervals and tests take a scene as one."
+        )
     if layer.gsd_m is None:
         remarks.append(f"Pack {info.name!r} has no GSD in metres: its curve has factors only.")
     if what.operator.identity not in what.severities:

@@ -1,4 +1,8 @@
-"""Bootstrap over test samples, of scores of pooled counts (`rsfm.metrics`)."""
+"""Bootstrap over test samples, of scores of pooled counts (`rsfm.metrics`).
+
+Tiles of one image have its light, its place and its annotator in common: they are no independent samples, and are
+drawn together, with the image that they are a part of (`per_scene`).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,41 @@ import numpy as np
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # pooled counts (..., k) -> scores (...)
 
+#: Of fewer, percentile intervals are too narrow: of an F1 that should hold 95 %, they hold about 75 at 6, 86 at 9 and 90
+#: at 20 (simulated).
+FEW_SCENES = 20
 _CHUNK = 1_000_000  # resampled values held at once
 
 
-def _resamples(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of n samples was drawn, in pieces (some draws, n); depends on n, draws and seed only."""
+def few_scenes(n: int, scenes: int) -> str:
+    """What should be known of results on fewer than `FEW_SCENES`; a sentence's end, lower case."""
+    what = f"{n:,} test samples are parts of {scenes} scene{'s' * (scenes != 1)}" if scenes < n else f"{n} test samples"
+    if scenes == 1:
+        return f"{what}: that says nothing about others, and there are no intervals or tests."
+    return f"{what}: so few say little about others, and intervals may be too narrow."
+
+
+def per_scene(counts: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+    """Counts (n, ...) of samples, summed to (scenes, ...): the parts of a score that are independent of each other.
+
+    Args:
+        scenes: (n,) number of the scene that each sample is a part of: 0, 1, ... without gaps.
+    """
+    n = int(scenes.max()) + 1
+    if n == len(counts):  # each is its own; in the order of their numbers
+        return counts if (np.diff(scenes) > 0).all() else counts[np.argsort(scenes)]
+    order = np.argsort(scenes, kind="stable")
+    return np.add.reduceat(counts[order], np.searchsorted(scenes[order], np.arange(n)), axis=0)
+
+
+def _resamples(n: int, draws: int, seed: int, width: int = 1) -> Iterator[np.ndarray]:
+    """How often each of n samples was drawn, in pieces (some draws, n); depends on n, draws and seed only.
+
+    Args:
+        width: values per sample that are held besides.
+    """
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // n)
+    step = max(1, _CHUNK // (n * width))
     for start in range(0, draws, step):
         count = min(step, draws - start)
         drawn = rng.integers(0, n, (count, n))
@@ -58,18 +90,22 @@ def pooled_draws(counts: np.ndarray, statistic: Statistic, *, draws: int = 1000,
 
 
 def bootstrap_weighted(
-    n: int, statistic: Statistic, *, draws: int = 1000, level: float = 0.95, seed: int = 0
+    scenes: np.ndarray, statistic: Statistic, *, draws: int = 1000, level: float = 0.95, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap interval of a score that comes from all samples at once, such as a mean average precision.
 
     Args:
-        n: number of samples, at least one.
+        scenes: (n,) see `per_scene`; at least one sample.
         statistic: how often each sample counts (d, n) to scores (d,). The draws are those of `bootstrap_pooled`.
 
     Returns:
         low and high, each of shape (); resamples whose score is undefined are left out.
     """
-    return _interval(np.concatenate([statistic(times) for times in _resamples(n, draws, seed)]), level)
+    n = int(scenes.max()) + 1
+    if n == 1:  # another test set of one scene could be anything
+        return np.array(np.nan), np.array(np.nan)
+    pieces = _resamples(n, draws, seed, width=-(-len(scenes) // n))
+    return _interval(np.concatenate([statistic(times[:, scenes]) for times in pieces]), level)
 
 
 def bootstrap_pooled(
@@ -77,13 +113,16 @@ def bootstrap_pooled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap interval of a score of pooled counts, e.g. the F1 over all pixels of a test set.
 
-    Whole samples (images, tiles) are drawn, each with all its counts, so that what pixels of one sample share is in
-    the interval. Resamples whose score is undefined are left out.
+    Whole samples are drawn, each with all its counts, so that what its pixels share is in the interval. Resamples
+    whose score is undefined are left out.
 
     Args:
-        counts, statistic: see `pooled_draws`. Intervals of several models on one test set rest on the same resamples.
+        counts, statistic: see `pooled_draws`; of tiles, summed `per_scene`. Intervals of several models on one test set
+            rest on the same resamples.
 
     Returns:
-        low and high, each of shape () or (m,).
+        low and high, each of shape () or (m,); NaN where there is one sample only, which says nothing of others.
     """
+    if len(counts) == 1:
+        return tuple(np.full((2, *np.shape(counts)[1:-1]), np.nan))  # type: ignore[return-value]
     return _interval(pooled_draws(counts, statistic, draws=draws, seed=seed), level)

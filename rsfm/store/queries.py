@@ -187,7 +187,7 @@ ORDER BY r.run_id, m.name, m.step
 
 _SCORE_COLUMNS = """s.model, s.model_title, s.model_group, s.model_seed, s.eval_seed, s.dataset, s.pack_hash,
     s.synthetic, s.split, s.task, s.adaptation, s.bands, s.operator, s.severity, s.gsd_m, s.degrade_target,
-    s.train_degrade, s.metric, s.value, s.ci_low, s.ci_high, s.n, s.operator_hash, run_id, s.attempt, s.time"""
+    s.train_degrade, s.metric, s.value, s.ci_low, s.ci_high, s.n, s.scenes, s.operator_hash, run_id, s.attempt, s.time"""
 _SCORE_ORDER = """s.dataset, s.task, s.model_group, s.adaptation, s.metric, s.operator, s.severity, s.model_seed,
     s.eval_seed, run_id"""
 SCORES = f"""
@@ -222,7 +222,7 @@ of_a_model AS (
            train_degrade, metric, model_seed,
            avg(value) AS mean, stddev_samp(value) AS eval_std, count(*) AS eval_seeds,
            avg(greatest(0, value - ci_low)) AS below, avg(greatest(0, ci_high - value)) AS above,
-           max(ci_low) AS own_low, max(ci_high) AS own_high, max(n) AS n, max(gsd_m) AS gsd_m,
+           max(ci_low) AS own_low, max(ci_high) AS own_high, max(n) AS n, max(scenes) AS scenes, max(gsd_m) AS gsd_m,
            bool_or(synthetic) AS synthetic
     FROM valid GROUP BY ALL
 ),
@@ -233,7 +233,7 @@ point AS (
            CASE WHEN count(*) > 1 THEN count(*) ELSE max(o.eval_seeds) END AS seeds,
            CASE WHEN count(*) > 1 THEN 'model seeds' ELSE 'evaluation seeds' END AS seed_kind,
            avg(o.below) AS below, avg(o.above) AS above, max(o.own_low) AS own_low, max(o.own_high) AS own_high,
-           max(o.n) AS n, max(o.gsd_m) AS gsd_m,
+           max(o.n) AS n, max(o.scenes) AS scenes, max(o.gsd_m) AS gsd_m,
            bool_or(o.synthetic) AS synthetic
     FROM of_a_model o GROUP BY ALL
 )
@@ -243,7 +243,7 @@ SELECT n.model, n.model_title, p.model_group, p.dataset, p.synthetic, p.task, p.
             ELSE greatest(0, p.mean - sqrt(coalesce(p.below, 0) ** 2 + (1.96 * p.std) ** 2 / p.seeds)) END AS ci_low,
        CASE WHEN p.seeds = 1 THEN p.own_high
             ELSE least(1, p.mean + sqrt(coalesce(p.above, 0) ** 2 + (1.96 * p.std) ** 2 / p.seeds)) END AS ci_high,
-       p.n, p.seeds, p.seed_kind, p.pack_hash, p.split, p.bands, p.degrade_target, p.train_degrade
+       p.n, p.scenes, p.seeds, p.seed_kind, p.pack_hash, p.split, p.bands, p.degrade_target, p.train_degrade
 FROM point p JOIN names n USING (model_group)
 ORDER BY p.dataset, p.task, p.adaptation, p.metric, n.model_title, p.model_group, p.operator, p.bands, p.severity
 """

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rsfm.store.lint import LINT
 
-VERSION = 8
+VERSION = 9
 
 #: What makes two scores the same measurement; the same key with another value is kept and marked by the lint.
 SCORE_KEY = (
@@ -66,7 +66,7 @@ TABLES: dict[str, dict[str, str]] = {
         "synthetic": "BOOLEAN", "split": "VARCHAR", "task": "VARCHAR", "adaptation": "VARCHAR", "bands": "VARCHAR",
         "operator": "VARCHAR", "severity": "DOUBLE", "gsd_m": "DOUBLE", "degrade_target": "VARCHAR",
         "train_degrade": "VARCHAR", "metric": "VARCHAR", "value": "DOUBLE", "ci_low": "DOUBLE", "ci_high": "DOUBLE",
-        "n": "BIGINT", "operator_hash": "VARCHAR", "basis": "VARCHAR",
+        "n": "BIGINT", "scenes": "BIGINT", "operator_hash": "VARCHAR", "basis": "VARCHAR",
         # For the lint: see `rsfm.store.lint`.
         "deterministic": "BOOLEAN", "feature_dim": "BIGINT", "feature_std_l2": "DOUBLE", "feature_rank": "DOUBLE",
         "input_band": "VARCHAR", "input_mean": "DOUBLE", "input_std": "DOUBLE",

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rsfm import stats
 from rsfm.bands import Band
 from rsfm.errors import RsfmError
 from rsfm.evaluation import evaluate as evaluation
@@ -22,6 +23,7 @@ from rsfm.specs import EvaluateSpec
 from rsfm.store.files import read_jsonl
 from rsfm.store.job import JobContext, Stopped
 from rsfm.store.runs import RunFolder, create_run
+from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
 SIZE = 32
@@ -70,13 +72,13 @@ def change_pack(workspace: Workspace) -> Pack:
     )
 
 
-def multilabel_pack(workspace: Workspace, val: int = 0) -> Pack:
+def multilabel_pack(workspace: Workspace, val: int = 0, signal: float = 60) -> Pack:
     images, labels = {}, {}
     for number, (split, count) in enumerate((("train", 90), ("test", 60), *([("val", val)] if val else []))):
         rng = np.random.default_rng(number)
         flags = rng.random((count, 3)) < 0.4
         flags[~flags.any(axis=1), 0] = True
-        images[split] = (rng.normal(90, 10, (count, 3, SIZE, SIZE)) + 60 * flags[:, :, None, None]).clip(0, 255)
+        images[split] = (rng.normal(90, 10, (count, 3, SIZE, SIZE)) + signal * flags[:, :, None, None]).clip(0, 255)
         images[split] = images[split].astype(np.uint8)
         labels[split] = [
             [name for name, on in zip(("blue", "green", "red"), row[::-1], strict=True) if on] for row in flags
@@ -84,8 +86,14 @@ def multilabel_pack(workspace: Workspace, val: int = 0) -> Pack:
     return write_arrays(workspace, "several", images, RGB8, labels=labels)
 
 
-def evaluate(workspace: Workspace, model: str, pack: str, **settings: Any) -> tuple[pd.DataFrame, RunFolder]:
+def request(workspace: Workspace, model: str, pack: str, **settings: Any) -> EvaluateSpec:
+    """With as much of `QUICK` as means anything on that pack."""
     spec = EvaluateSpec(model=model, dataset=pack, **{**QUICK, **settings})
+    return spec.only_used(TASKS[Pack.named(workspace, pack).info.task])
+
+
+def evaluate(workspace: Workspace, model: str, pack: str, **settings: Any) -> tuple[pd.DataFrame, RunFolder]:
+    spec = request(workspace, model, pack, **settings)
     run = create_run(workspace, spec)
     run_job(spec, JobContext(workspace, run, 1))
     return pd.DataFrame(read_jsonl(run.path / "scores.jsonl")[0]), run
@@ -114,6 +122,30 @@ def test_segmentation_is_learnt(workspace: Workspace, model: str, adaptation: st
         assert counts.sum() == 12 * SIZE * SIZE, "every pixel once"
         assert METRICS["mean_iou"].of(counts.sum(axis=0)) == pytest.approx(value(scores, severity, "mean_iou"))
     assert (scores["ci_low"] <= scores["value"]).all() and (scores["value"] <= scores["ci_high"]).all()
+
+
+@pytest.mark.parametrize("labels", ["map", "flags"])
+def test_intervals_draw_scenes(workspace: Workspace, labels: str) -> None:
+    """Test samples that are parts of four scenes: their interval is that of the scenes, and what is kept says so."""
+    pack = segmentation_pack(workspace) if labels == "map" else multilabel_pack(workspace, signal=0.6)
+    fit = {"epochs": 8, "lr": 2e-3, "batch_size": 4} if labels == "map" else {}
+    apart, _ = evaluate(workspace, "band-stats", pack.name, adaptations=["linear"], severities=[1], fit=fit)
+    samples = pd.read_parquet(pack.path / "samples.parquet")
+    samples["scene"] = [f"{split} {row % 4}" for split, row in samples[["split", "row"]].itertuples(index=False)]
+    samples.to_parquet(pack.path / "samples.parquet")
+    scores, run = evaluate(workspace, "band-stats", pack.name, adaptations=["linear"], severities=[1], fit=fit)
+    n = pack.info.splits["test"]
+    assert set(apart["scenes"]) == {n} and set(scores["scenes"]) == {4} and set(scores["n"]) == {n}
+    assert scores["value"].tolist() == apart["value"].tolist()
+    assert (scores[["ci_low", "ci_high"]] != apart[["ci_low", "ci_high"]]).all(axis=None)
+    frame = pd.read_parquet(run.path / "artifacts" / "predictions.parquet")
+    assert frame["scene"].tolist() == [f"test {i % 4}" for i in range(n)]
+    counts = np.stack(frame["counts"].to_numpy())
+    for metric in ("mean_iou",) if labels == "map" else ("micro_f1", "macro_f1"):
+        row = scores[scores["metric"] == metric].iloc[0]
+        summed = np.stack([counts[np.arange(n) % 4 == i].sum(axis=0) for i in range(4)])
+        low, high = stats.bootstrap_pooled(summed, METRICS[metric].of, draws=QUICK["bootstrap"])
+        assert (row["ci_low"], row["ci_high"]) == (pytest.approx(low), pytest.approx(high))
 
 
 @pytest.mark.parametrize("model", ["random:vit-nano", "efficientnet-lite0"])
@@ -221,7 +253,7 @@ def test_an_undefined_score_is_a_gap_and_no_damage(workspace: Workspace) -> None
         workspace, "still", {"train": images, "test": images}, RGB8, later={"train": images, "test": images},
         masks={"train": masks, "test": masks}, classes=["no change", "change"],
     )  # fmt: skip
-    spec = EvaluateSpec(model="band-stats", dataset="still", **{**QUICK, "adaptations": ["linear"], "severities": [1]})
+    spec = request(workspace, "band-stats", "still", adaptations=["linear"], severities=[1])
     run = create_run(workspace, spec)
     run_job(spec, JobContext(workspace, run, 1))
     assert read_jsonl(run.path / "scores.jsonl")[0] == []
@@ -255,7 +287,7 @@ def test_stop_and_resume_end_as_an_undisturbed_run(workspace: Workspace, monkeyp
         "fit": {**FIT, "epochs": 3, "jitter": 0.2, "crop_min_scale": 0.5},
     }
     whole, _ = evaluate(workspace, "random:vit-nano", "fields", **settings)
-    spec = EvaluateSpec(model="random:vit-nano", dataset="fields", **{**QUICK, **settings})
+    spec = request(workspace, "random:vit-nano", "fields", **settings)
     run = create_run(workspace, spec)
     asked = {"steps": 0}
     for attempt, steps in enumerate((6, 13, None), start=1):
@@ -284,7 +316,7 @@ def test_what_was_trained_on_another_content_is_not_mixed_in(
     """A pack that is prepared again between two attempts: the results are those of the pack as it is."""
     segmentation_pack(workspace)
     settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1], "eval_seeds": [0, 1]}
-    run = create_run(workspace, EvaluateSpec(model="band-stats", dataset="fields", **{**QUICK, **settings}))
+    run = create_run(workspace, request(workspace, "band-stats", "fields", **settings))
     first = JobContext(workspace, run, 1)
     monkeypatch.setattr(first, "stop_requested", lambda: (run.path / "checkpoints" / "linear-0.done.pt").exists())
     with pytest.raises(Stopped):
@@ -307,7 +339,7 @@ def test_what_was_trained_on_another_content_is_not_mixed_in(
 def test_a_killed_training_goes_on_from_its_last_save(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     segmentation_pack(workspace)
     settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1]}
-    spec = EvaluateSpec(model="band-stats", dataset="fields", **{**QUICK, **settings})
+    spec = request(workspace, "band-stats", "fields", **settings)
     whole, _ = evaluate(workspace, "band-stats", "fields", **settings)
     monkeypatch.setattr(fitting, "_SAVE_S", 0.0)
     run, seen = create_run(workspace, spec), []
@@ -331,7 +363,7 @@ def test_a_stop_while_testing_keeps_what_was_trained(workspace: Workspace, monke
     segmentation_pack(workspace)
     settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1, 2]}
     whole, _ = evaluate(workspace, "band-stats", "fields", **settings)
-    spec = EvaluateSpec(model="band-stats", dataset="fields", **{**QUICK, **settings})
+    spec = request(workspace, "band-stats", "fields", **settings)
     run = create_run(workspace, spec)
     context = JobContext(workspace, run, 1)
     real = context.progress
@@ -375,7 +407,7 @@ def test_the_best_epoch_of_several_labels(workspace: Workspace) -> None:
 )
 def test_what_pairs_can_be_asked(workspace: Workspace, settings: dict, message: str | None) -> None:
     change_pack(workspace)
-    spec = EvaluateSpec(model="random:vit-nano", dataset="pairs", **{**QUICK, **settings})
+    spec = request(workspace, "random:vit-nano", "pairs", **settings)
     if message is None:
         assert dry_run(spec, workspace)
         return
@@ -414,7 +446,7 @@ def test_kinds_of_change_are_not_mistaken_for_change(workspace: Workspace) -> No
 )
 def test_what_cannot_be_is_refused(workspace: Workspace, model: str, settings: dict, message: str) -> None:
     segmentation_pack(workspace)
-    spec = EvaluateSpec(model=model, dataset="fields", **{**QUICK, **settings})
+    spec = request(workspace, model, "fields", **settings)
     with pytest.raises(RsfmError, match=message):
         dry_run(spec, workspace)
     with pytest.raises(RsfmError, match=message):

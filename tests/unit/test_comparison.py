@@ -311,6 +311,11 @@ def test_a_verdict_says_what_must_be_known_besides() -> None:
     assert "in 1 of 2 cells" in remarks(seeds_a=[1, 3], seeds_b=[1, 3])[0]
     assert "fewer than three seeds" in remarks(seeds_b=2)[0]
     assert remarks(synthetic=[True, False], dataset=["s", "r"]) == ("Synthetic data: s.",)
+    assert remarks(n=40, scenes=[30, 4], dataset=["s", "r"]) == (
+        "On r, 40 test samples are parts of 4 scenes: so few say little about others, and intervals may be too narrow.",
+    )
+    assert remarks(n=12, scenes=12)[0].startswith("On p, 12 test samples: so few")
+    assert "of 1 scene: that says nothing about others" in remarks(n=12, scenes=1)[0]
     assert remarks(p_value=[np.nan, 0.1]) == ("No test was possible in 1 of 2 cells.",)
     with pytest.raises(ValueError, match="at least one row"):
         comparison.verdict(judged())

@@ -132,7 +132,7 @@ def test_bootstrap_in_chunks_equals_one_piece(monkeypatch: pytest.MonkeyPatch) -
 
 
 @settings(deadline=None, max_examples=30)
-@given(values=st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@given(values=st.lists(st.floats(0, 1), min_size=2, max_size=30))
 def test_bootstrap_interval_lies_within_the_values(values: list[float]) -> None:
     low, high = interval(np.array(values), draws=100)
     assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12

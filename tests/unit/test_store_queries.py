@@ -22,7 +22,7 @@ from rsfm.workspace import Workspace
 
 COMPARE = [
     "model", "model_title", "model_group", "dataset", "synthetic", "task", "adaptation", "operator", "severity",
-    "gsd_m", "metric", "mean", "std", "ci_low", "ci_high", "n", "seeds", "seed_kind", "pack_hash",
+    "gsd_m", "metric", "mean", "std", "ci_low", "ci_high", "n", "scenes", "seeds", "seed_kind", "pack_hash",
 ]  # fmt: skip
 
 
