@@ -76,11 +76,14 @@ def pooled_draws(counts: np.ndarray, statistic: Statistic, *, draws: int = 1000,
         statistic: pooled counts (..., k) to scores (...).
 
     Returns:
-        (draws,) or (draws, m); NaN where the score of a resample is undefined.
+        (draws,) or (draws, m); NaN where the score of a resample is undefined, or where there is one sample only,
+        which says nothing about others.
     """
     counts = np.asarray(counts, np.float64)
     if counts.ndim not in (2, 3) or len(counts) == 0:
         raise ValueError(f"counts have the shape (n, k) or (n, m, k) with at least one sample, got {counts.shape}")
+    if len(counts) == 1:
+        return np.full((draws, *counts.shape[1:-1]), np.nan)
     flat = counts.reshape(len(counts), -1)
     parts = [
         statistic((times @ flat).reshape(len(times), *counts.shape[1:]))
@@ -123,6 +126,4 @@ def bootstrap_pooled(
     Returns:
         low and high, each of shape () or (m,); NaN where there is one sample only, which says nothing of others.
     """
-    if len(counts) == 1:
-        return tuple(np.full((2, *np.shape(counts)[1:-1]), np.nan))  # type: ignore[return-value]
     return _interval(pooled_draws(counts, statistic, draws=draws, seed=seed), level)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
@@ -45,8 +44,8 @@ def tiers(scores: Sequence[float], p_values: np.ndarray, *, alpha: float = 0.05)
     return found.tolist()
 
 
-def folded_error(parts: Sequence[Mapping[int, float]], weights: Sequence[float] | np.ndarray) -> float:
-    """Standard error of a weighted sum of scores that comes from model seeds.
+def folded_error(parts: Sequence[Mapping[int, float]], weights: Sequence[float] | np.ndarray) -> tuple[float, int]:
+    """Standard error of a weighted sum of scores that comes from model seeds, and how many seeds it rests on.
 
     Args:
         parts: seed -> score, of each term.
@@ -56,9 +55,9 @@ def folded_error(parts: Sequence[Mapping[int, float]], weights: Sequence[float] 
     """
     common = sorted(set.intersection(*map(set, parts)))
     if len(common) < 2:
-        return math.nan
+        return math.nan, len(common)
     folded = [sum(w * part[seed] for w, part in zip(weights, parts, strict=True)) for seed in common]
-    return float(np.std(folded, ddof=1)) / math.sqrt(len(common))
+    return float(np.std(folded, ddof=1)) / math.sqrt(len(common)), len(common)
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,10 @@ def normalised_mean(
 
     Returns:
         An interval that joins both sources of error in quadrature, each side by itself: percentiles of the resampled
-        mean, every dataset drawn by itself, and the standard error of the seeds. Its ends are NaN where there are model
-        seeds and fewer than two are common to all datasets: their spread is not known.
+        mean, every dataset drawn by itself, and the standard error of the seeds times Student's t. Its degrees of freedom
+        are the number of model seeds less one, for evaluation seeds Satterthwaite's. The ends are NaN where there are
+        model seeds and fewer than two are common to all datasets: their spread is not known; and where a dataset has one
+        scene only.
     """
     if not len(scores) == len(floors) == len(draws) or not len(scores):
         raise ValueError("a mean over datasets needs scores, a floor and draws of each, and one dataset at least")
@@ -111,16 +112,24 @@ def normalised_mean(
     parts = (np.array([np.mean(s) for s in scores]) - floor) / span
     resampled = ((np.stack(draws) - floor[:, None]) / span[:, None]).mean(axis=0)
     mean, tail = float(parts.mean()), (1 - level) / 2
+    if np.isnan(resampled).all():
+        return NormalisedMean(mean, math.nan, math.nan, tuple(parts.tolist()))
     low, high = np.nanquantile(resampled, [tail, 1 - tail])
     if model_seeds is not None and any(model_seeds):
         of_seeds = [
             dict(zip(seeds, s / w, strict=True)) if seeds else {}
             for seeds, s, w in zip(model_seeds, scores, span, strict=True)
         ]
-        error = folded_error(of_seeds, np.full(len(parts), 1 / len(parts)))
+        error, common = folded_error(of_seeds, np.full(len(parts), 1 / len(parts)))
+        freedom = common - 1.0
     else:
-        seeds = [np.var(s, ddof=1) / len(s) / w**2 if len(s) > 1 else 0.0 for s, w in zip(scores, span, strict=True)]
-        error = math.sqrt(sum(seeds)) / len(parts)
-    spread = NormalDist().inv_cdf((1 + level) / 2) * error
+        many = [(np.var(s, ddof=1) / len(s) / w**2, len(s)) for s, w in zip(scores, span, strict=True) if len(s) > 1]
+        variance, rest = sum(v for v, _ in many), sum(v**2 / (n - 1) for v, n in many)
+        error, freedom = math.sqrt(variance) / len(parts), variance**2 / rest if rest else math.inf
+    spread = error
+    if error > 0:
+        from scipy.special import stdtrit  # a third of a second: not at import, for pages start with this module
+
+        spread *= float(stdtrit(freedom, (1 + level) / 2))
     below, above = math.hypot(max(0.0, mean - low), spread), math.hypot(max(0.0, high - mean), spread)
     return NormalisedMean(mean, mean - below, mean + above, tuple(parts.tolist()))
