@@ -11,14 +11,30 @@ from typing import Any
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
+from rsfm.store.runs import RunFolder, list_runs
+from rsfm.workspace import Workspace
+
 Open = Callable[..., AppTest]
 #: An image, a link or HTML that Markdown would see: its first character is not escaped.
 MARKUP = re.compile(r"(?<!\\)(!\[i|<img|</script|\]\(http)")
 
 
+def run_of(workspace: Workspace, **wanted: object) -> RunFolder:
+    """The first run whose state and spec fit."""
+    for run in list_runs(workspace):
+        facts = {"state": run.state(), **run.envelope()["spec"]}
+        if all(facts.get(k) == v for k, v in wanted.items()):
+            return run
+    raise AssertionError(f"no run with {wanted}")
+
+
 def texts(test: AppTest) -> str:
-    parts = [e.value for kind in ("markdown", "caption", "error", "warning", "info", "subheader")
+    """Everything readable on the page."""
+    parts = [e.value for kind in ("title", "subheader", "markdown", "caption", "error", "warning", "info", "success")
              for e in test.get(kind)]  # fmt: skip
+    parts += [f"{m.label} {m.value}" for m in test.metric]
+    parts += [e.proto.label for e in test.get("page_link")]
+    parts += [e.text for e in test.get("progress")]
     return "\n".join(str(p) for p in parts).replace("\\", "").replace("\u2060", "")
 
 

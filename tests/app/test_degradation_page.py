@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from lab import HOSTILE, make_benchmark, make_lab, make_pairs, score_change
+from lab import CURVES, HOSTILE, history, make_benchmark, make_lab, make_pairs, score, score_change
 from shown import MARKUP, Open, columns, decoded, in_url, labels, texts, traces
 
+from app.state import open_pack
 from rsfm import comparison
-from rsfm.store.runs import list_runs
+from rsfm.specs import EvaluateSpec
+from rsfm.store.runs import create_run, list_runs
+from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 
@@ -287,3 +291,57 @@ def test_an_evaluation_that_trains_nothing_has_no_curves(open_page: Open, lab: W
     waiting = next(r for r in list_runs(lab) if r.envelope()["spec"]["kind"] == "evaluate" and r.state() == "queued")
     test = open_page(lab, "run", run=waiting.id, tab="Curves")
     assert not test.exception and "No metric has been logged yet" in texts(test)
+
+
+# -- classification -----------------------------------------------------------------------------------------------
+def test_degradation_says_what_is_synthetic(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "degradation")
+    assert len(test.get("plotly_chart")) == 2
+    assert "Synthetic pack synthetic-landsat7, 30 m grid, n = 240 test images" in texts(test).replace("**", "")
+    assert "3 evaluation seeds" in texts(test)
+    assert test.query_params["packs"] == "synthetic-landsat7"
+    table = test.dataframe[0].value
+    assert len(table) == 2 * len(CURVES) and list(table["dataset"].unique()) == ["synthetic-landsat7 (synthetic)"]
+    best = table[table["adaptation"] == "Linear probe"].iloc[0]
+    assert best["model_title"].startswith("MAE") and 0.5 < best["retention"] < 0.65
+
+
+def test_degradation_of_one_adaptation_against_factors(open_page: Open, lab: Workspace) -> None:
+    test = open_page(lab, "degradation", adaptation="knn", axis="factor", value="retention", models=["band-stats"])
+    assert len(test.get("plotly_chart")) == 1
+    assert set(test.dataframe[0].value["adaptation"]) == {"kNN"}
+    assert len(test.dataframe[0].value) == 1
+
+
+def test_degradation_lists_findings_beside_the_rows_they_are_about(open_page: Open, tmp_path: Path) -> None:
+    """Findings whose subject is a run, as the store words them, reach the model that the run has measured."""
+    workspace = make_lab(tmp_path / "w")
+    pack = open_pack(workspace, "synthetic-landsat7").info
+    run = create_run(workspace, EvaluateSpec(model="timm:x", dataset=pack.name))
+    history(run, "succeeded", 1, 1, "Done.")
+    score(run, pack, "Flat", "timm:x", {"linear": [0.5, 0.5, 0.5, 0.5]}, spread=0)
+    score(run, pack, "Flat", "timm:x", {"linear": [0.6, 0.5, 0.5, 0.5]}, spread=0)
+    test = open_page(workspace, "degradation")
+    table = test.dataframe[0].value.set_index(["model_title", "adaptation"])["findings"]
+    rules = set(Store(workspace).lint().query("subject == @run.id")["rule"])
+    assert rules == {"duplicate-key"}
+    assert table["Flat", "Linear probe"] >= 3 and table["Random ViT-nano", "kNN"] >= 1
+    assert np.isnan(table["MAE vit-nano · landsat7-sample", "kNN"])
+    assert "different values" in texts(test)
+    score(run, pack, "Flat", "timm:x", {"linear": [0.5, 0.5, 0.5, 0.5]}, spread=0)
+    assert "was the input degraded" in texts(open_page(workspace, "degradation"))
+
+
+def test_degradation_keeps_another_band_set_apart(open_page: Open, tmp_path: Path) -> None:
+    workspace = make_lab(tmp_path / "w")
+    pack = open_pack(workspace, "synthetic-landsat7").info
+    run = create_run(workspace, EvaluateSpec(model="band-stats", dataset=pack.name, bands=["B4"]))
+    history(run, "succeeded", 1, 1, "Done.")
+    score(run, pack, "Band statistics", "band-stats", {"knn": [0.3, 0.3, 0.2, 0.2]}, bands="B4")
+    test = open_page(workspace, "degradation", adaptation="knn", models=["band-stats"])
+    rows = test.dataframe[0].value
+    assert sorted(rows["variant"]) == ["3 bands (B1 B2 B3)", "band B4"]
+    assert rows.set_index("variant").loc["band B4", "1×"] < 0.35 < rows.set_index("variant").loc[
+        "3 bands (B1 B2 B3)", "1×"
+    ]  # fmt: skip
+    assert "variant" in test.dataframe[0].proto.column_order

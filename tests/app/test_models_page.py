@@ -13,9 +13,9 @@ from urllib.parse import parse_qs
 import pandas as pd
 import pytest
 from lab import HOSTILE, embed, history, make_lab, make_pack
+from shown import texts
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
-from test_pages import texts
 
 from app.components.model_table import best_scores
 from app.routes import build_routes

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from lab import make_lab
+from shown import run_of, texts
 from streamlit.testing.v1 import AppTest
-from test_pages import run_of, texts
 
 from rsfm.specs import EvaluateSpec, PrepareSpec, PretrainSpec, pretrain_spec
 from rsfm.store.files import write_json
@@ -30,7 +30,7 @@ def test_a_copy_is_the_request_of_the_run(open_page: Open, tmp_path: Path, no_jo
     specs = [
         pretrain_spec("mae", "landsat7-sample", "smoke", settings, seed=5),
         EvaluateSpec(
-            model="band-stats", dataset="synthetic-landsat7", adaptations=["linear"], severities=[1, 3], knn_k=7
+            model="band-stats", dataset="synthetic-landsat7", adaptations=["knn"], severities=[1, 3], knn_k=7
         ),
         PrepareSpec(dataset="synthetic-rgb", limit=9, options={"count": 12}),
     ]  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from lab import HOSTILE, history, make_lab
+from shown import run_of, texts
 from streamlit.testing.v1 import AppTest
-from test_pages import run_of, texts
 
 from app.components.spec_diff import differences
 from rsfm.specs import pretrain_spec
