@@ -96,7 +96,8 @@ def paired(
     Returns:
         A row per cell (`PROTOCOL`) with `COLUMNS`. `difference` is mean_a - mean_b, with its 95 % interval and
         p-value (`rsfm.stats.groups`; exact McNemar for one scene classifier against another); `p_adjusted` is Holm's
-        over all rows; `n` test samples are parts of `scenes`, which are what varies; `verdict` is "a" or "b", whichever is better with p_adjusted < alpha, else "no difference".
+        over all rows; `verdict` is "a" or "b", whichever is better with p_adjusted < alpha, else "no difference". The
+        `n` test samples are parts of `scenes`, which are what varies.
         Intervals are not corrected. Means are over seeds, of the score of each seed's pooled counts. The models may
         see different bands (`bands_a`, `bands_b`); of a model with several band sets, those are taken that the other
         was measured on too, or all where there is none. `attrs` hold `a` and `b` (labels), `alpha`, and `left_out`

@@ -91,8 +91,8 @@ def score_rows(
                     "degrade_target": what.target,
                     "train_degrade": _train_degrade(spec, what, p.adaptation), "metric": metric,
                     "value": _number(values[i]), "ci_low": _number(low[i]), "ci_high": _number(high[i]),
-                    "n": what.n_test, "scenes": int(what.test_scenes.max()) + 1, "operator_hash": what.operator.operator_hash,
-                    "basis": basis, **p.facts,
+                    "n": what.n_test, "scenes": int(what.test_scenes.max()) + 1,
+                    "operator_hash": what.operator.operator_hash, "basis": basis, **p.facts,
                 }
             )  # fmt: skip
     return rows

@@ -27,8 +27,8 @@ from rsfm.stats.ranking import NormalisedMean, folded_error, normalised_mean, ti
 from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
-    "CURVE_KEYS", "FEW_SCENES", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised", "bootstrap_pooled",
-    "bootstrap_weighted", "common_seeds", "few_scenes", "fold", "folded_error", "group_difference", "holm", "jackknife",
-    "mcnemar_exact", "mean_difference", "measure", "normalised_mean", "per_scene", "pooled_draws", "scale_auc",
-    "seeds_text", "tiers", "uneven",
+    "CURVE_KEYS", "FEW_SCENES", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised",
+    "bootstrap_pooled", "bootstrap_weighted", "common_seeds", "few_scenes", "fold", "folded_error",
+    "group_difference", "holm", "jackknife", "mcnemar_exact", "mean_difference", "measure", "normalised_mean",
+    "per_scene", "pooled_draws", "scale_auc", "seeds_text", "tiers", "uneven",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from rsfm.stats.student import T_95
 from rsfm.store.lint import PLACE
 from rsfm.tasks import TASKS
 
@@ -187,7 +188,8 @@ ORDER BY r.run_id, m.name, m.step
 
 _SCORE_COLUMNS = """s.model, s.model_title, s.model_group, s.model_seed, s.eval_seed, s.dataset, s.pack_hash,
     s.synthetic, s.split, s.task, s.adaptation, s.bands, s.operator, s.severity, s.gsd_m, s.degrade_target,
-    s.train_degrade, s.metric, s.value, s.ci_low, s.ci_high, s.n, s.scenes, s.operator_hash, run_id, s.attempt, s.time"""
+    s.train_degrade, s.metric, s.value, s.ci_low, s.ci_high, s.n, s.scenes, s.operator_hash, run_id,
+    s.attempt, s.time"""
 _SCORE_ORDER = """s.dataset, s.task, s.model_group, s.adaptation, s.metric, s.operator, s.severity, s.model_seed,
     s.eval_seed, run_id"""
 SCORES = f"""
@@ -211,8 +213,11 @@ WHERE ($dataset IS NULL OR s.dataset = $dataset) AND ($model_group IS NULL OR s.
 ORDER BY {_SCORE_ORDER}
 """
 
+# As `rsfm.stats.student.standard_errors`; of a single seed NULL.
+_T_95 = f"[{', '.join(map(str, T_95))}][least(seeds - 1, {len(T_95)})]"
+
 # Folds the scores named `valid`: evaluation seeds within a model seed first.
-_FOLD = """
+_FOLD = f"""
 names AS (
     SELECT model_group, arg_max(model, (time, run, seq)) AS model, arg_max(model_title, (time, run, seq)) AS model_title
     FROM valid GROUP BY model_group
@@ -240,11 +245,11 @@ point AS (
 SELECT n.model, n.model_title, p.model_group, p.dataset, p.synthetic, p.task, p.adaptation, p.operator, p.severity,
        p.gsd_m, p.metric, p.mean, p.std,
        CASE WHEN p.seeds = 1 THEN p.own_low
-            ELSE greatest(0, p.mean - sqrt(coalesce(p.below, 0) ** 2 + (1.96 * p.std) ** 2 / p.seeds)) END AS ci_low,
+            ELSE greatest(0, p.mean - sqrt(coalesce(p.below, 0) ** 2 + p.of_seeds ** 2)) END AS ci_low,
        CASE WHEN p.seeds = 1 THEN p.own_high
-            ELSE least(1, p.mean + sqrt(coalesce(p.above, 0) ** 2 + (1.96 * p.std) ** 2 / p.seeds)) END AS ci_high,
+            ELSE least(1, p.mean + sqrt(coalesce(p.above, 0) ** 2 + p.of_seeds ** 2)) END AS ci_high,
        p.n, p.scenes, p.seeds, p.seed_kind, p.pack_hash, p.split, p.bands, p.degrade_target, p.train_degrade
-FROM point p JOIN names n USING (model_group)
+FROM (SELECT *, {_T_95} * std / sqrt(seeds) AS of_seeds FROM point) p JOIN names n USING (model_group)
 ORDER BY p.dataset, p.task, p.adaptation, p.metric, n.model_title, p.model_group, p.operator, p.bands, p.severity
 """
 COMPARE = f"""
