@@ -11,6 +11,7 @@ import numpy as np
 from rsfm.degrade import OperatorEntry, operator
 from rsfm.errors import RsfmError
 from rsfm.evaluation.heads import stratified_draw
+from rsfm.evaluation.unused import refuse_unused
 from rsfm.packs import LayerInfo, Pack, scene_numbers
 from rsfm.specs import EvaluateSpec
 from rsfm.tasks import ADAPTATIONS, TASKS, Adaptation, Task
@@ -77,7 +78,8 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
 
     Raises:
         RsfmError: an unlabelled pack; a split that is missing, empty or used twice; too few classes or samples; an
-            adaptation, a target or a severity that does not suit the task or the images.
+            adaptation, a preset, a target or a severity that does not suit the task or the images; a setting that
+            nothing would use.
     """
     pack = Pack.named(workspace, spec.dataset)
     name = f"Pack {pack.name!r}"
@@ -122,6 +124,7 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
             f"fit.train_degrade is for what is trained on images, and {solved} are solved on stored features: set "
             "adaptations to finetune."
         )
+    refuse_unused(spec, task)
     draws = {seed: _draw(train, splits[spec.train_split], spec.train_fraction, seed) for seed in spec.eval_seeds}
     fewest = min(len(d) for d in draws.values())
     if "knn" in adaptations and fewest < spec.knn_k:

@@ -127,23 +127,30 @@ def plan(
     """All evaluations of a protocol: every measurement whose dataset has a pack, for every model.
 
     Args:
-        overrides: `key=value` settings that depart from the published ones.
+        overrides: `key=value` settings that depart from the published ones, where they mean anything.
+
+    Raises:
+        RsfmError: a setting is unknown, does not fit, or means nothing anywhere.
     """
-    result = []
+    result, in_vain = [], None
     for measurement in what.measurements:
         if measurement.dataset not in packs:
             continue
         for model in models:
+            task = TASKS[EVALUATION_PRESETS[measurement.preset].tasks[0]]
             floor: list[str] = []  # has no weights to tune: a linear layer on what it gives
             if model == "band-stats":
-                tasks = EVALUATION_PRESETS[measurement.preset].tasks
-                if measurement.train_degrade and not any(TASKS[task].trains("linear") for task in tasks):
+                if measurement.train_degrade and not task.trains("linear"):
                     continue
-                floor = ['adaptations=["linear"]', "fit.lr=null"]
+                floor = ['adaptations=["linear"]', *(["fit.lr=null"] if task.trains("linear") else [])]
             settings = [*measurement.settings, *floor, *overrides]
             spec = evaluate_spec(model, packs[measurement.dataset], measurement.preset, settings)
+            unused = set(spec.unused(task))
+            in_vain = unused if in_vain is None else in_vain & unused
             tags = (what.name, f"{what.name}:{measurement.name}")
-            result.append(Planned(f"{measurement.name}, {model}", spec, tags))
+            result.append(Planned(f"{measurement.name}, {model}", spec.only_used(task), tags))
+    if in_vain:
+        raise RsfmError(f"No measurement of {what.name} uses {', '.join(sorted(in_vain))}: leave such settings out.")
     return result
 
 

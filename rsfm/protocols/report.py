@@ -10,6 +10,7 @@ import pandas as pd
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
 from rsfm.protocols import Protocol, plan, reference_rows
+from rsfm.registry.evaluation import EVALUATION_PRESETS
 from rsfm.specs import EvaluateSpec, spec_hash
 from rsfm.specs.base import for_group
 from rsfm.store.runs import open_run
@@ -41,7 +42,7 @@ def measured(
     store = Store(workspace)
     store.refresh_if_stale()
     # The band statistics have a plan of their own; all other models have the same one.
-    wanted = {_request(planned.spec) for planned in plan(what, packs, ["band-stats", "any"], overrides)}
+    wanted = {_request(planned.spec) for planned in plan(what, packs, ["band-stats", "random:any"], overrides)}
     runs = store.runs(kind="evaluate", limit=1_000_000)
     runs = [run_id for run_id in runs.loc[runs["dataset"].isin(packs.values()), "run_id"]
             if _is_wanted(workspace, run_id, wanted)]  # fmt: skip
@@ -65,7 +66,9 @@ def measured(
 
 
 def _request(spec: EvaluateSpec) -> tuple[bool, str]:
-    """What is asked of a model, whichever it is."""
+    """What is asked of a model, whichever it is: requests of before may hold settings that nothing used."""
+    if spec.preset:
+        spec = spec.only_used(TASKS[EVALUATION_PRESETS[spec.preset].tasks[0]])
     data = for_group(spec)
     return data.pop("model") == "band-stats", spec_hash({k: v for k, v in data.items() if k != "model_seed"})
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from rsfm.specs.base import Params, apply_settings, one_line, spec_hash
 from rsfm.specs.build import KINDS, Spec, embed_spec, evaluate_spec, group_hash, parse_spec, predict_spec, pretrain_spec
 from rsfm.specs.embed import EmbedSpec
-from rsfm.specs.evaluate import EvaluateSpec, FitParams, Operator
+from rsfm.specs.evaluate import ADAPTATION_SETTINGS, EvaluateSpec, FitParams, Operator, has_effect, takes_seed
 from rsfm.specs.planned import Planned
 from rsfm.specs.predict import PredictSpec
 from rsfm.specs.prepare import PrepareSpec
@@ -28,6 +28,7 @@ from rsfm.specs.pretrain import (
 )
 
 __all__ = [
+    "ADAPTATION_SETTINGS",
     "KINDS",
     "EmbedSpec",
     "EncoderParams",
@@ -49,9 +50,11 @@ __all__ = [
     "embed_spec",
     "evaluate_spec",
     "group_hash",
+    "has_effect",
     "one_line",
     "parse_spec",
     "predict_spec",
     "pretrain_spec",
     "spec_hash",
+    "takes_seed",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from operator import attrgetter
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -130,10 +131,35 @@ class EvaluateSpec(Params):
         names = ["train_split", "train_fraction", *(("knn_k", "knn_temperature") if adaptation == "knn" else ())]
         changed = [self.preset] if self.preset else []
         changed += _changed(self, usual, names)
-        if task.trains(adaptation):
-            names = [name for name in FitParams.model_fields if name != "train_degrade"]
-            changed += _changed(self.fit, usual.fit, names)
+        names = [name for name in FitParams.model_fields if has_effect(f"fit.{name}", task, adaptation)]
+        frozen = adaptation != "finetune"
+        same = {"train_degrade", *(["lr"] if self.fit.peak_lr(frozen) == usual.fit.peak_lr(frozen) else [])}
+        changed += _changed(self.fit, usual.fit, [name for name in names if name not in same])
         return f"{adaptation} ({', '.join(changed)})" if changed else adaptation
+
+    def unused(self, task: Task) -> dict[str, Any]:
+        """Settings that are not as usual though nothing that is asked for uses them.
+
+        Returns:
+            Dotted path -> what is usual, of the preset if there is one.
+        """
+        from rsfm.specs.build import evaluate_spec
+
+        usual, asked = evaluate_spec(self.model, self.dataset, self.preset), self.adaptations or task.usual
+        found = {
+            path: attrgetter(path)(usual)
+            for path in ADAPTATION_SETTINGS
+            if attrgetter(path)(self) != attrgetter(path)(usual) and not any(has_effect(path, task, a) for a in asked)
+        }
+        return found | ({"model_seed": 0} if self.model_seed and not takes_seed(self.model) else {})
+
+    def only_used(self, task: Task) -> EvaluateSpec:
+        """The same request without what it does not use."""
+        spec = self.model_copy(deep=True)
+        for path, usual in self.unused(task).items():
+            group, _, name = path.rpartition(".")
+            setattr(attrgetter(group)(spec) if group else spec, name, usual)
+        return spec
 
     @model_validator(mode="after")
     def _distinct(self) -> EvaluateSpec:
@@ -150,6 +176,31 @@ class EvaluateSpec(Params):
 
         evaluation_values(value)
         return value
+
+
+#: Settings that not every adaptation uses.
+ADAPTATION_SETTINGS = ("knn_k", "knn_temperature", *(f"fit.{name}" for name in FitParams.model_fields))
+
+
+def has_effect(path: str, task: Task, adaptation: str) -> bool:
+    """Whether an adaptation on packs of a task uses one of `ADAPTATION_SETTINGS`."""
+    match path:
+        case "knn_k":
+            return adaptation == "knn"
+        case "knn_temperature":
+            return adaptation in ("knn", "centroid")
+        case "fit.layer_decay":
+            return adaptation == "finetune"
+        case "fit.fusion":
+            return task.pairs and task.trains(adaptation)
+        case "fit.decoder_width" | "fit.pool_width":
+            return task.dense and adaptation != "linear"
+    return task.trains(adaptation)
+
+
+def takes_seed(model: str) -> bool:
+    """Whether `model_seed` means anything to a model: others were initialised before."""
+    return model.startswith("random:")
 
 
 def _changed(params: Params, usual: Params, names: list[str]) -> list[str]:

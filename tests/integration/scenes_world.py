@@ -18,10 +18,12 @@ from rsfm.evaluation.evaluate import run_job
 from rsfm.inference.predict import dry_run
 from rsfm.inference.predict import run_job as run_prediction
 from rsfm.pack_arrays import write_arrays
+from rsfm.packs import Pack
 from rsfm.prediction_info import PredictionInfo, read_prediction
 from rsfm.specs import EvaluateSpec, PredictSpec
 from rsfm.store.job import JobContext
 from rsfm.store.runs import RunFolder, create_run
+from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
 TILE, ROOF = 32, 12
@@ -71,6 +73,7 @@ def make_pack(workspace: Workspace, *, pairs: bool) -> str:
 def evaluated(workspace: Workspace, pack: str, model: str = "random:vit-nano", **settings: Any) -> str:
     """The id of an evaluation that has trained its networks."""
     spec = EvaluateSpec(model=model, dataset=pack, **{**QUICK, **settings})
+    spec = spec.only_used(TASKS[Pack.named(workspace, pack).info.task])
     run = create_run(workspace, spec)
     run_job(spec, JobContext(workspace, run, 1))
     return run.id

@@ -7,12 +7,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from test_evaluate_maps import FIT, QUICK, change_pack, evaluate
+from test_evaluate_maps import FIT, change_pack, evaluate, request
 
 from rsfm.evaluation import fit as fitting
 from rsfm.evaluation.batches import Batch, LabelledImages
 from rsfm.evaluation.evaluate import run_job
-from rsfm.specs import EvaluateSpec
 from rsfm.store.files import read_jsonl
 from rsfm.store.job import JobContext, Stopped
 from rsfm.store.runs import RunFolder, create_run
@@ -34,7 +33,7 @@ def test_a_stop_during_a_validation(workspace: Workspace, monkeypatch: pytest.Mo
     torch.set_num_threads(1)
     change_pack(workspace)
     whole, undisturbed = evaluate(workspace, "band-stats", "pairs", **SETTINGS)
-    spec = EvaluateSpec(model="band-stats", dataset="pairs", **{**QUICK, **SETTINGS})
+    spec = request(workspace, "band-stats", "pairs", **SETTINGS)
     run = create_run(workspace, spec)
     reads: list[str] = []
     read, loss = LabelledImages.read, fitting.task_loss

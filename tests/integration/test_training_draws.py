@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from test_evaluate_maps import FIT, QUICK, change_pack, evaluate
+from test_evaluate_maps import FIT, QUICK, change_pack, evaluate, request
 
 from rsfm.degrade import OPERATORS
 from rsfm.evaluation.batches import Batch, LabelledImages, epoch_parts
@@ -69,7 +69,7 @@ def test_a_stop_leaves_no_trace_in_random_training(workspace: Workspace, monkeyp
     whole, _ = evaluate(workspace, "band-stats", "pairs", **SETTINGS)
     undisturbed = list(drawn)
     assert len(undisturbed) == 18 == len(set(undisturbed)), "three epochs of six batches, no two alike"
-    spec = EvaluateSpec(model="band-stats", dataset="pairs", **{**QUICK, **SETTINGS})
+    spec = request(workspace, "band-stats", "pairs", **SETTINGS)
     run = create_run(workspace, spec)
     context, asked = JobContext(workspace, run, 1), []
     monkeypatch.setattr(context, "stop_requested", lambda: asked.append(1) or len(asked) >= 9)
