@@ -95,6 +95,13 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
                 f"{ADAPTATIONS[adaptation][0]} is not for {task.title.lower()} (pack {pack.name!r}): choose from "
                 f"{', '.join(task.adaptations)}."
             )
+    if spec.fit.train_degrade and not all(task.trains(a) for a in adaptations):
+        solved = ", ".join(a for a in adaptations if not task.trains(a))
+        raise RsfmError(
+            f"fit.train_degrade is for what is trained on images, and {solved} are solved on stored features: set "
+            "adaptations to finetune."
+        )
+    refuse_unused(spec, task)
     splits = pack.info.splits
     test_split = spec.test_split or next((s for s in ("test", "val") if s in splits), "")
     if not test_split:
@@ -118,13 +125,6 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
         if task.name == "classification" and any(len(np.unique(labels[s])) < 2 for s in used[:2]):
             raise RsfmError(f"{name} has fewer than two classes in {spec.train_split!r} or {test_split!r}.")
     train = labels[spec.train_split]
-    if spec.fit.train_degrade and not all(task.trains(a) for a in adaptations):
-        solved = ", ".join(a for a in adaptations if not task.trains(a))
-        raise RsfmError(
-            f"fit.train_degrade is for what is trained on images, and {solved} are solved on stored features: set "
-            "adaptations to finetune."
-        )
-    refuse_unused(spec, task)
     draws = {seed: _draw(train, splits[spec.train_split], spec.train_fraction, seed) for seed in spec.eval_seeds}
     fewest = min(len(d) for d in draws.values())
     if "knn" in adaptations and fewest < spec.knn_k:
