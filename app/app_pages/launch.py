@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 import pandas as pd
@@ -23,6 +24,7 @@ from rsfm.packs import PackInfo
 from rsfm.registry import BASELINES, METHODS, MethodEntry
 from rsfm.registry.evaluation import EVALUATION_PRESETS, evaluation_values
 from rsfm.specs import (
+    ADAPTATION_SETTINGS,
     EmbedSpec,
     EncoderParams,
     EvaluateSpec,
@@ -31,8 +33,10 @@ from rsfm.specs import (
     PrepareSpec,
     PretrainSpec,
     Spec,
+    has_effect,
+    takes_seed,
 )
-from rsfm.tasks import ADAPTATIONS, TASKS
+from rsfm.tasks import ADAPTATIONS, TASKS, Task
 
 JOBS = {
     "pretrain": "Pretrain",
@@ -181,8 +185,8 @@ def evaluate_form() -> None:
                 format_func=lambda p: EVALUATION_PRESETS[p].title if p in EVALUATION_PRESETS else "The lab's own",
             )  # fmt: skip
             preset = chosen if chosen in presets else ""
-        start = merged(defaults_of(EvaluateSpec), evaluation_values(preset))
-        task = TASKS[pack.task]
+        usual = merged(defaults_of(EvaluateSpec), evaluation_values(preset))
+        start, task = dict(usual), TASKS[pack.task]
         choices = {
             ("adaptations",): Choices(task.adaptations, {name: adaptation_title(name) for name in ADAPTATIONS}),
             ("operator",): Choices([], {name: operator_title(name) for name in get_args(Operator)}),
@@ -194,6 +198,7 @@ def evaluate_form() -> None:
         layout = Layout(
             skip=frozenset({"kind", "model", "dataset", "preset"}),
             first=("adaptations", "operator", "severities", "eval_seeds"), titles={"fit": "Training on the task"},
+            unused=lambda values: unused_settings(task, values["adaptations"] or task.usual, models),
         )  # fmt: skip
         start["train_split"] = "train" if "train" in pack.splits else next(iter(pack.splits))
         key = f"launch.evaluate.{pack.name}{preset and f'.{preset}'}"
@@ -202,6 +207,7 @@ def evaluate_form() -> None:
             start, key = copy.onto(start, EvaluateSpec, choices), key + copy.key
         about_copy(copy)
         spec_form(EvaluateSpec, start, key, result, layout, choices)
+        result.values = merged(usual, result.values)
         queue_for_models(EvaluateSpec, result, models, pack, "launch.evaluate")
     with side, st.container(border=True):
         st.markdown("**What is measured**")
@@ -219,6 +225,14 @@ def evaluate_form() -> None:
         for name, about in BASELINES.items():
             st.markdown(f"`{name}`")
             st.caption(plain(about))
+
+
+def unused_settings(task: Task, adaptations: Sequence[str], models: Sequence[str]) -> set[tuple[str, ...]]:
+    """Settings of an evaluation that nothing of what is asked for uses: they would be refused."""
+    unused = {p for p in ADAPTATION_SETTINGS if not any(has_effect(p, task, a) for a in adaptations)}
+    if not any(map(takes_seed, models)):
+        unused.add("model_seed")
+    return {tuple(p.split(".")) for p in unused}
 
 
 def embed_form() -> None:
@@ -264,7 +278,8 @@ def queue_for_models(
     specs: list[Spec] = []
     errors: dict[tuple[str, ...], str] = {}
     for model in models or ["band-stats"]:
-        spec, wrong = check(of, {**result.values, "model": model})
+        values = {n: v for n, v in result.values.items() if n != "model_seed" or takes_seed(model)}
+        spec, wrong = check(of, {**values, "model": model})
         errors.update(wrong)
         if spec is not None:
             specs.append(spec)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -265,14 +265,18 @@ def widget(view: FieldView, value: Any, key: str, choices: Choices | None = None
 
 def draw_fields(
     views: Sequence[FieldView], start: Mapping[str, Any], prefix: str, result: FormResult,
-    choices: Mapping[Path, Choices] | None = None,
+    choices: Mapping[Path, Choices] | None = None, unused: Collection[Path] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Draw fields in a grid that reflows, and the groups among them below it.
+
+    Args:
+        unused: fields to leave out, groups as a whole where nothing of them is left.
 
     Returns:
         name -> value; the places for errors are added to `result.slots`.
     """
     values: dict[str, Any] = {}
+    views = [view for view in views if view.path not in unused]
     grid = st.grid(4, min_column_width=190)
     for view in views:
         if view.kind == "group":
@@ -286,23 +290,25 @@ def draw_fields(
     for view in views:
         if view.kind == "group":
             name = view.path[-1]
-            values[name] = draw_group(view, view.title, start.get(name) or {}, prefix, result, choices)
+            values[name] = draw_group(view, view.title, start.get(name) or {}, prefix, result, choices, unused)
     return values
 
 
 def draw_group(
     view: FieldView, title: str, start: Mapping[str, Any], prefix: str, result: FormResult,
-    choices: Mapping[Path, Choices] | None = None,
+    choices: Mapping[Path, Choices] | None = None, unused: Collection[Path] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Draw a nested model in a section of its own, groups inside it included."""
     if view.model is None:
         raise TypeError(f"The form needs the model of {'.'.join(view.path)}: name it in `groups`.")
+    if all(inner.path in unused for inner in field_views(view.model, view.path)):
+        return {}
     with st.expander(title, icon=_icon(view.path[-1])):
         summary = view.help or (view.model.__doc__ or "").strip().partition("\n")[0]
         if summary:
             st.caption(plain(summary))
         result.slots[view.path] = st.empty()
-        return draw_fields(field_views(view.model, view.path), start, prefix, result, choices)
+        return draw_fields(field_views(view.model, view.path), start, prefix, result, choices, unused)
 
 
 def show_errors(result: FormResult, errors: Mapping[Path, str]) -> list[str]:
@@ -325,11 +331,13 @@ class Layout:
         skip: top-level fields that the page draws itself or that have no place in a form.
         first: simple fields that stand on top; the others go into "More settings". None: all of them on top.
         titles: name of a group -> title of its section; in this order, other groups after them.
+        unused: from the values of the fields on top, fields that mean nothing with them: not drawn, and without value.
     """
 
     skip: frozenset[str] = frozenset()
     first: tuple[str, ...] | None = None
     titles: Mapping[str, str] = field(default_factory=dict)
+    unused: Callable[[Mapping[str, Any]], Collection[Path]] | None = None
 
 
 def spec_form(
@@ -353,19 +361,20 @@ def spec_form(
     local = [v for v in views if v.kind != "group" and v.local]
 
     result.values.update(draw_fields(first, start, prefix, result, choices))
+    unused = layout.unused(result.values) if layout.unused else ()
     order = list(layout.titles)
     found = [v for v in views if v.kind == "group"]
     for view in sorted(found, key=lambda v: order.index(v.path[0]) if v.path[0] in order else len(order)):
         name = view.path[0]
         title = layout.titles.get(name, view.title)
-        result.values[name] = draw_group(view, title, start.get(name) or {}, prefix, result, choices)
+        result.values[name] = draw_group(view, title, start.get(name) or {}, prefix, result, choices, unused)
     for title, icon, some in (
         ("More settings", ":material/tune:", more),
         ("Where and how it runs", ":material/memory:", local),
     ):
         if some:
             with st.expander(title, icon=icon):
-                result.values.update(draw_fields(some, start, prefix, result, choices))
+                result.values.update(draw_fields(some, start, prefix, result, choices, unused))
 
 
 def _icon(name: str) -> str:
