@@ -274,7 +274,8 @@ def _how(what: Report) -> str:
         "two or more model seeds, evaluation seeds are averaged within each model seed first, and the spread is that "
         "of model seeds; otherwise that of evaluation seeds.",
         "An interval (95 %) joins two sources of error in quadrature: the percentile bootstrap over test samples, and "
-        "1.96 standard errors of the mean over seeds. One seed has the bootstrap alone.",
+        "the standard error of the mean over seeds times Student's t (4.3 for three seeds, 2.8 for five). One seed has "
+        "the bootstrap alone.",
     ]
     if scale.coarser:
         said.append(

@@ -16,6 +16,7 @@ import pandas as pd
 
 from rsfm import stats
 from rsfm.degrade import OPERATORS
+from rsfm.stats.student import standard_errors
 
 #: What makes a test; values of these columns of `Store.compare`.
 TEST = ("dataset", "pack_hash", "split", "task", "adaptation", "operator", "degrade_target", "metric")
@@ -169,8 +170,8 @@ def board(
 
     The interval of a mean over packs joins those of the packs in quadrature, each side by itself, for packs are
     independent; that of a mean over severities is as wide as theirs on average, for they share their test samples.
-    What comes from model seeds is the standard error of their own means over packs and severities: the same models are
-    tested everywhere.
+    What comes from model seeds is the standard error of their own means over packs and severities, times Student's t:
+    the same models are tested everywhere.
 
     Args:
         normalised: scores are rescaled before they are averaged (`Column.rescaled`); the values of the tests are not.
@@ -244,7 +245,9 @@ def _points(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]], scores: pd.Data
     ):
         below, above = mean - low, high - mean
         if more:  # the rest of what was joined in quadrature
-            spread = (1.96 * std) ** 2 / count
+            spread = (standard_errors(int(count)) * std) ** 2 / count
+            # An end that was cut off at 0 or 1 does not tell what was joined: the other one stands in for it.
+            below, above = below if low > 0 or high == 1 else above, above if high < 1 or low == 0 else below
             below, above = (math.sqrt(max(0.0, side**2 - spread)) for side in (below, above))
         found.append(_Point(Value(mean, low, high), below, above, more, seeds.get((*key, severity), {})))
     return found
@@ -276,13 +279,14 @@ def _joined(parts: Sequence[Sequence[_Point]], weights: Sequence[float]) -> Valu
     if len(parts) == len(parts[0]) == 1 and weights[0] == 1:
         return parts[0][0].value
     mean = sum(w * _mean([p.value.mean for p in points]) for w, points in zip(weights, parts, strict=True))
-    error = 0.0
+    of_seeds = 0.0
     if any(p.several for points in parts for p in points):
         each = [(w / len(points), p.seeds) for w, points in zip(weights, parts, strict=True) for p in points]
-        error = stats.folded_error([seeds for _, seeds in each], [w for w, _ in each])
+        error, common = stats.folded_error([seeds for _, seeds in each], [w for w, _ in each])
+        of_seeds = standard_errors(common) * error if common > 1 else math.nan
     below, above = (
         math.hypot(
-            1.96 * error,
+            of_seeds,
             *(w * _mean([getattr(p, side) for p in points]) for w, points in zip(weights, parts, strict=True)),
         )
         for side in ("below", "above")

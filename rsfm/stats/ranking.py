@@ -98,10 +98,10 @@ def normalised_mean(
 
     Returns:
         An interval that joins both sources of error in quadrature, each side by itself: percentiles of the resampled
-        mean, every dataset drawn by itself, and the standard error of the seeds times Student's t. Its degrees of freedom
-        are the number of model seeds less one, for evaluation seeds Satterthwaite's. The ends are NaN where there are
-        model seeds and fewer than two are common to all datasets: their spread is not known; and where a dataset has one
-        scene only.
+        mean, every dataset drawn by itself, and the standard error of the seeds times Student's t. Its degrees of
+        freedom are the number of model seeds less one, for evaluation seeds Satterthwaite's. The ends are NaN where
+        there are model seeds and fewer than two are common to all datasets: their spread is not known; and where a
+        dataset has one scene only.
     """
     if not len(scores) == len(floors) == len(draws) or not len(scores):
         raise ValueError("a mean over datasets needs scores, a floor and draws of each, and one dataset at least")

@@ -374,9 +374,10 @@ class Store:
 
         `ci_low` and `ci_high` join the two sources of error in quadrature, each side by itself:
 
-            ci_low  = mean - sqrt(mean over seeds of (value - its ci_low), squared  + (1.96 * std)² / seeds)
-            ci_high = mean + sqrt(mean over seeds of (its ci_high - value), squared + (1.96 * std)² / seeds)
+            ci_low  = mean - sqrt(mean over seeds of (value - its ci_low), squared  + (t * std)² / seeds)
+            ci_high = mean + sqrt(mean over seeds of (its ci_high - value), squared + (t * std)² / seeds)
 
+        with Student's t for the seeds there are: 12.7 for two, 4.3 for three, 2.8 for five.
         All seeds are measured on the same test samples, so averaging over seeds does not shrink the bootstrap's half
         width; the spread over seeds shrinks with their number. A single value keeps its own interval. `n` is the
         number of test samples. Scores are shares, so an interval ends at 0 and 1.

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from rsfm import stats
 from rsfm.metrics import METRICS
 from rsfm.stats import bootstrap
+from rsfm.stats.student import standard_errors
 
 F1, ACCURACY = METRICS["f1"].function, METRICS["accuracy"].function
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12).map(np.array)
@@ -163,7 +165,8 @@ def test_the_spread_of_seeds_widens_the_mean_over_datasets() -> None:
     assert calm.mean == wild.mean == pytest.approx(0.7)
     assert calm.ci_high - calm.mean == pytest.approx(1.96 * 0.01 / math.sqrt(2), rel=0.06), "two datasets, independent"
     seeds = np.std([0.65, 0.75], ddof=1) / math.sqrt(2) / math.sqrt(2)
-    assert wild.ci_high - wild.mean == pytest.approx(1.96 * math.hypot(0.01 / math.sqrt(2), seeds), rel=0.06)
+    samples = 1.96 * 0.01 / math.sqrt(2)  # two seeds on each of two datasets: two degrees of freedom
+    assert wild.ci_high - wild.mean == pytest.approx(math.hypot(samples, student.ppf(0.975, 2) * seeds), rel=1e-2)
 
 
 def test_model_seeds_are_folded_over_datasets_first() -> None:
@@ -171,12 +174,18 @@ def test_model_seeds_are_folded_over_datasets_first() -> None:
     of = lambda second, seeds: stats.normalised_mean(  # noqa: E731
         [np.array([0.65, 0.75]), np.array(second)], [0.0, 0.0], draws, model_seeds=[(0, 1), seeds]
     )
-    half = 1.96 * np.std([0.65, 0.75], ddof=1) / math.sqrt(2)
+    half = student.ppf(0.975, 1) * np.std([0.65, 0.75], ddof=1) / math.sqrt(2)
     assert of([0.65, 0.75], (0, 1)).ci_high - 0.7 == pytest.approx(half, rel=1e-3), "two datasets say no more than one"
     assert of([0.65, 0.75], (1, 0)).ci_high == pytest.approx(0.7), "on average these models are equal"
     assert math.isnan(of([0.65, 0.75], (1, 2)).ci_low) and of([0.65, 0.75], (1, 2)).mean == pytest.approx(0.7)
     assert math.isnan(of([0.7], ()).ci_high)
-    assert stats.folded_error([{0: 1.0, 1: 2.0, 2: 9.0}, {1: 4.0, 0: 3.0}], [0.5, 0.5]) == pytest.approx(0.5)
+    assert stats.folded_error([{0: 1.0, 1: 2.0, 2: 9.0}, {1: 4.0, 0: 3.0}], [0.5, 0.5]) == (pytest.approx(0.5), 2)
+
+
+def test_the_quantiles_of_few_seeds_are_students() -> None:
+    exact = [student.ppf(0.975, seeds - 1) for seeds in range(2, 122)]
+    assert [standard_errors(seeds) for seeds in range(2, 122)] == pytest.approx(exact, abs=2e-6)
+    assert standard_errors(1000) == standard_errors(121) == pytest.approx(1.96, rel=0.011)
 
 
 @settings(deadline=None, max_examples=40)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+from scipy.stats import t as student
 from store_world import begin, evaluate, finish, indexed, log, pretrain, score, small_lab
 
 from rsfm.errors import RsfmError
@@ -46,7 +47,7 @@ def test_evaluation_seeds_fold_into_mean_spread_and_interval(workspace: Workspac
         workspace, *(score(eval_seed=i, value=v, ci_low=v - 0.03, ci_high=v + 0.04) for i, v in enumerate(values))
     )
     row = store.compare().iloc[0]
-    spread = 1.96 * 0.1 / math.sqrt(3)
+    spread = student.ppf(0.975, 2) * 0.1 / math.sqrt(3)
     assert row["mean"] == pytest.approx(0.6)
     assert row["std"] == pytest.approx(0.1)
     assert row["ci_low"] == pytest.approx(0.6 - math.hypot(0.03, spread))
@@ -67,15 +68,15 @@ def test_an_interval_ends_at_one(workspace: Workspace) -> None:
     rows = [score(eval_seed=i, value=v, ci_low=v, ci_high=1.0) for i, v in enumerate([0.9, 1.0])]
     row = scored(workspace, *rows).compare().iloc[0]
     assert row["ci_high"] == 1.0
-    assert row["ci_low"] == pytest.approx(0.95 - 1.96 * np.std([0.9, 1.0], ddof=1) / math.sqrt(2))
+    assert row["ci_low"] == pytest.approx(0.95 - student.ppf(0.975, 1) * np.std([0.9, 1.0], ddof=1) / math.sqrt(2))
 
 
 def test_points_without_an_interval_have_only_their_spread(workspace: Workspace) -> None:
     none = {"ci_low": None, "ci_high": None}
-    rows = [score(severity=1, **none), *(score(severity=2, eval_seed=i, value=0.4 + i / 10, **none) for i in (0, 1))]
+    rows = [score(severity=1, **none), *(score(severity=2, eval_seed=i, value=0.4 + i / 10, **none) for i in range(3))]
     one, two = scored(workspace, *rows).compare().itertuples()
     assert math.isnan(one.ci_low) and math.isnan(one.ci_high)
-    assert two.ci_high - two.mean == pytest.approx(1.96 * two.std / math.sqrt(2))
+    assert two.ci_high - two.mean == pytest.approx(student.ppf(0.975, 2) * two.std / math.sqrt(3))
 
 
 def test_compare_has_the_promised_columns_filters_and_only_the_newest_pack(workspace: Workspace) -> None:
