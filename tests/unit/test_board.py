@@ -148,6 +148,9 @@ def test_the_interval_of_a_mean_has_the_spread_of_models_once(workspace: Workspa
     assert half["same"] == pytest.approx(math.hypot(calm, error), abs=1e-6)
     assert math.isnan(rows["other"].score.low) is False, "two of its seeds are common to both packs"
     assert half["alone"] == pytest.approx(0.5 / math.sqrt(2)) and not any(r.uneven for r in rows.values())
+    ended = frame.assign(ci_high=frame["ci_high"].clip(upper=1))
+    cut = {r.entrant[0]: r.score for r in board(ended, columns(store), normalised=False, scores=scores)}["turned"]
+    assert cut.high - cut.mean == pytest.approx(calm), "an end at 1 says nothing of the samples: the other one does"
     without = {r.entrant[0]: r for r in board(frame, columns(store), normalised=False)}
     assert math.isnan(without["same"].score.low) and not without["same"].uneven
     kept = scores[~((scores["model_group"] == "same") & (scores["dataset"] == "q") & (scores["model_seed"] > 0))]
