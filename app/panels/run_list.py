@@ -28,6 +28,7 @@ from app.state import store
 from app.view_state import choose, choose_many, choose_pill, page_control, page_number, put, search_text
 from rsfm.specs import KINDS, spec_hash
 from rsfm.store.runs import STATES, is_run_id
+from rsfm.store.view import RunFilter
 
 PAGE_SIZE = 200
 MAX_OVERLAY = 24
@@ -38,7 +39,7 @@ MAX_GROUPS = 20
 class Wanted:
     """Which runs are listed, and how; all of it stands in the URL."""
 
-    filters: dict[str, Any]
+    filters: RunFilter
     columns: tuple[str, ...]
     group_columns: tuple[str, ...] = ()
 
@@ -75,7 +76,7 @@ def wanted_runs(view: str) -> Wanted:
         columns: tuple[str, ...] = ()
         if view == "runs" or opened():
             columns = _choose_columns("Columns" if view == "runs" else "Columns of their runs", OPTIONAL, "columns")
-    filters = {
+    filters: RunFilter = {
         "kind": kind, "states": states or None, "methods": methods or None, "datasets": packs or None,
         "tags": tags or None, "search": search or None, "sort": sort or "newest",
     }  # fmt: skip
@@ -195,7 +196,8 @@ def group_list(wanted: Wanted, drawn: list[str]) -> None:
     groups = opened()
     if groups:
         st.markdown(f"**Runs of {len(groups)} {'group' if len(groups) == 1 else 'groups'}**")
-        inside = store().runs(**{**wanted.filters, "groups": groups}, limit=PAGE_SIZE + 1)
+        within: RunFilter = {**wanted.filters, "groups": groups}
+        inside = store().runs(limit=PAGE_SIZE + 1, **within)
         if inside.empty:
             st.caption("No run of these groups fits the filters.")
         else:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypedDict, Unpack
 
 import duckdb
 import numpy as np
@@ -29,6 +30,22 @@ KEEP_ROWS = 4_000_000
 #: How long a query waits for a refresh that is under way: with a last frame to fall back on, and without.
 PATIENCE_S = 0.5
 PATIENCE_COLD_S = 20.0
+
+
+class RunFilter(TypedDict, total=False):
+    """Which runs are listed, and in which order. What is left out or None does not matter."""
+
+    kind: str | None
+    search: str | None
+    #: Any of them.
+    states: Sequence[str] | None
+    methods: Sequence[str] | None
+    datasets: Sequence[str] | None
+    groups: Sequence[str] | None
+    #: All of them.
+    tags: Sequence[str] | None
+    #: A key of `queries.SORTS`; the newest first where it is left out.
+    sort: str
 
 
 @dataclass
@@ -237,35 +254,16 @@ class Store:
         return memory.fetch(fetch)
 
     # -- runs ------------------------------------------------------------------------------------------------------
-    def runs(
-        self,
-        kind: str | None = None,
-        states: Sequence[str] | None = None,
-        search: str | None = None,
-        limit: int = 200,
-        offset: int = 0,
-        **more: Sequence[str] | str | None,
-    ) -> pd.DataFrame:
+    def runs(self, limit: int = 200, offset: int = 0, **wanted: Unpack[RunFilter]) -> pd.DataFrame:
         """Runs, newest first. `loss` is the last one, `knn` the best one; `tags` are joined by commas.
 
         Of an evaluation, `score` is the task's first metric at the lowest severity, of the adaptation that did best
         (`score_of`), over its evaluation seeds; of what it measured twice the newest row counts.
-
-        Args:
-            more: as in `_picked`.
         """
-        sql, values = _picked(queries.RUNS, kind=kind, states=states, search=search, **more)
+        sql, values = _picked(queries.RUNS, wanted)
         return _as_of_now(self._ask(sql, **values, limit=limit, offset=offset))
 
-    def run_groups(
-        self,
-        kind: str | None = None,
-        states: Sequence[str] | None = None,
-        search: str | None = None,
-        limit: int = 200,
-        offset: int = 0,
-        **more: Sequence[str] | str | None,
-    ) -> pd.DataFrame:
+    def run_groups(self, limit: int = 200, offset: int = 0, **wanted: Unpack[RunFilter]) -> pd.DataFrame:
         """The same runs, folded to groups: runs that differ only in their seed.
 
         `loss` and `knn` are means over the seeds that have succeeded (of several runs of one seed the newest), with
@@ -274,7 +272,7 @@ class Store:
         `counted` runs went into these numbers; `run_id` and `spec` are those of the newest run; `n`, `succeeded`,
         `failed` (or lost) and `cancelled` count runs.
         """
-        sql, values = _picked(queries.GROUPS_OF_RUNS, kind=kind, states=states, search=search, **more)
+        sql, values = _picked(queries.GROUPS_OF_RUNS, wanted)
         return self._ask(sql, **values, limit=limit, offset=offset)
 
     def run_names(self) -> pd.DataFrame:
@@ -427,23 +425,19 @@ class Store:
         return self._answer((sql, *parameters.values()), partial(queries.frame, sql=sql, **parameters))
 
 
-def _picked(
-    statements: Mapping[str, str], *, sort: str = "newest", search: str | None = None, kind: str | None = None,
-    **lists: Sequence[str] | None,
-) -> tuple[str, dict[str, object]]:  # fmt: skip
+def _picked(statements: Mapping[str, str], wanted: RunFilter) -> tuple[str, dict[str, object]]:
     """The statement and its values for a list of runs.
 
-    Args:
-        sort: a key of `queries.SORTS`.
-        lists: states, methods, datasets, groups: any of them; tags: all of them. None: whatever it is.
+    Raises:
+        TypeError: there is no such filter.
     """
-    values: dict[str, object] = {"kind": kind, "search": search or None}
+    if unknown := wanted.keys() - RunFilter.__annotations__.keys():
+        raise TypeError(f"unknown filters: {', '.join(sorted(unknown))}")
+    values: dict[str, object] = {"kind": wanted.get("kind"), "search": wanted.get("search") or None}
     for name in ("states", "methods", "datasets", "groups", "tags"):
-        wanted = lists.pop(name, None)
-        values[name] = None if wanted is None else tuple(wanted)
-    if lists:
-        raise TypeError(f"unknown filters: {', '.join(lists)}")
-    return statements[sort], values
+        asked: Sequence[str] | None = wanted.get(name)  # type: ignore[assignment]
+        values[name] = None if asked is None else tuple(asked)
+    return statements[wanted.get("sort", "newest")], values
 
 
 def _as_of_now(found: pd.DataFrame) -> pd.DataFrame:

@@ -152,6 +152,9 @@ def test_every_order_is_one(workspace: Workspace) -> None:
     assert store.runs(sort="newest")["run_id"].tolist() == store.runs(sort="oldest")["run_id"].tolist()[::-1]
     with pytest.raises(KeyError):
         store.runs(sort="created; DROP TABLE runs")
+    for list_runs in (store.runs, store.run_groups):
+        with pytest.raises(TypeError, match="unknown filters: state"):
+            list_runs(state=["failed"])
 
 
 def test_tags_from_a_terminal(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
