@@ -53,7 +53,7 @@ def samples(found: Understanding, shown: Preview, key: str) -> None:
         return
     layers = [layer for layer, _ in shown.sights[0].pictures]
     several = len(layers) > 1
-    with st.grid("auto", min_column_width=190 * len(layers) if several else 130, gap="small"):
+    with st.grid("auto", min_column_width=178 * len(layers) if several else 130, gap="small"):
         for row, sight in enumerate(shown.sights):
             with st.container(gap="xxsmall"):
                 if several:
