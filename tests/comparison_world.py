@@ -100,8 +100,8 @@ def curve(
 def judged(*verdicts: str, **columns: object) -> pd.DataFrame:
     """Rows of a paired comparison with these verdicts, as far as the overall verdict looks at them."""
     usual = {
-        "bands_a": "B", "bands_b": "B", "synthetic": False, "n": 500, "scenes": 500, "seeds_a": 3, "seeds_b": 3, "dataset": "p",
-        "ci_low": -0.01, "ci_high": 0.03, "p_value": 0.5,
+        "bands_a": "B", "bands_b": "B", "synthetic": False, "n": 500, "scenes": 500, "seeds_a": 3, "seeds_b": 3,
+        "dataset": "p", "ci_low": -0.01, "ci_high": 0.03, "p_value": 0.5,
     }  # fmt: skip
     frame = pd.DataFrame({"verdict": list(verdicts), **usual} | columns)
     frame.attrs = {"a": "MAE", "b": "iBOT"}
