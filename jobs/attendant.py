@@ -56,12 +56,13 @@ class Attendant:
     def _refresh(self) -> None:
         if self.refresh_s is None or not (self.active or self.dirty):
             return
-        self.dirty = False
+        self.dirty, seen = False, False
         with self._noted("the index was not refreshed"):
             from rsfm.store.index import refresh
 
-            # Somebody else had the index: what changed is still unseen.
-            self.dirty |= refresh(self.workspace) not in ("refreshed", "unchanged")
+            seen = refresh(self.workspace) in ("refreshed", "unchanged")
+        if not seen:  # somebody else had the index, or it is in trouble
+            self.dirty = True
 
     @contextmanager
     def _noted(self, what: str) -> Iterator[None]:

@@ -370,6 +370,30 @@ def test_trouble_with_the_index_stays_there(workspace: Workspace, monkeypatch: p
     assert calls[0] == workspace
 
 
+@pytest.mark.parametrize("answer", ["refreshed", "busy", None])
+def test_what_is_written_while_the_index_is_refreshed_is_seen_by_the_next_refresh(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, answer: str | None
+) -> None:
+    """The last run may end at any moment; then nothing is active that would lead to another refresh."""
+    from jobs.attendant import Attendant
+
+    attendant, calls = Attendant(workspace, refresh_s=0.01), []
+
+    def refresh(where: Workspace) -> str:
+        calls.append(where)
+        if len(calls) == 1:
+            attendant.dirty = answer == "refreshed"  # the run ends now; or nothing does, and nothing could be read
+            if answer is None:
+                raise OSError("disk full")
+            return answer
+        return "refreshed"
+
+    monkeypatch.setattr("rsfm.store.index.refresh", refresh)
+    for expected in (1, 2, 2):
+        attendant._refresh()
+        assert len(calls) == expected
+
+
 def test_a_reading_that_fails_or_hangs_stops_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
