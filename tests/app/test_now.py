@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,9 +67,11 @@ def test_the_disk_is_counted_in_the_background(tmp_path: Path, monkeypatch: pyte
     (workspace.root / "index.duckdb.wal").write_bytes(b"0" * 3)
     (workspace.packs / "elsewhere").symlink_to("/usr")
     (workspace.packs / "loop").symlink_to(workspace.packs)
-    usage = Usage(workspace)
+    usage, may_count = Usage(workspace), threading.Event()
+    monkeypatch.setattr("app.disk_usage.size_of", lambda path: may_count.wait(60) and size_of(path))
     assert usage.look() is None, "the first look does not wait"
-    end = time.monotonic() + 10
+    may_count.set()
+    end = time.monotonic() + 60
     while usage.sizes is None and time.monotonic() < end:
         time.sleep(0.01)
     assert {k: v for k, v in usage.look().items() if v} == {"Packs": 1000, "Runs": 10, "Index": 10}
