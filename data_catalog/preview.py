@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_catalog.describe import Understanding
 from data_catalog.entry import DatasetEntry, EntryLayer
-from data_catalog.examples import SHOWN, TRIED, spread
+from data_catalog.examples import SHOWN, choose
 from data_catalog.readers.base import BadFile, LeftOut, Reader
 from data_catalog.readers.dense import DEFAULTS
 from data_catalog.readers.files import RASTERS, Header, read_header, read_image, read_raster_at
@@ -157,7 +157,7 @@ class _Reading:
             self.entry, PrepareSpec(dataset=self.entry.name), self.source, Workspace(self.folder)
         )
         keys, good = reader.keys(), 0
-        for i in _first_spread(len(keys)):
+        for i in choose([None] * len(keys)):
             try:
                 sample = reader.read(keys[i])
             except BadFile as error:
@@ -218,12 +218,6 @@ class _Reading:
 def _coding_of(entry: DatasetEntry) -> MaskCoding | None:
     mask = next((x for x in entry.layers if x.role == "mask"), None)
     return MaskCoding.of({**DEFAULTS, **entry.reader_options}, mask.classes, entry.title) if mask else None
-
-
-def _first_spread(count: int) -> list[int]:
-    """Evenly spread positions, then some between them."""
-    several = spread(range(count), TRIED)
-    return [*several[0::3], *several[1::3], *several[2::3]]
 
 
 def _to_decode(file: Path, header: Header, factor: float) -> int:

@@ -72,6 +72,7 @@ def score_rows(
 ) -> list[dict[str, Any]]:
     """One row per prediction and metric: the score with its bootstrap interval over the scenes of the test samples."""
     info, layer = what.pack.info, what.pack.layer(what.pack.main)
+    scenes = int(what.test_scenes.max()) + 1
     basis = spec_hash({"model": model.key, "format": PARTS_FORMAT})
     rows = []
     for metric in what.task.metrics:
@@ -91,8 +92,8 @@ def score_rows(
                     "degrade_target": what.target,
                     "train_degrade": _train_degrade(spec, what, p.adaptation), "metric": metric,
                     "value": _number(values[i]), "ci_low": _number(low[i]), "ci_high": _number(high[i]),
-                    "n": what.n_test, "scenes": int(what.test_scenes.max()) + 1,
-                    "operator_hash": what.operator.operator_hash, "basis": basis, **p.facts,
+                    "n": what.n_test, "scenes": scenes, "operator_hash": what.operator.operator_hash,
+                    "basis": basis, **p.facts,
                 }
             )  # fmt: skip
     return rows
@@ -106,8 +107,8 @@ def _with_intervals(
     parts = []
     for start in range(0, len(predictions), at_once):
         counts = np.stack([p.counts for p in predictions[start : start + at_once]], axis=1).astype(np.float64)
-        # One seed for all models: intervals on one test set rest on the same resamples.
         counts = stats.per_scene(counts, scenes)
+        # One seed for all models: intervals on one test set rest on the same resamples.
         low, high = stats.bootstrap_pooled(counts, statistic, draws=draws, seed=0)
         parts.append((statistic(counts.sum(axis=0)), low, high))
     values, low, high = map(np.concatenate, zip(*parts, strict=True))

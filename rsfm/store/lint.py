@@ -130,12 +130,21 @@ HAVING count(DISTINCT eval_seed) > 1 AND count(DISTINCT (metric, severity, value
 # Two random initialisations of one architecture and seed are the same weights by right. Every curve among equal ones
 # has one finding, in the same words: one per pair would be as many as the square of them.
 _NAMED = 3
+
+
+def _listed(separator: str) -> str:
+    """SQL: the first of `names`, of which there are `count_of` (two or more), and how many more there are."""
+    return (
+        f"list_aggregate(names[:least(count_of - 1, {_NAMED})], 'string_agg', '{separator}') || "
+        f"CASE WHEN count_of - 1 > {_NAMED} THEN format(' and {{}} more', count_of - {_NAMED}) "
+        "ELSE ' and ' || names[count_of] END"
+    )
+
+
 _SAME_FOR_MODELS = f"""
 SELECT of_one[1] AS model_group, 'identical-scores', 'warning',
-       format('{{}}{{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?',
-              list_aggregate(names[:least(count_of - 1, {_NAMED})], 'string_agg', ', '),
-              CASE WHEN count_of - 1 > {_NAMED} THEN format(' and {{}} more', count_of - {_NAMED})
-                   ELSE ' and ' || names[count_of] END, dataset, adaptation, n),
+       format('{{}} score the same on {{}} ({{}}, all {{}} scores): does each have its own weights?',
+              {_listed(", ")}, dataset, adaptation, n),
        of_one[1], of_one[2], {_PROTOCOL}
 FROM (
     SELECT {_PROTOCOL}, any_value(n) AS n, unnest(list(DISTINCT (model_group, bands))) AS of_one,
@@ -202,12 +211,10 @@ SELECT model_group, 'identical-scores', 'warning', arg_min(message, model_seed),
 FROM (
     SELECT {_ASKED_OF}, of_one[5] AS bands,
            {", ".join(f"of_one[{i}] AS {name}" for i, name in enumerate(_SET_BY[:4], start=1))},
-           format('{{}} on {{}} ({{}}) scores the same with {{}}{{}} at all {{}} degraded points: was the setting '
+           format('{{}} on {{}} ({{}}) scores the same with {{}} at all {{}} degraded points: was the setting '
                   'ignored?', title, dataset,
                   concat_ws(', ', CASE WHEN NOT varied[1] THEN of_one[1] END, 'model seed ' || model_seed),
-                  list_aggregate(names[:least(count_of - 1, {_NAMED})], 'string_agg', '; '),
-                  CASE WHEN count_of - 1 > {_NAMED} THEN format(' and {{}} more', count_of - {_NAMED})
-                       ELSE ' and ' || names[count_of] END, n) AS message
+                  {_listed("; ")}, n) AS message
     FROM (
         SELECT * EXCLUDE (asked), unnest(asked) AS of_one, len(asked) AS count_of,
                list_transform(asked[:{_NAMED + 1}], lambda x: concat_ws(', ', {_VARIED})) AS names
