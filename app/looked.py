@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.maps.geometry import Bounds, bounds_of, boxes_of, mercator_y, mosaic_layout, on_the_map, side_by_side
+from app.maps.geometry import (
+    Bounds,
+    bounds_of,
+    boxes_of,
+    mercator_y,
+    mosaic_layout,
+    on_the_map,
+    paint_mosaic,
+    side_by_side,
+)
 from data_catalog.describe import Understanding
 from data_catalog.preview import Preview, Sight, preview, stamp
 from rsfm.errors import RsfmError
@@ -112,12 +121,15 @@ def mosaic(key: str) -> bytes:
         raise RsfmError("These scenes have no place on Earth.")
     boxes = boxes_of(places)
     bounds = bounds_of(boxes)
-    pixels, (width, height) = mosaic_layout(boxes, bounds, MOSAIC_PIXELS)
-    canvas = Image.new("RGBA", (width, height), (0, 0, 0, 0))
-    for feature, box, (left, top, right, bottom) in zip(places["features"], boxes, pixels, strict=True):
-        warped = _warped(shown.sights[feature["properties"]["row"]], tuple(box), bottom - top, right - left)
-        canvas.alpha_composite(Image.fromarray(warped), (max(0, int(left)), max(0, int(top))))
-    return png(np.asarray(canvas))
+    pixels, size = mosaic_layout(boxes, bounds, MOSAIC_PIXELS)
+
+    def picture(i: int) -> np.ndarray:
+        left, top, right, bottom = pixels[i]
+        return _warped(
+            shown.sights[places["features"][i]["properties"]["row"]], tuple(boxes[i]), bottom - top, right - left
+        )
+
+    return png(np.asarray(paint_mosaic(pixels, size, picture)))
 
 
 def _warped(sight: Sight, box: Bounds, height: int, width: int) -> np.ndarray:

@@ -146,9 +146,9 @@ def mosaic_layout(boxes: np.ndarray, bounds: Bounds, longest: int) -> tuple[np.n
 
 
 def paint_mosaic(boxes: np.ndarray, size: tuple[int, int], picture: Callable[[int], np.ndarray]) -> Image.Image:
-    """All samples painted into one transparent RGBA picture; `picture(i)` gives sample i as (H, W, 3) uint8."""
+    """All samples painted into one transparent RGBA picture; `picture(i)` gives sample i as (H, W, 3 or 4) uint8."""
     canvas = Image.new("RGBA", size, (0, 0, 0, 0))
     for i, (left, top, right, bottom) in enumerate(boxes):
         tile = Image.fromarray(picture(i)).resize((int(right - left), int(bottom - top)), Image.Resampling.BOX)
-        canvas.paste(tile, (int(left), int(top)))
+        canvas.paste(tile, (int(left), int(top)), tile if tile.mode == "RGBA" else None)
     return canvas
