@@ -42,6 +42,7 @@ from app.components.palette import Look
 from app.components.score_table import comparison_table, levels_of, presented, tier_letters
 from app.text import missing, visible
 from rsfm import __version__
+from rsfm.comparison import with_summaries
 from rsfm.degrade import OPERATORS
 from rsfm.errors import RsfmError
 
@@ -222,11 +223,11 @@ def _figures(what: Report) -> str:
     letters = {s: tier_letters(raw, found) for s, found in what.tiers.items()}
     titles = {
         "model_title": "Model", "variant": "Measured with", "dataset": "Pack", "adaptation": "Adaptation",
-        "training": "Training images", "metric": "Metric", "auc": "AUC", "mean": "Mean", "retention": "Retention",
-        "findings": "Findings", "ladder": "Severities", "over": "Mean over", "n": "n",
+        "training": "Training images", "metric": "Metric", "auc": "AUC", "auc_norm": "Norm. AUC", "mean": "Mean",
+        "retention": "Retention", "findings": "Findings", "ladder": "Severities", "over": "Mean over", "n": "n",
     }  # fmt: skip
     columns = [c for c in shown if c in titles or c in levels]
-    numbers = {*levels, "auc", "mean", "retention", "findings", "n"}
+    numbers = {*levels, "auc", "auc_norm", "mean", "retention", "findings", "n"}
     lines = []
     for i, row in enumerate(rows.to_dict("records")):
         cells = []
@@ -234,7 +235,7 @@ def _figures(what: Report) -> str:
             if column in levels:
                 tier = letters[levels[column]][i] if levels[column] in letters else ""
                 cells.append(_cell(curves[i].get(levels[column]), tier))
-            elif column == "retention":
+            elif column in ("auc_norm", "retention"):
                 cells.append("–" if missing(row[column]) else f"{row[column]:.0%}")
             elif column in numbers:
                 digits = {"auc": 1, "mean": 3}.get(column, 0)
@@ -244,7 +245,7 @@ def _figures(what: Report) -> str:
         if row["published"]:
             cells[0] = f'<span class="published">{cells[0]}</span>'
         lines.append(cells)
-    csv = base64.b64encode(view.frame.to_csv(index=False).encode()).decode()
+    csv = base64.b64encode(with_summaries(view.frame).to_csv(index=False).encode()).decode()
     scores = (
         "" if view.value == "absolute" else f"<p>The scores themselves; the charts show: {_text(_shown(view))}.</p>"
     )
@@ -280,7 +281,8 @@ def _how(what: Report) -> str:
     if scale.coarser:
         said.append(
             "AUC is the area under the score over 1/factor by the trapezoid rule, with 0 at 0, × 100: only curves over "
-            "the same factors may be compared. GSD is that of the pack's grid times the factor."
+            "the same factors may be compared; normalised, it is a share of a perfect model's. GSD is that of the "
+            "pack's grid times the factor."
         )
     if scale.identity is not None:
         said.append("Retention is the score at the strongest severity over that on images as they are.")

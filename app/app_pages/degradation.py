@@ -21,6 +21,7 @@ from app.panels.flips_view import chart_key, chosen_point, flips_panel, take_poi
 from app.panels.model_tests import pair_panel, tier_level, tier_note, tiers_at
 from app.state import store
 from app.text import plain
+from rsfm.comparison import with_summaries
 
 
 # -- charts --------------------------------------------------------------------------------------------------------
@@ -80,6 +81,10 @@ def table(view: View, found: list[dict[str, Any]]) -> None:
                 "AUC", format="%.1f", width=75,
                 help="Area under the score over 1/factor, × 100. Compare only curves over the same factors.",
             ),
+            "auc_norm": st.column_config.NumberColumn(
+                "Norm. AUC", format="percent", width=90,
+                help="AUC as a share of that of a perfect model over the same factors.",
+            ),
             "mean": st.column_config.NumberColumn(
                 "Mean", format="%.3f", width=75, help="Over the severities; none where a score is missing."
             ),
@@ -95,8 +100,8 @@ def table(view: View, found: list[dict[str, Any]]) -> None:
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.download_button(
-            "Download CSV", view.frame.to_csv(index=False), "degradation.csv", "text/csv", icon=":material/download:",
-            on_click="ignore", key="degradation.csv",
+            "Download CSV", with_summaries(view.frame).to_csv(index=False), "degradation.csv", "text/csv",
+            icon=":material/download:", on_click="ignore", key="degradation.csv",
         )  # fmt: skip
         report_button(view, found)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from app.components.curves_view import View
@@ -15,7 +15,6 @@ from app.components.degradation import (
     curve_keys,
     curves_of,
     is_published,
-    point_at,
     seeds_text,
     variant_text,
     variants,
@@ -29,7 +28,7 @@ from app.components.measures import (
     training_text,
 )
 from app.text import missing, visible
-from rsfm.stats import auc_normalised, scale_auc
+from rsfm.comparison import curve_summary, ladder_text
 from rsfm.store.lint import PLACE
 
 #: What tells the rows of one cell of `rsfm.comparison.tiers_of` apart, beside the severity.
@@ -46,18 +45,12 @@ def levels_of(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def _summary(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Numbers of one curve; NaN where one of its scores is missing or they are not defined for the operator."""
-    scale = scale_of(curve[0]["operator"])
-    severities = [float(p["severity"]) for p in curve]
+    """What a curve amounts to, and its severities."""
+    operator, severities = str(curve[0]["operator"]), [float(p["severity"]) for p in curve]
     scores = [math.nan if missing(p["mean"]) else float(p["mean"]) for p in curve]
-    area = scale.coarser and min(severities) > 0
-    native, worst = point_at(curve, scale.identity), point_at(curve, severities[-1])
     return {
-        "auc": scale_auc(severities, scores) if area else math.nan,
-        "auc_norm": auc_normalised(severities, scores) if area else math.nan,
-        "mean": float(np.mean(scores)),
-        "retention": math.nan if not native or worst is None else worst / native,
-        "ladder": ", ".join(scale.level(s) for s in severities),
+        **asdict(curve_summary(operator, severities, scores)),
+        "ladder": ladder_text(operator, severities),
     }
 
 
@@ -127,8 +120,8 @@ def presented(
         "model_title": True, "source": rows["published"].any(), "variant": bool(differing),
         "dataset": "dataset" in several, "adaptation": "adaptation" in several, "training": "training" in several,
         "metric": "metric" in several, "tier": "tier" in rows, **dict.fromkeys(levels, True), "auc": scale.coarser,
-        "mean": True, "retention": scale.identity is not None, "findings": True, "ladder": "ladder" in several,
-        "over": True, "n": True,
+        "auc_norm": scale.coarser and "ladder" in several, "mean": True, "retention": scale.identity is not None,
+        "findings": True, "ladder": "ladder" in several, "over": True, "n": True,
     }  # fmt: skip
     return rows, [name for name, wanted in shown.items() if wanted]
 

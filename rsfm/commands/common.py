@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
 
     rows = list(rows)
     # Names are never cut: a table that is piped or stands in a narrow window may be wider than the window.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 240)
     if not rows:
         console.print(empty, markup=False)
         return
@@ -70,6 +71,29 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     for row in rows:
         out.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
     console.print(out)
+
+
+def summary_columns(curves: Sequence[pd.Series], *, percent: bool = False) -> dict[str, list[str]]:
+    """Columns with what curves amount to: heading -> a cell for each curve.
+
+    Left out are numbers that none of them has, and the severities where they are the same for all.
+
+    Args:
+        curves: a point of each, from `rsfm.comparison.with_summaries`.
+        percent: whether scores are written as such.
+    """
+    columns = {
+        "AUC": ("curve_auc", "{:.1f}", 1), "norm. AUC": ("curve_auc_norm", "{:.1f} %", 100),
+        "mean": ("curve_mean", *(("{:.1f}", 100) if percent else ("{:.3f}", 1))),
+        "retention": ("curve_retention", "{:.1f} %", 100),
+    }  # fmt: skip
+    found = {}
+    for head, (name, text, times) in columns.items():
+        values = [times * float(curve[name]) for curve in curves]
+        if not all(map(math.isnan, values)):
+            found[head] = ["" if math.isnan(value) else text.format(value) for value in values]
+    ladders = [str(curve["curve_ladder"]) for curve in curves]
+    return found | ({"severities": ladders} if len(set(ladders)) > 1 else {})
 
 
 class Bars:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsfm.commands.common import JsonOption, WorkspaceOption, frame_rows, print_json, split, table
+from rsfm.commands.common import (
+    JsonOption,
+    WorkspaceOption,
+    frame_rows,
+    print_json,
+    split,
+    summary_columns,
+    table,
+)
 from rsfm.errors import RsfmError
 from rsfm.workspace import Workspace
 
@@ -19,12 +27,9 @@ if TYPE_CHECKING:
     from rsfm.store.view import Store
 
 COMPARE_COLUMNS = (
-    "model", "dataset", "task", "adaptation", "operator", "severity", "gsd_m", "metric",
-    "mean", "std", "ci_low", "ci_high", "n", "scenes", "seeds",
-)  # fmt: skip
-_MORE_COLUMNS = (
-    "model_title", "model_group", "synthetic", "seed_kind", "bands", "split", "pack_hash", "degrade_target",
-    "train_degrade",
+    "model", "dataset", "task", "adaptation", "operator", "severity", "gsd_m", "metric", "mean", "std", "ci_low",
+    "ci_high", "n", "scenes", "seeds", "model_title", "model_group", "synthetic", "seed_kind", "bands", "split",
+    "pack_hash", "degrade_target", "train_degrade",
 )  # fmt: skip
 NOTHING = "No results yet. Make some with: rsfm evaluate --model MODEL --dataset PACK"
 #: What may differ between curves of one model on one pack: named beside the model where it does.
@@ -48,7 +53,7 @@ def compare(
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Compare models over severities: mean, spread over seeds, bootstrap interval.
+    """Compare models over severities: mean with interval, area under the curve, retention.
 
     With --models, --tiers or --normalised: tests on the same samples, with the spread of seeds.
     """
@@ -70,8 +75,10 @@ def compare(
         with _index(place) as store:
             _normalised(store, dataset, adaptation, as_json)
     elif as_json:
-        rows = frame_rows(_curves(place, dataset, adaptation, metric))
-        print_json([{k: row[k] for k in (*COMPARE_COLUMNS, *_MORE_COLUMNS)} for row in rows])
+        from rsfm.comparison import SUMMARY_COLUMNS, with_summaries
+
+        frame = with_summaries(_curves(place, dataset, adaptation, metric))
+        print_json(frame_rows(frame[[*COMPARE_COLUMNS, *SUMMARY_COLUMNS]]))
     else:
         print_comparison(place, dataset, adaptation, metric)
 
@@ -108,18 +115,19 @@ def _curves(place: Workspace, dataset: str | None, adaptation: str | None, metri
 def print_comparison(
     place: Workspace, dataset: str | None = None, adaptation: str | None = None, metric: str | None = None
 ) -> None:
-    """A row per model and adaptation, a column per severity."""
+    """A row per model and adaptation, a column per severity, and what each curve amounts to."""
+    from rsfm.comparison import with_summaries
     from rsfm.degrade import severity_text
     from rsfm.stats import CURVE_KEYS, seeds_text
 
-    frame = _curves(place, dataset, adaptation, metric)
+    frame = with_summaries(_curves(place, dataset, adaptation, metric))
     if frame.empty:
         print(NOTHING)
         return
     for (pack, name, operator), part in frame.groupby(["dataset", "metric", "operator"], sort=True):
         severities = sorted(part["severity"].unique())
         differing = _differing(part, "model_group")
-        rows = []
+        rows, firsts = [], []
         for _, curve in part.groupby([k for k in CURVE_KEYS if k in part.columns], sort=False, dropna=False):
             at = {row.severity: row for row in curve.itertuples()}
             cells = [
@@ -129,12 +137,16 @@ def print_comparison(
             kinds = curve.groupby("seed_kind", sort=False)["seeds"].agg(["min", "max"])  # of a kind at each severity
             seeds = ", ".join(seeds_text(kind, fewest, most) for kind, fewest, most in kinds.itertuples())
             rows.append([_named(first, differing), first["adaptation"], operator, *cells, seeds, _size(first)])
+            firsts.append(first)
         gsd = part.drop_duplicates("severity").set_index("severity")["gsd_m"].to_dict()
         heads = [
             severity_text(operator, s) + (f" ({gsd[s]:g} m)" if gsd[s] == gsd[s] and gsd[s] is not None else "")
             for s in severities
         ]
-        columns = ["model", "adaptation", "operator", *heads, "seeds", "n"]
+        more = summary_columns(firsts)
+        for row, summary in zip(rows, zip(*more.values(), strict=True), strict=True):
+            row[-2:-2] = summary
+        columns = ["model", "adaptation", "operator", *heads, *more, "seeds", "n"]
         table(f"{pack} · {name}{_synthetic(part)}", columns, rows, empty="")
 
 

@@ -16,6 +16,7 @@ from rsfm.commands.common import (
     print_json,
     require_all,
     split,
+    summary_columns,
     table,
 )
 from rsfm.errors import RsfmError
@@ -55,6 +56,7 @@ def list_(as_json: JsonOption = False) -> None:
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """What a protocol measures, where it departs from the paper, and the authors' numbers."""
     from rsfm.protocols import protocol, reference_rows
+    from rsfm.protocols.report import summarised
 
     what, reference = protocol(name), reference_rows(name)
     if as_json:
@@ -72,7 +74,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     print("Departs from the paper:")
     for sentence in what.differs:
         print(f"  {sentence}")
-    print_numbers(f"Reference: {what.source}", reference.assign(who="authors", model_group=""))
+    print_numbers(f"Reference: {what.source}", summarised(reference.assign(who="authors", model_group="")))
 
 
 @app.command()
@@ -150,10 +152,10 @@ def report(
 ) -> None:
     """What was measured by exactly the protocol's settings, beside the authors' numbers."""
     from rsfm.protocols import packs_of, protocol
-    from rsfm.protocols.report import measured
+    from rsfm.protocols.report import measured, summarised
 
     place, what = Workspace.resolve(workspace), protocol(name)
-    frame = measured(place, what, packs_of(what, place, split(packs)), settings or [])
+    frame = summarised(measured(place, what, packs_of(what, place, split(packs)), settings or []))
     if as_json:
         print_json({"source_of_authors": what.source, "rows": frame_rows(frame)})
         return
@@ -164,24 +166,31 @@ def report(
 
 
 def print_numbers(title: str, frame: pd.DataFrame) -> None:
-    """Curves as tables, one per dataset and metric: scores per severity and the area under the curve."""
-    from rsfm.stats import scale_auc
+    """Curves as tables, one per dataset, metric and operator: scores per severity, and what they amount to.
+
+    Args:
+        frame: from `rsfm.protocols.report.summarised`.
+    """
+    from rsfm.degrade import severity_text
+    from rsfm.protocols.report import CURVE
 
     print(title)
-    for (dataset, metric), part in frame.groupby(["dataset", "metric"], sort=False):
+    for (dataset, metric, operator), part in frame.groupby(["dataset", "metric", "operator"], sort=False):
         severities = sorted(part["severity"].unique())
+        part = part.assign(shown=_told_apart(part))
+        curves = [curve for _, curve in part.groupby(list(CURVE), sort=False, dropna=False)]
+        firsts = [curve.iloc[0] for curve in curves]
+        more = summary_columns(firsts, percent=True)
         rows: list[list[Any]] = []
-        part = part.assign(model=_told_apart(part))
-        keys = ["model", "model_group", "adaptation", "train_degrade", "who"]
-        for values, curve in part.groupby(keys, sort=False, dropna=False):
+        for first, curve, summary in zip(firsts, curves, zip(*more.values(), strict=True), strict=True):
             at = dict(zip(curve["severity"], curve["value"], strict=True))
             cells = [f"{100 * at[s]:.1f}" if s in at else "" for s in severities]
-            area = scale_auc(list(at), list(at.values()))
-            model, _, adaptation, degraded, who = values
-            rows.append([model, adaptation, "" if degraded == "none" else "yes", *cells, f"{area:.1f}", who])
-        heads = [f"{s:g}×" for s in severities]
-        columns = ["model", "adaptation", "degraded while training", *heads, "AUC", "who"]
-        table(f"{dataset} · {metric} (%)", columns, rows, empty="")
+            degraded = "" if first["train_degrade"] == "none" else "yes"
+            rows.append([first["shown"], first["adaptation"], degraded, *cells, *summary, first["who"]])
+        heads = [severity_text(operator, s) for s in severities]
+        columns = ["model", "adaptation", "degraded while training", *heads, *more, "who"]
+        more_title = f" · {operator}" * (operator != "bilinear")
+        table(f"{dataset} · {metric} (%){more_title}", columns, rows, empty="")
 
 
 def _told_apart(frame: pd.DataFrame) -> pd.Series:

@@ -5,11 +5,12 @@ and seeds as sources of chance (`rsfm.stats.groups`), and p-values are corrected
 """
 
 from rsfm.comparison.counts import PROTOCOL
+from rsfm.comparison.curves import SUMMARY_COLUMNS, curve_summary, ladder_text, with_summaries
 from rsfm.comparison.flips import CURVE, Flips, curve_id, flips
 from rsfm.comparison.paired import COLUMNS, Verdict, paired, verdict
 from rsfm.comparison.ranking import normalised, tiers_of
 
 __all__ = [
-    "COLUMNS", "CURVE", "PROTOCOL", "Flips", "Verdict", "curve_id", "flips", "normalised", "paired", "tiers_of",
-    "verdict",
+    "COLUMNS", "CURVE", "PROTOCOL", "SUMMARY_COLUMNS", "Flips", "Verdict", "curve_id", "curve_summary", "flips",
+    "ladder_text", "normalised", "paired", "tiers_of", "verdict", "with_summaries",
 ]  # fmt: skip

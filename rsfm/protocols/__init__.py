@@ -160,7 +160,7 @@ def reference_rows(name: str) -> pd.DataFrame:
 
     Returns:
         dataset (catalog entry), task, adaptation, train_degrade, metric, model, n (0: not known), where (they were
-        found), severity, value.
+        found), operator, severity, value.
     """
     what = protocol(name)
     rows: list[dict[str, Any]] = []
@@ -168,7 +168,7 @@ def reference_rows(name: str) -> pd.DataFrame:
         with what.reference.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 scores = {f: row.pop(f"x{f}") for f in (1, 2, 4, 8)}
-                fixed = {**row, "n": int(row["n"])}
+                fixed = {**row, "n": int(row["n"]), "operator": "bilinear"}
                 rows += [{**fixed, "severity": float(f), "value": float(v) / 100} for f, v in scores.items()]
     return pd.DataFrame(rows)
 
@@ -192,7 +192,7 @@ def reference_frame(packs: Mapping[str, str]) -> pd.DataFrame:
                     {
                         "model": f"{row['model']} ({what.name})", "model_title": f"{row['model']} (authors)",
                         "model_group": f"reference:{what.name}:{row['model']}", "dataset": pack, "synthetic": False,
-                        "task": row["task"], "adaptation": _named(what, row), "operator": "bilinear",
+                        "task": row["task"], "adaptation": _named(what, row), "operator": row["operator"],
                         "severity": row["severity"], "gsd_m": np.nan, "metric": row["metric"], "mean": row["value"],
                         "std": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n": row["n"], "seeds": 1,
                         "seed_kind": "evaluation seeds", "pack_hash": None, "split": "test",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from rsfm.comparison import with_summaries
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
 from rsfm.protocols import Protocol, plan, reference_rows
@@ -19,9 +20,11 @@ from rsfm.tasks import TASKS
 from rsfm.workspace import Workspace
 
 _COLUMNS = [
-    "dataset", "metric", "model", "model_group", "adaptation", "train_degrade", "severity", "value", "ci_low",
-    "ci_high", "n",
+    "dataset", "metric", "model", "model_group", "adaptation", "train_degrade", "operator", "severity", "value",
+    "ci_low", "ci_high", "n",
 ]  # fmt: skip
+#: What makes one curve among them.
+CURVE = ("dataset", "metric", "operator", "model", "model_group", "adaptation", "train_degrade", "who")
 
 
 def measured(
@@ -37,7 +40,7 @@ def measured(
 
     Returns:
         `dataset` (the pack), metric, model (title), model_group (of ours), adaptation (without its preset),
-        train_degrade, severity, value, ci_low, ci_high, n, and `who`: ours or authors.
+        train_degrade, operator, severity, value, ci_low, ci_high, n, and `who`: ours or authors.
     """
     store = Store(workspace)
     store.refresh_if_stale()
@@ -63,6 +66,11 @@ def measured(
         theirs = theirs[theirs["dataset"] == entry].assign(dataset=pack, who="authors")
         parts.append(theirs.reindex(columns=[*_COLUMNS, "who"]))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*_COLUMNS, "who"])
+
+
+def summarised(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with what each curve amounts to (`rsfm.comparison.with_summaries`)."""
+    return with_summaries(frame, keys=CURVE, score="value")
 
 
 def _request(spec: EvaluateSpec) -> tuple[bool, str]:

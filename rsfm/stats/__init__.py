@@ -6,11 +6,11 @@ Throughout, a *score* is in 0..1, larger is better, and a severity is a coarseni
     significance   exact McNemar test; correction for many tests
     groups         two groups of runs: samples and seeds both vary
     ranking        tiers instead of ranks; one number over several datasets
-    curves         area under a resolution curve
+    curves         what a curve over severities amounts to: area, mean, retention
 """
 
 from rsfm.stats.bootstrap import FEW_SCENES, bootstrap_pooled, bootstrap_weighted, few_scenes, per_scene, pooled_draws
-from rsfm.stats.curves import CURVE_KEYS, auc_normalised, scale_auc
+from rsfm.stats.curves import CURVE_KEYS, CurveSummary, auc_normalised, scale_auc, summarise
 from rsfm.stats.groups import (
     GroupDifference,
     Measured,
@@ -27,8 +27,32 @@ from rsfm.stats.ranking import NormalisedMean, folded_error, normalised_mean, ti
 from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
-    "CURVE_KEYS", "FEW_SCENES", "GroupDifference", "McNemar", "Measured", "NormalisedMean", "auc_normalised",
-    "bootstrap_pooled", "bootstrap_weighted", "common_seeds", "few_scenes", "fold", "folded_error",
-    "group_difference", "holm", "jackknife", "mcnemar_exact", "mean_difference", "measure", "normalised_mean",
-    "per_scene", "pooled_draws", "scale_auc", "seeds_text", "tiers", "uneven",
+    "CURVE_KEYS",
+    "FEW_SCENES",
+    "CurveSummary",
+    "GroupDifference",
+    "McNemar",
+    "Measured",
+    "NormalisedMean",
+    "auc_normalised",
+    "bootstrap_pooled",
+    "bootstrap_weighted",
+    "common_seeds",
+    "few_scenes",
+    "fold",
+    "folded_error",
+    "group_difference",
+    "holm",
+    "jackknife",
+    "mcnemar_exact",
+    "mean_difference",
+    "measure",
+    "normalised_mean",
+    "per_scene",
+    "pooled_draws",
+    "scale_auc",
+    "seeds_text",
+    "summarise",
+    "tiers",
+    "uneven",
 ]  # fmt: skip

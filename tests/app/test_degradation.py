@@ -313,6 +313,7 @@ def test_a_missing_score_leaves_no_mean_over_the_rest() -> None:
     assert [1, 2, 8] in [list(t.x) for t in line]
     shorter = comparison_table(compare_rows(ROWS).query("model_group != 'a' or severity < 8")).set_index("model_group")
     assert shorter["ladder"].to_dict() == {"a": "1×, 2×, 4×", "b": "1×, 2×, 4×, 8×"}
+    assert shorter["auc_norm"]["b"] == pytest.approx(0.5), "comparable where ladders differ"
 
 
 def test_strong_blur_alone_has_no_area() -> None:

@@ -10,7 +10,9 @@ import pytest
 from comparison_world import curve, evaluated
 from typer.testing import CliRunner
 
+from rsfm import stats
 from rsfm.cli import app
+from rsfm.comparison import SUMMARY_COLUMNS
 from rsfm.errors import RsfmError
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
@@ -59,6 +61,36 @@ def test_by_default_it_prints_curves(lab: Workspace) -> None:
     fine = curve(np.random.default_rng(1), N, {1.0: 0.9})
     evaluated(lab, "952a", fine, title="MAE vit-nano", dataset="aerial", gsd_m=0.5)
     assert "1× (0.5 m)" in run(lab, "--dataset", "aerial")
+
+
+def test_what_a_curve_amounts_to_stands_beside_its_scores(lab: Workspace) -> None:
+    """The same numbers as on the page, in the table and in the JSON, for each curve by itself."""
+    text = run(lab, "--dataset", "pack")
+    heads = text.splitlines()[1]
+    rows = json.loads(run(lab, "--dataset", "pack", "--json"))
+    for group, title, factors in (("952a", "MAE", (1, 2, 4)), ("random:vit-nano", "Random", (1, 2))):
+        curve_ = [r for r in rows if r["model_group"] == group]
+        scores = [r["mean"] for r in curve_]
+        assert len({json.dumps([r[name] for name in SUMMARY_COLUMNS]) for r in curve_}) == 1
+        first, expected = curve_[0], stats.summarise(factors, scores, identity=1, factors=True)
+        assert first["curve_auc"] == pytest.approx(expected.auc)
+        assert first["curve_auc_norm"] == pytest.approx(expected.auc_norm)
+        assert first["curve_mean"] == pytest.approx(sum(scores) / len(scores))
+        assert first["curve_retention"] == pytest.approx(scores[-1] / scores[0])
+        assert first["curve_ladder"] == ", ".join(f"{f}×" for f in factors)
+        line = next(x for x in text.splitlines() if x.startswith(title))
+        shown = [float(x) for x in line[heads.index("AUC") : heads.index("severities")].replace("%", "").split()]
+        numbers = (expected.auc, 100 * expected.auc_norm, expected.mean, 100 * expected.retention)
+        assert shown == pytest.approx(numbers, abs=0.051) and first["curve_ladder"] in line
+
+
+def test_without_factors_there_is_no_area(workspace: Workspace) -> None:
+    rng = np.random.default_rng(1)
+    evaluated(workspace, "m", curve(rng, N, {0.0: 0.8, 4.0: 0.4}), title="MAE", operator="blur", gsd_m=None)
+    text, (first, last) = run(workspace), json.loads(run(workspace, "--json"))
+    assert "AUC" not in text and "retention" in text and "severities" not in text, "of one ladder nothing is said"
+    assert first["curve_auc"] is first["curve_auc_norm"] is None and first["curve_ladder"] == "0 px, 4 px"
+    assert first["curve_retention"] == pytest.approx(last["mean"] / first["mean"])
 
 
 def test_seeds_are_counted_as_people_do(workspace: Workspace) -> None:

@@ -153,6 +153,23 @@ def test_models_with_one_title_are_rows_of_their_own(workspace: Workspace) -> No
     assert "MAE (timm:a)" in shown and "MAE (timm:b)" in shown and "25.0" in shown and "75.0" in shown
     rows = json.loads(run(workspace, "report", "dstnsp", "--json").stdout)["rows"]
     assert {r["model_group"] for r in rows if r["who"] == "ours"} == {"timm:a", "timm:b"}
+    flat, theirs = (next(r for r in rows if r[k] == v) for k, v in (("model_group", "timm:a"), ("model", "GFM")))
+    assert (flat["curve_auc_norm"], flat["curve_mean"], flat["curve_retention"]) == pytest.approx((0.25, 0.25, 1))
+    assert theirs["curve_auc"] == pytest.approx(70.84, abs=0.005) and theirs["curve_ladder"] == "1×, 2×, 4×, 8×"
+    heads, line = (next(x for x in shown.splitlines() if x.startswith(name)) for name in ("model", "MAE (timm:a)"))
+    assert line[heads.index("AUC") :].split() == ["23.4", "25.0", "%", "25.0", "100.0", "%", "ours"]
+
+
+def test_a_protocol_with_other_severities_is_reported_by_its_own_operator(workspace: Workspace) -> None:
+    pack = make_pack(workspace, "tiles", "levir-cd")
+    settings = ["operator=blur", "severities=[0, 4]"]
+    spec = plan(protocol("dstnsp"), {"levir-cd": "tiles"}, ["timm:a"], settings)[0].spec
+    evaluated(workspace, spec, pack, 0.5, model_title="Mine")
+    shown = run(workspace, "report", "dstnsp", *(word for s in settings for word in ("--set", s))).stdout
+    table = shown.split("tiles · f1 (%)")[1]
+    assert table.startswith(" · blur") and "4 px" in table and "AUC" not in table and "Mine" in table, (
+        "no area without factors"
+    )
 
 
 def test_a_protocol_is_shown_with_the_authors_numbers(workspace: Workspace) -> None:

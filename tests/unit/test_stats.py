@@ -88,6 +88,26 @@ def test_normalised_area_of_a_flat_curve_is_its_level_on_any_grid(level: float, 
     assert stats.auc_normalised(sorted(factors), [level] * len(factors)) == pytest.approx(level, abs=1e-9)
 
 
+@pytest.mark.parametrize(("scores", "area"), CHANGE_ROWS)
+def test_the_summary_of_published_curves(scores: tuple[float, ...], area: float) -> None:
+    found = stats.summarise(FACTORS, np.array(scores) / 100, identity=1, factors=True)
+    assert found.auc == pytest.approx(area, abs=0.01) and found.auc_norm == pytest.approx(area / 93.75, abs=1e-4)
+    assert found.mean == pytest.approx(sum(scores) / 400) and found.retention == pytest.approx(scores[3] / scores[0])
+    assert stats.summarise(FACTORS[::-1], np.array(scores[::-1]) / 100, identity=1, factors=True) == found
+
+
+def test_a_summary_has_only_what_is_defined() -> None:
+    blurred = stats.summarise([0, 1, 4], [0.8, 0.6, 0.2], identity=0, factors=False)
+    assert math.isnan(blurred.auc) and math.isnan(blurred.auc_norm)
+    assert (blurred.mean, blurred.retention) == pytest.approx((1.6 / 3, 0.25))
+    without = stats.summarise([2, 4], [0.6, 0.2], identity=1, factors=True)
+    assert without.auc == pytest.approx(100 * (0.4 * 0.25 + 0.1 * 0.25)) and math.isnan(without.retention)
+    gap = stats.summarise([1, 2, 4], [0.8, math.nan, 0.4], identity=1, factors=True)
+    assert math.isnan(gap.auc) and math.isnan(gap.auc_norm) and math.isnan(gap.mean) and gap.retention == 0.5
+    assert math.isnan(stats.summarise([1, 2], [0, 0], identity=1, factors=True).retention), "nothing to keep"
+    assert math.isnan(stats.summarise([0, 3], [0.9, 0.8], identity=None, factors=False).retention)
+
+
 @pytest.mark.parametrize(("factors", "scores"), [([], []), ([1, 2], [0.5]), ([1, 1], [0.5, 0.5]), ([0, 1], [0.5, 1])])
 def test_impossible_curves_are_refused(factors: list[float], scores: list[float]) -> None:
     with pytest.raises(ValueError, match="factor"):
