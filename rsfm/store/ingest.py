@@ -139,7 +139,10 @@ def _write(con: duckdb.DuckDBPyConnection, updates: list[Update]) -> None:
         _insert(con, table, rows.get(table, []))
     _series(con, [run for run in measured if run in before], measured)
     _write_runs(con, rows.get("runs", []), known)
-    _mark_current(con, keys | {row["key"] for row in rows.get("scores", [])})
+    keys |= {row["key"] for row in rows.get("scores", [])}
+    _mark_current(con, keys)
+    if keys or _unreadable(con, owners) != {(u.owner, n, k.bad) for u in updates for n, k in u.files.items() if k.bad}:
+        con.execute("UPDATE meta SET results = results + 1")
 
     for table, room in (("datasets", "packs/"), ("models", "models/")):
         touched = [u.name for u in updates if u.owner.startswith(room)]
@@ -161,6 +164,12 @@ def _write(con: duckdb.DuckDBPyConnection, updates: list[Update]) -> None:
             for name, k in update.files.items()
         ],
     )  # fmt: skip
+
+
+def _unreadable(con: duckdb.DuckDBPyConnection, owners: Sequence[str]) -> set[tuple[str, str, int]]:
+    """owner, name and number of the lines that were no rows."""
+    query = f"SELECT owner, name, bad FROM files WHERE bad > 0 AND owner IN ({_marks(owners)})"
+    return set(con.execute(query, list(owners)).fetchall())
 
 
 # -- metrics -------------------------------------------------------------------------------------------------------

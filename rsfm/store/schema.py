@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rsfm.store.lint import LINT
 
-VERSION = 9
+VERSION = 10
 
 #: What makes two scores the same measurement; the same key with another value is kept and marked by the lint.
 SCORE_KEY = (
@@ -125,8 +125,9 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(_GROUPS)
     con.execute(_NEWEST_CONTENT)
     con.execute(LINT)
-    con.execute("CREATE TABLE meta (version INTEGER, id VARCHAR, built TIMESTAMP)")
-    con.execute("INSERT INTO meta VALUES (?, ?, (now() AT TIME ZONE 'UTC')::TIMESTAMP)", [VERSION, uuid.uuid4().hex])
+    con.execute("CREATE TABLE meta (version INTEGER, id VARCHAR, built TIMESTAMP, results BIGINT)")
+    values = [VERSION, uuid.uuid4().hex]
+    con.execute("INSERT INTO meta VALUES (?, ?, (now() AT TIME ZONE 'UTC')::TIMESTAMP, 0)", values)
 
 
 def version(con: duckdb.DuckDBPyConnection) -> int | None:
@@ -136,3 +137,9 @@ def version(con: duckdb.DuckDBPyConnection) -> int | None:
     except (duckdb.CatalogException, duckdb.BinderException):
         return None
     return rows[0][0] if len(rows) == 1 else None
+
+
+def results(con: duckdb.DuckDBPyConnection) -> tuple[str, int]:
+    """Changes whenever scores do, or what the lint says of them: most refreshes of a busy lab bring metrics only."""
+    ((index, count),) = con.execute("SELECT id, results FROM meta").fetchall()
+    return index, count
