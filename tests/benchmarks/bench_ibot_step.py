@@ -4,7 +4,7 @@
 
 Both get the same global and local crops, masks, head sizes, prototypes and optimiser, and make the same moving
 averages of teacher and centres. Rounds alternate, and the ratios are medians of rounds, so that other load on the
-machine hits both. Lightly's patch centre is the mean over hidden patches, so ours is set to the same.
+machine hits both. Lightly centres, by the mean over hidden patches, so ours is set to the same.
 
 Run it with OMP_WAIT_POLICY=PASSIVE, as jobs are.
 """
@@ -101,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         make_pack(workspace, 1000, args.size)
-        settings = ["patch_centre=hidden", "encoder.positions=sincos"]
+        settings = ["centring=centre", "patch_centre=hidden", "encoder.positions=sincos"]
         spec = pretrain_spec("ibot", "bench", args.preset, settings, image_size=args.size)
         setup = set_up(spec, workspace)
         module = PretrainModule(spec, setup.method, setup.sources).to(device)
