@@ -69,7 +69,8 @@ def _embedding_info(path: Path, stamp: int) -> EmbeddingInfo:
     return read_embedding_info(path)
 
 
-def _stamped(workspace: Workspace, run_id: str) -> tuple[Path, int]:
+def embedding_file(workspace: Workspace, run_id: str) -> tuple[Path, int]:
+    """Where an embedding run leaves its map, and a number that changes when it is written anew."""
     path = open_run(workspace, run_id).path / EMBEDDING_PATH
     return path, path.stat().st_mtime_ns if path.is_file() else 0
 
@@ -80,7 +81,7 @@ def open_embedding(workspace: Workspace, run_id: str) -> Embedding:
     Raises:
         RsfmError: no such run, or it left no map that can be read.
     """
-    return _embedding(*_stamped(workspace, run_id))
+    return _embedding(*embedding_file(workspace, run_id))
 
 
 def open_embedding_info(workspace: Workspace, run_id: str) -> EmbeddingInfo:
@@ -89,4 +90,4 @@ def open_embedding_info(workspace: Workspace, run_id: str) -> EmbeddingInfo:
     Raises:
         RsfmError: as `open_embedding`.
     """
-    return _embedding_info(*_stamped(workspace, run_id))
+    return _embedding_info(*embedding_file(workspace, run_id))

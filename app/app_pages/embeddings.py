@@ -8,27 +8,29 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.components.embedding import Coloring, by_category, by_number, embedding_figure
+from app.components.embedding import Coloring, by_category, by_number, chosen_points, points_map
 from app.components.ground import choose_ground
 from app.components.measures import adaptation_title, scale_of
+from app.embedded import Points, points_of
 from app.imaging import find_view
-from app.page import CHART, DATASETS, LAUNCH, empty_state, heading
-from app.panels.sample_grid import labels_of, sample_grid, texts_of
+from app.page import DATASETS, LAUNCH, empty_state, heading
+from app.panels.sample_grid import labels_of, sample_grid
+from app.routes.embeddings import LAYOUTS, points_url
 from app.routes.maps import MAX_CHOSEN, map_url
-from app.selection import clear, marked, select, selected, turn
-from app.state import open_embedding, open_embedding_info, open_pack, store, workspace
+from app.routes.thumbnails import thumbnail_url
+from app.selection import clear, select, selected
+from app.state import open_embedding_info, open_pack, store, workspace
 from app.text import metres, missing, number, plain, visible
 from app.view_state import choose, choose_one_of, page_control, page_number, put
 from rsfm.comparison.outcomes import outcomes
-from rsfm.embedding_info import Embedding, EmbeddingInfo
+from rsfm.embedding_info import EmbeddingInfo
 from rsfm.errors import RsfmError
 from rsfm.packs import Pack
 from rsfm.store.runs import is_run_id
 
 PER_PAGE = 36
-LAYOUTS = {"UMAP": ("x", "y"), "PCA": ("pc1", "pc2")}
-#: Config of the scatter: its own tools, for selecting is what it is for.
-SCATTER = {**CHART, "modeBarButtonsToRemove": ["autoScale2d"], "scrollZoom": True}
+#: Stands in an address for a split and a row.
+SAMPLE = "SAMPLE"
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,12 @@ class Shown:
 
     key: str
     run_id: str
-    embedding: Embedding
+    embedding: EmbeddingInfo
     severity: float
-    points: pd.DataFrame
+
+    @property
+    def layer(self) -> str:
+        return str(self.embedding.about["layer"])
 
     @property
     def title(self) -> str:
@@ -97,8 +102,7 @@ def choose_maps(keys: dict[str, tuple[str, float]], found: dict[str, EmbeddingIn
     for key in (first, beside):
         if key in keys:
             run_id, severity = keys[key]
-            embedding = open_embedding(workspace(), run_id)
-            shown.append(Shown(key, run_id, embedding, severity, embedding.at(severity)))
+            shown.append(Shown(key, run_id, found[run_id], severity))
     return shown
 
 
@@ -146,9 +150,10 @@ def colors_for(shown: Shown, pack: Pack) -> dict[str, str]:
     return found
 
 
-def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pack) -> Coloring:
-    """The colours of one map's points; `samples` are theirs, in their order."""
+def coloring(key: str, title: str, shown: Shown, points: Points, pack: Pack) -> Coloring:
+    """The colours of one map's points."""
     what, _, adaptation = key.partition("@")
+    samples = pack.samples.iloc[points.positions].reset_index(drop=True)
     match what:
         case "label":
             return by_category(title, samples["label"], pack.info.classes)
@@ -156,7 +161,7 @@ def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pa
             first = [labels[0] if (labels := labels_of(s)) else None for s in samples.itertuples()]
             return by_category(title, pd.Series(first), pack.info.classes)
         case "kept":
-            return by_number(title, shown.points["kept"], (0, 1))
+            return by_number(title, points.frame["kept"], (0, 1))
         case "gsd_m":
             return by_number(title, samples["gsd_m"])
         case "score" | "predicted":
@@ -181,20 +186,10 @@ def coloring(key: str, title: str, shown: Shown, samples: pd.DataFrame, pack: Pa
 
 
 # -- selection -----------------------------------------------------------------------------------------------------
-def take_selection(side: str, key: str, content: str, positions: np.ndarray) -> None:
-    """What was lassoed becomes the one selection of the page. `positions`: point -> sample."""
-    points = st.session_state[key].selection.points
-    chosen = sorted({int(p["customdata"][0] if isinstance(p["customdata"], list) else p["customdata"])
-                     for p in points if p.get("customdata") is not None})  # fmt: skip
-    rows = positions[np.array([c for c in chosen if c < len(positions)], int)]
-    select(content, rows, side=side)
+def take_selection(side: str, content: str, positions: np.ndarray) -> None:
+    """What was drawn around becomes the one selection of the page. `positions`: point -> sample."""
+    select(content, np.sort(positions[chosen_points(f"embeddings.map.{side}", len(positions))]))
     put("page", None)
-
-
-def positions_of(shown: Shown, pack: Pack) -> np.ndarray:
-    """(N,) the row in pack.samples of each point."""
-    index = pd.MultiIndex.from_frame(pack.samples[["split", "row"]])
-    return index.get_indexer(pd.MultiIndex.from_frame(shown.points[["split", "row"]]))
 
 
 # -- what is drawn -------------------------------------------------------------------------------------------------
@@ -202,8 +197,8 @@ def quality(shown: Shown, layout: str) -> None:
     """How far this map may be read."""
     said, about = shown.embedding.figures(shown.severity), shown.embedding.about
     parts = [
-        *([] if layout == "UMAP" else ["Of the UMAP layout:"]),
-        f"**Neighbourhoods preserved {number(said['preservation'], 2)}**",
+        ("" if layout == "UMAP" else "Of the UMAP layout: ")
+        + f"**Neighbourhoods preserved {number(said['preservation'], 2)}**",
         f"trustworthiness {number(said['trustworthiness'], 2)}",
     ]
     if not missing(said["silhouette_map"]):
@@ -228,28 +223,25 @@ def quality(shown: Shown, layout: str) -> None:
 
 
 def draw(shown: Shown, pack: Pack, color: str, colors: dict[str, str], layout: str, side: str) -> None:
-    positions = positions_of(shown, pack)
-    if (positions < 0).any():
+    points = points_of(workspace(), shown.run_id, shown.severity, pack)
+    if (points.positions < 0).any():
         st.warning("The pack was prepared again since this map was made: embed again.", icon=":material/update:")
         return
-    samples = pack.samples.iloc[positions].reset_index(drop=True)
-    chosen = np.flatnonzero(np.isin(positions, selected(pack)))
-    columns = LAYOUTS[layout]
-    axes = columns
+    axes = ("UMAP 1", "UMAP 2")
     if layout == "PCA":
-        axes = tuple(f"{c} ({share:.0%})" for c, share in zip(columns, shown.embedding.about["explained"], strict=True))
-    signature = f"{shown.key}|{color}|{layout}|{pack.info.content_hash}|{turn()}"
-    figure = embedding_figure(
-        shown.points[columns[0]].to_numpy(np.float32), shown.points[columns[1]].to_numpy(np.float32),
-        coloring(color, colors[color], shown, samples, pack), texts_of(pack)[positions],
-        selected=marked(side, signature, chosen),
-        axes=("UMAP 1", "UMAP 2") if layout == "UMAP" else axes, revision=signature,
+        first, second = (f"{share:.0%}" for share in shown.embedding.about["explained"])
+        axes = (f"PC 1 ({first} of the variance)", f"PC 2 ({second})")
+    picture = thumbnail_url(
+        pack.name, SAMPLE, 0, version=pack.info.content_hash, layer=shown.layer,
+        view=find_view(pack.layer(shown.layer), None).key,
     )  # fmt: skip
-    key = f"embeddings.chart.{side}"
-    st.plotly_chart(
-        figure, key=key, config=SCATTER, selection_mode=("lasso", "box", "points"),
-        on_select=lambda: take_selection(side, key, pack.info.content_hash, positions),
-        alt=f"Map of {shown.embedding.about['dataset']} by {shown.title}",
+    points_map(
+        f"embeddings.map.{side}", coloring(color, colors[color], shown, points, pack),
+        points_url=points_url(shown.run_id, shown.severity, layout, points),
+        thumbnail_url=picture.replace(f"{SAMPLE}/0", SAMPLE),
+        selected=np.flatnonzero(np.isin(points.positions, selected(pack))), axes=axes,
+        title=f"Map of {pack.name} by {shown.title}",
+        on_choose=lambda: take_selection(side, pack.info.content_hash, points.positions),
     )  # fmt: skip
     quality(shown, layout)
 
@@ -290,7 +282,7 @@ def neighbours_of(pack: Pack, rows: pd.DataFrame, shown: Shown, found: dict[str,
         like = info.about["operator"] == shown.embedding.about["operator"] and shown.severity in info.severities
         severity = shown.severity if like else info.severities[0]
         st.markdown(f"**{plain(info.about['model_title'])} · {plain(severity_text(info, severity))}** · …{run_id[-4:]}")
-        points = open_embedding(workspace(), run_id).at(severity)
+        points = points_of(workspace(), run_id, severity, pack).frame
         at = np.flatnonzero((points["split"] == split) & (points["id"] == sample_id))
         if not len(at):
             st.caption("This sample is not among those embedded.")
@@ -302,7 +294,7 @@ def neighbours_of(pack: Pack, rows: pd.DataFrame, shown: Shown, found: dict[str,
         for mine, sample in zip(labels[1:], samples.iloc[1:].itertuples(), strict=True):
             mark = ("✓ " if set(mine) & set(labels[0]) else "✗ ") if labels[0] and mine else ""
             notes.append(mark + (", ".join(mine) or str(sample.id)))
-        layer = info.about["layer"]
+        layer = str(info.about["layer"])
         sample_grid(pack, samples, layer=layer, view=find_view(pack.layer(layer), None).key, notes=notes)
 
 
@@ -322,15 +314,14 @@ def show_selection(pack: Pack, shown: Shown, found: dict[str, EmbeddingInfo]) ->
         tab = choose_one_of(
             "Selected", ["Samples", "Table", "Map", "Neighbours"], "show", label_visibility="collapsed"
         )  # fmt: skip
-    layer = shown.embedding.about["layer"]
-    view = find_view(pack.layer(layer), None).key
+    view = find_view(pack.layer(shown.layer), None).key
     if rows["label"].notna().any():
         counts = rows["label"].value_counts()
         st.caption("  ·  ".join(f"{plain(name)} {count:,}" for name, count in counts.head(12).items()))
     if tab == "Samples":
         pages = max(1, -(-len(rows) // PER_PAGE))
         page = page_number(pages)
-        sample_grid(pack, rows.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], layer=layer, view=view)
+        sample_grid(pack, rows.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], layer=shown.layer, view=view)
         if pages > 1:
             page_control(pages)
     elif tab == "Table":

@@ -1,17 +1,19 @@
-"""Scatter of an embedding map: one WebGL trace, coloured by a column, with integer customdata."""
+"""A map of embedded points: coloured by a column, chosen from by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.colors import sequential
+import streamlit as st
+from plotly.colors import sample_colorscale, sequential
 
 from app.components.palette import COLORS, FLOOR
-from app.text import plotly_text
+from app.text import number, visible
 
 #: More categories than this share the palette's grey.
 MOST_COLORS = 24
@@ -21,9 +23,16 @@ _CATEGORIES = (
     "#66B3E0", "#F2A36B", "#66C9AD", "#E4B3CD", "#E6BF66", "#8FC4EA", "#CFA178", "#B5A1D1",
 )  # fmt: skip
 _UNKNOWN = "#B8C0C4"
-_SCALE = sequential.Viridis
-#: How far below the scale unknown numbers lie, as a share of it.
-_STUB = 0.04
+_SCALE = tuple(
+    "#{:02x}{:02x}{:02x}".format(*(round(c * 255) for c in color))
+    for color in sample_colorscale(sequential.Viridis, 255, colortype="tuple")
+)
+_HERE = Path(__file__).parent
+_plot = st.components.v2.component(
+    "rsfm.points",
+    css=(_HERE / "points.css").read_text(encoding="utf-8"),
+    js=(_HERE / "points.js").read_text(encoding="utf-8"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,116 +41,88 @@ class Coloring:
 
     Attributes:
         title: of the column.
-        codes: (N,) category of each point, −1 where it has none; or None for numbers.
-        names: of the categories.
-        values: (N,) numbers, NaN where there is none; or None for categories.
-        limits: of the colour scale.
+        codes: (N,) uint8, each point's place in `palette`; 0 where nothing is known.
+        palette: colours as #rrggbb.
+        names: of the categories 1, 2, …; empty for numbers.
+        limits: of the colour scale, for numbers.
     """
 
     title: str
-    codes: np.ndarray | None = None
+    codes: np.ndarray
+    palette: tuple[str, ...]
     names: tuple[str, ...] = ()
-    values: np.ndarray | None = None
     limits: tuple[float, float] = (0.0, 1.0)
 
 
 def by_category(title: str, column: pd.Series, order: Sequence[str] = ()) -> Coloring:
     """Categories in the given order, others behind by how many there are; all beyond `MOST_COLORS` are one."""
-    texts = column.astype("string")
-    counts = texts.value_counts()
+    found = pd.Categorical(column.astype("string"))
+    counts = pd.Series(np.bincount(found.codes[found.codes >= 0], minlength=len(found.categories)), found.categories)
+    counts = counts.sort_values(ascending=False, kind="stable")
     names = [n for n in order if n in counts.index] + [n for n in counts.index if n not in set(order)]
+    colors = [_CATEGORIES[i % len(_CATEGORIES)] for i in range(len(names))]
+    place = {name: i + 1 for i, name in enumerate(names)}
     if len(names) > MOST_COLORS:
-        kept, rest = names[: MOST_COLORS - 1], f"{len(names) - MOST_COLORS + 1} others"
-        names = [*kept, rest]
-        texts = texts.where(texts.isin(kept) | texts.isna(), rest)
-    codes = pd.Categorical(texts, categories=names).codes.astype(np.int16)
-    return Coloring(title, codes=codes, names=tuple(map(str, names)))
+        rest = f"{len(names) - MOST_COLORS + 1} others"
+        names, colors = [*names[: MOST_COLORS - 1], rest], [*colors[: MOST_COLORS - 1], FLOOR]
+    codes = [0, *(min(place[n], MOST_COLORS) for n in found.categories)]  # category −1 is none
+    return Coloring(
+        title, np.array(codes, np.uint8)[found.codes + 1], (_UNKNOWN, *colors), names=tuple(map(str, names))
+    )
 
 
 def by_number(title: str, column: pd.Series, limits: tuple[float, float] | None = None) -> Coloring:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float32)
-    known = values[np.isfinite(values)]
-    low, high = limits or ((float(known.min()), float(known.max())) if len(known) else (0.0, 1.0))
-    return Coloring(title, values=values, limits=(low, high if high > low else low + 1))
+    """Numbers on a scale from the lowest to the highest, or between the given limits."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    known = np.isfinite(values)
+    low, high = limits or ((values[known].min(), values[known].max()) if known.any() else (0.0, 1.0))
+    high = high if high > low else low + 1
+    shares = np.clip((np.where(known, values, low) - low) / (high - low), 0, 1)
+    codes = np.where(known, 1 + np.rint(shares * (len(_SCALE) - 1)), 0).astype(np.uint8)
+    return Coloring(title, codes, (_UNKNOWN, *_SCALE), limits=(float(low), float(high)))
 
 
-def embedding_figure(
-    x: np.ndarray,
-    y: np.ndarray,
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def chosen_points(key: str, count: int) -> np.ndarray:
+    """(k,) the points that were just chosen on the map with that key, in its `on_choose`."""
+    bits = np.frombuffer(base64.b64decode(st.session_state[key].chosen), np.uint8)
+    chosen = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+    return chosen[chosen < count]
+
+
+def points_map(
+    key: str,
     coloring: Coloring,
-    texts: np.ndarray,
     *,
+    points_url: str,
+    thumbnail_url: str,
     selected: np.ndarray,
     axes: tuple[str, str],
-    revision: str,
-    height: int = 560,
-) -> go.Figure:
-    """A scatter of N points.
+    title: str,
+    on_choose: Callable[[], None],
+) -> None:
+    """The map of N points, which readers draw around.
 
     Args:
-        x, y: (N,) float32.
-        texts: (N,) str, what the pointer shows.
+        points_url: leads to the points, see `app.routes.embeddings`; another address, another map.
+        thumbnail_url: of a sample, with SAMPLE in the place of split and row.
         selected: positions that stand out; none: all do.
         axes: titles.
-        revision: the same on redraws that keep the reader's zoom.
+        title: what the map shows, in words.
+        on_choose: called after points were chosen; see `chosen_points`.
     """
-    count = len(x)
-    marker: dict[str, object] = {"size": 6 if count < 2_000 else 4 if count < 20_000 else 3, "opacity": 0.8}
-    if coloring.codes is not None:
-        steps = len(coloring.names) + 1
-        colors = [_UNKNOWN, *(_color(i, coloring.names[i]) for i in range(len(coloring.names)))]
-        marker |= {
-            "color": (coloring.codes + 1).astype(np.uint8), "cmin": -0.5, "cmax": steps - 0.5,
-            "colorscale": [
-                [edge, color] for i, color in enumerate(colors) for edge in (i / steps, (i + 1) / steps)
-            ],
-        }  # fmt: skip
-    else:
-        # What is not known lies below the scale, in a colour of its own: else it would look like the lowest number.
-        low, high = coloring.limits
-        below = low - _STUB * (high - low)
-        edge = _STUB / (1 + _STUB) / 2
-        steps_ = [[edge + (1 - edge) * i / (len(_SCALE) - 1), color] for i, color in enumerate(_SCALE)]
-        marker |= {
-            "color": np.where(np.isfinite(coloring.values), coloring.values, below).astype(np.float32),
-            "cmin": below, "cmax": high, "colorscale": [[0, _UNKNOWN], [edge, _UNKNOWN], *steps_],
-            "colorbar": {"title": {"text": plotly_text(coloring.title)}, "thickness": 12, "outlinewidth": 0},
-        }  # fmt: skip
-    trace: dict[str, object] = {
-        "type": "scattergl", "x": x, "y": y, "mode": "markers", "marker": marker, "showlegend": False,
-        "customdata": np.arange(count, dtype=np.int32), "text": texts, "hovertemplate": "%{text}<extra></extra>",
-        "selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 0.12}},
+    mask = np.zeros(len(coloring.codes), bool)
+    mask[selected] = True
+    data = {
+        "points": points_url, "thumbnail": thumbnail_url, "count": len(coloring.codes), "title": visible(title),
+        "axes": list(axes), "codes": _text(coloring.codes.tobytes()), "palette": list(coloring.palette),
+        "selected": _text(np.packbits(mask, bitorder="little").tobytes()) if mask.any() else "",
+        "legend": {
+            "title": visible(coloring.title), "names": [visible(n) for n in coloring.names] or None,
+            "limits": [number(v) for v in coloring.limits],
+        },
     }  # fmt: skip
-    if len(selected):
-        trace["selectedpoints"] = selected.tolist()  # Plotly reads no typed array here
-    data: list[dict[str, object]] = [trace]
-    for i, name in enumerate(coloring.names):  # the legend's own: a category is no trace here
-        data.append(
-            {"type": "scattergl", "x": [None], "y": [None], "mode": "markers", "name": plotly_text(name),
-             "marker": {"size": 9, "color": _color(i, name)}, "hoverinfo": "skip"}
-        )  # fmt: skip
-    unknown = coloring.codes < 0 if coloring.codes is not None else ~np.isfinite(coloring.values)
-    if unknown.any():
-        data.append(
-            {"type": "scattergl", "x": [None], "y": [None], "mode": "markers", "name": "unknown",
-             "marker": {"size": 9, "color": _UNKNOWN}, "hoverinfo": "skip"}
-        )  # fmt: skip
-    bare = {"showgrid": False, "zeroline": False, "showticklabels": False}
-    layout = {
-        "height": height, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": "lasso", "uirevision": revision,
-        "legend": {"itemsizing": "constant", "itemclick": False, "itemdoubleclick": False, **(
-            {"title": {"text": plotly_text(coloring.title)}} if coloring.codes is not None
-            else {"orientation": "h", "yanchor": "top", "y": -0.08, "x": 0}  # the scale stands on the right
-        )},
-        "xaxis": {**bare, "title": {"text": axes[0]}},
-        # One unit is as long on both axes: distances are all that such a map has.
-        "yaxis": {**bare, "title": {"text": axes[1]}, "scaleanchor": "x"},
-        "hovermode": "closest",
-    }  # fmt: skip
-    return go.Figure(data=data, layout=layout)
-
-
-def _color(number: int, name: str) -> str:
-    if name.endswith(" others"):
-        return FLOOR
-    return _CATEGORIES[number % len(_CATEGORIES)]
+    _plot(key=key, data=data, on_chosen_change=on_choose)

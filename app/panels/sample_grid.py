@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from app.routes.thumbnails import thumbnail_url
-from app.state import opened, pack_stamp
-from app.text import missing, plain, plotly_text
+from app.text import missing, plain
 from rsfm.packs import Pack
 
 
@@ -23,22 +19,6 @@ def labels_of(sample: Any) -> list[str]:
     if several is not None and not isinstance(several, str | float):
         return [str(label) for label in several]
     return [] if missing(sample.label) else [str(sample.label)]
-
-
-@lru_cache(maxsize=4)
-def _texts(folder: Path, stamp: int) -> np.ndarray:
-    samples = opened(folder, stamp).samples
-    labels = [", ".join(labels_of(s)) for s in samples[["label", "labels"]].itertuples()]
-    texts = [
-        f"{plotly_text(i)}<br>{plotly_text(name)}" if name else plotly_text(i)
-        for i, name in zip(samples["id"], labels, strict=True)
-    ]
-    return np.array(texts, object)
-
-
-def texts_of(pack: Pack) -> np.ndarray:
-    """(N,) what the pointer shows of each sample."""
-    return _texts(pack.path, pack_stamp(pack.path))
 
 
 def sample_grid(
@@ -64,14 +44,14 @@ def sample_grid(
                 pack.name, str(sample.split), int(sample.row), version=pack.info.content_hash, view=view, layer=layer
             )
             title = ", ".join(labels_of(sample)) or str(sample.id)
+            picture, said = f"![{plain(title)}]({url})", plain(notes[number] if notes else title)
+            if on_open is None:  # one element for both: browsers take their time over each
+                st.caption(f"{picture}  \n{said}")
+                continue
+            key = f"{sample.split}:{int(sample.row)}"
             with st.container(gap="xxsmall"):
-                st.markdown(f"![{plain(title)}]({url})")
-                said = plain(notes[number] if notes else title)
-                if on_open is None:
-                    st.caption(said)
-                else:
-                    key = f"{sample.split}:{int(sample.row)}"
-                    st.button(
-                        said, key=f"open-{pack.name}-{key}", type="tertiary", on_click=on_open, args=(key,),
-                        help=plain(sample.id),
-                    )  # fmt: skip
+                st.markdown(picture)
+                st.button(
+                    said, key=f"open-{pack.name}-{key}", type="tertiary", on_click=on_open, args=(key,),
+                    help=plain(sample.id),
+                )  # fmt: skip

@@ -16,6 +16,7 @@ TABLE: dict[str, str] = {
     "/api/runs": "app.routes.api:runs",
     "/api/runs/{run_id}": "app.routes.api:run",
     "/thumbs/{pack}/{split}/{row:small}.png": "app.routes.thumbnails:thumbnail",
+    "/embeddings/{run_id}/points": "app.routes.embeddings:points",
     "/artifacts/{run_id}/{artifact_id}": "app.routes.artifacts:artifact",
     "/maps/packs/{pack}": "app.routes.maps:footprints",
     "/maps/packs/{pack}/mosaic.png": "app.routes.maps:mosaic",

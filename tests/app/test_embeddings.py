@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from lab import HOSTILE, embed, history, make_lab, make_pack, score, stamp
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
-from app.components.embedding import MOST_COLORS, by_category, by_number, embedding_figure
+from app.components.embedding import MOST_COLORS, by_category, by_number, chosen_points
+from app.routes import build_routes
 from rsfm.comparison.outcomes import outcomes
 from rsfm.embedding_info import PATH, Embedding, read_embedding, write_embedding
 from rsfm.errors import RsfmError
@@ -61,16 +68,21 @@ def predicted(workspace: Workspace, model: str, dataset: str) -> None:
     )
 
 
-def figures(test: AppTest) -> list[dict]:
-    return [json.loads(chart.proto.spec) for chart in test.get("plotly_chart")]
+def drawn(test: AppTest) -> list[dict]:
+    """What each map on the page was given to draw."""
+    return [json.loads(element.proto.json) for element in test.get("bidi_component")]
+
+
+def marked(data: dict) -> list[int]:
+    """The points that stand out on a map."""
+    bits = np.frombuffer(base64.b64decode(data["selected"]), np.uint8)
+    return np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist() if data["selected"] else []
 
 
 def select(test: AppTest, points: list[int]) -> AppTest:
     """As a lasso in the browser does, which AppTest cannot draw."""
     info = Pack.named(Workspace.resolve(), "synthetic-landsat7").info
-    test.session_state["selection.samples"] = (info.content_hash, tuple(points))
-    if "selection.drawn" in test.session_state:
-        del test.session_state["selection.drawn"]
+    test.session_state["selection.samples"] = (info.content_hash, np.array(points))
     return test.run()
 
 
@@ -81,8 +93,8 @@ def said(test: AppTest) -> str:
 def test_the_newest_map_is_shown_with_figures_of_trust(open_page: Open, world: Workspace) -> None:
     test = open_page(world, "embeddings")
     assert not test.exception
-    (figure,) = figures(test)
-    assert figure["data"][0]["type"] == "scattergl" and len(figure["data"]) == 1 + 4, "the points, and four names"
+    (data,) = drawn(test)
+    assert data["count"] == 60 and len(data["legend"]["names"]) == 4 and not data["selected"]
     text = said(test)
     assert "preserved 0.62" in text and "trustworthiness 0.97" in text and "0.31" in text and "0.42" in text
     assert "Random ViT" in text and "60 samples" in text
@@ -93,17 +105,46 @@ def test_two_maps_show_one_selection(open_page: Open, world: Workspace) -> None:
     first = open_page(world, "embeddings")
     run = first.query_params["map"].partition("@")[0]
     test = open_page(world, "embeddings", map=f"{run}@1", beside=f"{run}@4")
-    assert len(figures(test)) == 2 and "neighbours kept 0.5" in said(test)
+    assert len(drawn(test)) == 2 and "neighbours kept 0.5" in said(test)
+    points = [data["points"] for data in drawn(test)]
     test = select(test, [3, 8, 40])
     assert not test.exception
-    for figure in figures(test):
-        assert len(figure["data"][0]["selectedpoints"]) == 3
+    assert [marked(data) for data in drawn(test)] == [[3, 8, 40]] * 2
+    assert [data["points"] for data in drawn(test)] == points, "the same points: nothing is fetched or laid out again"
     assert "3 selected" in [s.value for s in test.subheader]
-    # The page may run again for any reason: the same figure, or its zoom would be gone.
-    before = [chart.proto.id for chart in test.get("plotly_chart")]
-    assert [chart.proto.id for chart in test.run().get("plotly_chart")] == before
     test.button(key="embeddings.clear").click().run()
-    assert "selectedpoints" not in figures(test)[0]["data"][0] and not test.subheader
+    assert not any(data["selected"] for data in drawn(test)) and not test.subheader
+
+
+def test_what_the_browser_sends_is_one_bit_per_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, wanted in ((5, []), (5, [4]), (16, [0, 8, 15]), (100_000, [0, 9, 99_999])):
+        mask = np.zeros(count, bool)
+        mask[wanted] = True
+        sent = base64.b64encode(np.packbits(mask, bitorder="little").tobytes()).decode()
+        monkeypatch.setattr(st, "session_state", {"map": SimpleNamespace(chosen=sent)})
+        assert chosen_points("map", count).tolist() == wanted
+        assert chosen_points("map", 4).tolist() == [w for w in wanted if w < 4], "of a map that has become another"
+
+
+def test_the_points_of_a_map(open_page: Open, world: Workspace) -> None:
+    (data,) = drawn(open_page(world, "embeddings", layout="PCA"))
+    run = data["points"].split("/")[3]
+    pack, points = Pack.named(world, "synthetic-landsat7"), read_embedding(world.runs / run / PATH).at(1.0)
+    with TestClient(Starlette(routes=build_routes(world))) as client:
+        answer = client.get(data["points"])
+        assert "immutable" in answer.headers["cache-control"]
+        places = np.frombuffer(answer.content[: 8 * 60], "<f4")
+        np.testing.assert_allclose(places, [*points["pc1"], *points["pc2"]], rtol=1e-6)
+        lines = answer.content[8 * 60 :].decode().split("\n")
+        for line, point in zip(lines, points.itertuples(), strict=True):
+            label = pack.samples.query("split == @point.split and row == @point.row")["label"].item()
+            assert line.split("\t") == [point.id, label, f"{point.split}/{point.row}"]
+        address = data["points"].partition("?")[0]
+        assert client.get(f"{address}?severity=1").headers["cache-control"] == "no-cache"
+        assert client.get(f"{address}?severity=x").status_code == 400
+        assert client.get(f"{address}?severity=1&layout=x").status_code == 400
+        for missing in (f"{address}?severity=3", "/rsfm/embeddings/nothing/points?severity=1"):
+            assert client.get(missing).status_code == 404
 
 
 @pytest.mark.parametrize("tab", ["Samples", "Table", "Map", "Neighbours"])
@@ -138,8 +179,8 @@ def test_colours(open_page: Open, world: Workspace) -> None:
     for title in ("Split", "Neighbours kept", scores[0], predicted[0]):
         test.selectbox(key="url.color").select(title).run()
         assert not test.exception and "no colours" not in said(test)
-        trace = figures(test)[0]["data"][0]["marker"]
-        assert ("colorbar" in trace) == (title in ("Neighbours kept", scores[0])), title
+        numbers = drawn(test)[0]["legend"]["names"] is None
+        assert numbers == (title in ("Neighbours kept", scores[0])), title
 
 
 def test_scores_of_other_settings_colour_nothing(open_page: Open, world: Workspace) -> None:
@@ -166,7 +207,7 @@ def test_a_pack_that_was_prepared_again_has_other_samples(open_page: Open, tmp_p
     shutil.rmtree(workspace.packs / "p")
     make_pack(workspace, "p", count=30)
     test = open_page(workspace, "embeddings")
-    assert not test.exception and not figures(test) and "embed again" in said(test)
+    assert not test.exception and not drawn(test) and "embed again" in said(test)
 
 
 def test_a_damaged_map_is_named_and_the_others_are_shown(open_page: Open, tmp_path: Path) -> None:
@@ -178,7 +219,7 @@ def test_a_damaged_map_is_named_and_the_others_are_shown(open_page: Open, tmp_pa
     broken = embed(workspace, pack, model="random:vit-nano", title="R")
     (broken.path / "artifacts/embedding.parquet").write_bytes(b"PAR1 no")
     test = open_page(workspace, "embeddings")
-    assert not test.exception and len(figures(test)) == 1
+    assert not test.exception and len(drawn(test)) == 1
     assert f"…{broken.id[-4:]}" in said(test) and "cannot be read" in said(test)
 
 
@@ -192,10 +233,10 @@ def test_hostile_names_stay_text(open_page: Open, tmp_path: Path) -> None:
         assert not element.proto.allow_html
         body = str(element.value).replace("![Forest", "").replace("![Water", "")
         assert "<img" not in body.replace("\\<", "") and "\u202e" not in body
-    (figure,) = figures(test)
-    names = [trace.get("name", "") for trace in figure["data"][1:]]
-    assert names and all("<" not in name for name in names)
-    assert all("<" not in t.replace("<br>", "") and "\u202e" not in t for t in figure["data"][0]["text"])
+    (data,) = drawn(test)
+    assert "\u202e" not in json.dumps(data, ensure_ascii=False)
+    with TestClient(Starlette(routes=build_routes(workspace))) as client:
+        assert "\u202e" not in client.get(data["points"]).content[8 * data["count"] :].decode()
 
 
 def test_launch_queues_an_embedding_for_each_model(open_page: Open, world: Workspace, no_jobs: list) -> None:
@@ -209,48 +250,29 @@ def test_launch_queues_an_embedding_for_each_model(open_page: Open, world: Works
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------
-def figure_of(coloring: object, count: int = 5, selected: tuple[int, ...] = ()) -> dict:
-    x = np.arange(count, dtype=np.float32)
-    figure = embedding_figure(
-        x, x, coloring, [f"s{i}" for i in range(count)], selected=np.array(selected, int), axes=("a", "b"), revision="r"
-    )
-    return json.loads(figure.to_json())
-
-
 def test_categories_beyond_the_palette_are_one() -> None:
     names = pd.Series([f"c{i:02d}" for i in range(40) for _ in range(40 - i)] + [None])
     coloring = by_category("Scene", names)
     assert len(coloring.names) == MOST_COLORS and coloring.names[0] == "c00"
-    assert coloring.names[-1] == f"{40 - MOST_COLORS + 1} others"
-    assert (coloring.codes == MOST_COLORS - 1).sum() == sum(40 - i for i in range(MOST_COLORS - 1, 40))
-    assert coloring.codes[-1] == -1
-    few = by_category("Label", pd.Series(["b", "a", "b"]), ["a", "b", "never"])
-    assert few.names == ("a", "b") and few.codes.tolist() == [1, 0, 1]
-
-
-def test_each_category_gets_the_colour_of_its_legend() -> None:
-    figure = figure_of(by_category("Label", pd.Series(["a", "b", None, "b", "a"]), ["a", "b"]))
-    marker = figure["data"][0]["marker"]
-    steps = marker["cmax"] - marker["cmin"]
-    legend = {trace["name"]: trace["marker"]["color"] for trace in figure["data"][1:]}
-    for code, name in ((1, "a"), (2, "b"), (0, "unknown")):
-        share = (code - marker["cmin"]) / steps
-        edges = zip(marker["colorscale"][::2], marker["colorscale"][1::2], strict=True)
-        color = next(color for (low, color), (high, _) in edges if low <= share <= high)
-        assert color == legend[name], name
+    assert coloring.names[-1] == f"{40 - MOST_COLORS + 1} others" and len(coloring.palette) == MOST_COLORS + 1
+    assert (coloring.codes == MOST_COLORS).sum() == sum(40 - i for i in range(MOST_COLORS - 1, 40))
+    assert coloring.codes[-1] == 0 and len(set(coloring.palette)) == len(coloring.palette)
+    few = by_category("Label", pd.Series(["b", "a", None, "b"]), ["a", "b", "never"])
+    assert few.names == ("a", "b") and few.codes.tolist() == [2, 1, 0, 2]
+    many = by_category("Sample", pd.Series([f"s{i}" for i in range(1000)]))
+    assert many.codes.max() == MOST_COLORS and many.codes.dtype == np.uint8
+    assert by_category("None", pd.Series([None, None], dtype=object)).codes.tolist() == [0, 0]
 
 
 def test_numbers_have_a_scale() -> None:
-    coloring = by_number("GSD", pd.Series([10.0, None, 30.0]))
-    assert coloring.limits == (10.0, 30.0) and np.isnan(coloring.values[1])
+    coloring = by_number("GSD", pd.Series([10.0, None, 30.0, 20.0]))
+    assert coloring.limits == (10.0, 30.0) and not coloring.names
+    assert coloring.codes.tolist() == [1, 0, 255, 128], "the lowest known number is no unknown"
+    assert len(coloring.palette) == 256 and coloring.palette[1] != coloring.palette[0]
+    assert all(re.fullmatch("#[0-9a-f]{6}", c.lower()) for c in coloring.palette)
     assert by_number("none", pd.Series([None, None])).limits == (0.0, 1.0)
     assert by_number("one", pd.Series([2.0, 2.0])).limits == (2.0, 3.0)
-    figure = figure_of(coloring, 3, (1,))
-    marker, names = figure["data"][0]["marker"], [t.get("name") for t in figure["data"][1:]]
-    assert marker["cmin"] < 10 and marker["cmax"] == 30 and names == ["unknown"]
-    edge = marker["colorscale"][1][0]
-    assert (10 - marker["cmin"]) / (marker["cmax"] - marker["cmin"]) > edge, "the lowest known number is no unknown"
-    assert figure["data"][1]["marker"]["color"] == marker["colorscale"][0][1]
+    assert by_number("score", pd.Series([0.0, 0.5]), (0, 1)).codes.tolist() == [1, 128]
 
 
 def test_outcomes_of_single_samples(world: Workspace) -> None:

@@ -250,12 +250,25 @@ def test_the_map_shows_pixels(finished_lab: Workspace, served: Callable, visit: 
     assert analyst.foreign() == [] and analyst.troubles == []
 
 
+#: Somewhere on the page where a map's point lies: the first pixel that is wholly of its colour.
+POINT = """stage => {
+    const canvas = stage.querySelector("canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const box = canvas.getBoundingClientRect();
+    for (let i = 3; i < data.length; i += 4) if (data[i] === 255) {
+        const pixel = (i - 3) / 4;
+        const ratio = canvas.width / box.width;
+        return [box.x + (pixel % canvas.width) / ratio, box.y + Math.floor(pixel / canvas.width) / ratio + 1];
+    }
+}"""
+
+
 def test_a_lasso_leads_to_samples_map_and_neighbours(
     finished_lab: Workspace, served: Callable, visit: Callable
 ) -> None:
     analyst = visit(served(finished_lab), height=1600).open("/embeddings?color=label")
     page = analyst.page
-    plots = page.locator(".js-plotly-plot .nsewdrag")
+    plots = page.locator(".stage[data-drawn]")
     plots.first.wait_for(timeout=90_000)
     # The same samples coarser, beside it.
     page.get_by_role("combobox", name="Beside it").click()
@@ -276,9 +289,20 @@ def test_a_lasso_leads_to_samples_map_and_neighbours(
     assert 5 < count < 55
     thumbnails = page.locator('img[src*="/rsfm/thumbs/"]')
     expect(thumbnails).to_have_count(min(count, 36))
-    # Both plots mark that selection.
-    marked = "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data[0].selectedpoints.length)"
-    assert page.evaluate(marked) == [count, count]
+    # Both maps mark that selection: what lies in the lower half is faint.
+    for plot in (plots.nth(0), plots.nth(1)):
+        expect(plot).to_have_attribute("data-chosen", str(count))
+    opaque = plots.first.evaluate(
+        """stage => {
+            const canvas = stage.querySelector("canvas");
+            const { width, height } = canvas;
+            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+            const found = [0, 0];
+            for (let i = 3; i < data.length; i += 4) if (data[i] === 255) found[i < 2 * width * height ? 0 : 1]++;
+            return found;
+        }"""
+    )
+    assert opaque[0] > 5 * count and opaque[1] < 0.1 * opaque[0]
     tabs = page.get_by_role("radiogroup", name="Selected")
     tabs.get_by_text("Map", exact=True).click()
     frame = page.frame_locator("iframe")
@@ -288,6 +312,22 @@ def test_a_lasso_leads_to_samples_map_and_neighbours(
     expect(thumbnails).to_have_count(10)
     page.get_by_role("button", name="Clear").click()
     expect(chosen).to_have_count(0)
+    # One class by its legend, which a keyboard reaches too; another one with it; and what lies under the pointer.
+    legend = page.locator(".legend").first.get_by_role("button")
+    legend.nth(0).press("Enter")
+    expect(chosen).to_have_text(re.compile("selected"))
+    one = int(chosen.inner_text().split()[0])
+    legend.nth(1).click(modifiers=["Shift"])
+    expect(chosen).not_to_have_text(f"{one} selected")
+    x, y = plots.first.evaluate(POINT)
+    page.mouse.move(x, y)
+    tip = page.locator(".tip:visible")
+    expect(tip.locator("img")).to_have_attribute("src", re.compile("/rsfm/thumbs/"))
+    page.mouse.click(x, y)
+    expect(chosen).to_have_text("1 selected")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save", exact=True).first.click()
+    assert Image.open(saved.value.path()).size > (box["width"], box["height"])
     assert analyst.foreign() == [] and analyst.troubles == []
 
 
