@@ -28,6 +28,7 @@ from app.components.curves_view import (
 from app.components.degradation import VALUES, baselines, curve_keys, curves_of, key_of, seeds_text
 from app.components.measures import (
     adaptation_title,
+    interval_text,
     metric_title,
     ordered,
     ordered_adaptations,
@@ -268,15 +269,16 @@ def _findings(found: Sequence[Mapping[str, Any]]) -> str:
 def _how(what: Report) -> str:
     view, scale = what.view, scale_of(what.view.rows["operator"].iloc[0])
     words = " or ".join(dict.fromkeys(samples_word(t) for t in ordered_tasks(view.frame["task"])))
+    metrics = view.frame["metric"].unique()
     said = [
         "Models are fitted on images as they are, unless “degraded in training” is said, and tested on the same "
         f"{words} at each severity. Labels stay as they are.",
         "A score is that of the pooled counts of all test samples (a mean average precision of their ranking). With "
         "two or more model seeds, evaluation seeds are averaged within each model seed first, and the spread is that "
         "of model seeds; otherwise that of evaluation seeds.",
-        "An interval (95 %) joins two sources of error in quadrature: the percentile bootstrap over test samples, and "
-        "the standard error of the mean over seeds times Student's t (4.3 for three seeds, 2.8 for five). One seed has "
-        "the bootstrap alone.",
+        f"An interval (95 %) joins two sources of error in quadrature: that of samples ({interval_text(metrics)} over "
+        f"{words}, of which those of one scene count as one), and the standard error of the mean over seeds times "
+        "Student's t (4.3 for three seeds, 2.8 for five). One seed has the first alone.",
     ]
     if scale.coarser:
         said.append(

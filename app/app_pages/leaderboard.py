@@ -19,7 +19,7 @@ from app.components.board import (
     words_for_samples,
 )
 from app.components.curves_view import source_note
-from app.components.measures import metric_title, scale_of
+from app.components.measures import interval_text, metric_title, scale_of
 from app.components.naming import distinct_titles, specs_of
 from app.components.palette import published_looks
 from app.components.score_table import findings_about, place_of
@@ -52,10 +52,10 @@ def about(chosen: Board) -> str:
     how = "rescaled so that the best constant prediction is 0 and a perfect one 1" if chosen.normalised else "as it is"
     text = (
         f"Mean over {packs} ({BANDS[chosen.band].lower()}: {levels}), each score {how}. Columns show scores as they "
-        f"are. Intervals (95 %): the bootstrap over {words_for_samples(chosen.columns)} and the spread over seeds, "
-        "joined over packs; models of several seeds are the same on every pack, so their spread is that of each seed's "
-        "mean. A model that lacks one of the packs has no number: means over different packs are not "
-        "compared."
+        f"are. Intervals (95 %): {interval_text([c['metric'] for c in chosen.columns])} over "
+        f"{words_for_samples(chosen.columns)} and the spread over seeds, joined over packs; models of several seeds "
+        "are the same on every pack, so their spread is that of each seed's mean. A model that lacks one of the packs "
+        "has no number: means over different packs are not compared."
     )
     if chosen.others:
         titles = column_titles([*chosen.columns, *chosen.others])[count:]

@@ -21,6 +21,7 @@ from app.components.degradation import (
 )
 from app.components.measures import (
     adaptation_title,
+    interval_text,
     ordered_adaptations,
     ordered_tasks,
     samples_word,
@@ -231,7 +232,9 @@ def caption(view: View, packs: Packs) -> str:
         parts.append(f"degraded: {', '.join(target_title(t).lower() for t in targets)}")
     kinds = sorted({seeds_text(row) for row in frame[["seeds", "seed_kind"]].to_dict("records")})
     words = " and ".join(dict.fromkeys(samples_word(t) for t in ordered_tasks(frame["task"])))
-    said = f"the bootstrap over {words}" + ("" if frame["seeds"].max() == 1 else " and the spread over seeds, joined")
+    said = f"{interval_text(frame['metric'])} over {words}" + (
+        "" if frame["seeds"].max() == 1 else " and the spread over seeds, joined"
+    )
     if frame["ci_low"].isna().all():
         said = "not known"
     how = f"Mean over {', '.join(kinds)}. Intervals (95 %): {said}."

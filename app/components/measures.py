@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.text import missing, visible
 from rsfm.degrade import OPERATORS, severity_text
 from rsfm.metrics import METRICS
+from rsfm.stats import is_proportion
 from rsfm.tasks import ADAPTATIONS, TASKS
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ def primary_metric(names: Iterable[Any], task: str) -> str:
 def samples_word(task: str) -> str:
     """What a test sample of the task is: "test images" or "test pairs"."""
     return "test pairs" if task in TASKS and TASKS[task].pairs else "test images"
+
+
+def interval_text(metrics: Iterable[Any]) -> str:
+    """Where the intervals of scores come from, as far as test samples are concerned."""
+    exact = {str(name) in METRICS and is_proportion(str(name)) for name in metrics}
+    if len(exact) > 1:
+        return "Clopper and Pearson's of accuracies, the bootstrap of others,"
+    return "Clopper and Pearson's" if exact == {True} else "the bootstrap"
 
 
 def size_text(row: Mapping[str, Any] | pd.Series) -> str:

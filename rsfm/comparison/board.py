@@ -247,7 +247,9 @@ def _points(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]], scores: pd.Data
         if more:  # the rest of what was joined in quadrature
             spread = (standard_errors(int(count)) * std) ** 2 / count
             # An end that was cut off at 0 or 1 does not tell what was joined: the other one stands in for it.
-            below, above = below if low > 0 or high == 1 else above, above if high < 1 or low == 0 else below
+            # Where the mean itself lies there, nothing was.
+            cut_low, cut_high = low == 0 < mean and high < 1, high == 1 > mean and low > 0
+            below, above = above if cut_low else below, below if cut_high else above
             below, above = (math.sqrt(max(0.0, side**2 - spread)) for side in (below, above))
         found.append(_Point(Value(mean, low, high), below, above, more, seeds.get((*key, severity), {})))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 
 import numpy as np
@@ -77,9 +76,7 @@ def tiers_of(
     return frame
 
 
-def normalised(
-    store: Store, dataset: str | None = None, *, adaptation: str | None = None, draws: int = 1000
-) -> pd.DataFrame:
+def normalised(store: Store, dataset: str | None = None, *, adaptation: str | None = None) -> pd.DataFrame:
     """One number for each model and setting over all packs it was measured on (`rsfm.stats.normalised_mean`).
 
     Each pack counts with its primary score, rescaled so that the best constant prediction is 0 and a perfect one 1.
@@ -96,7 +93,7 @@ def normalised(
     left_out: list[str] = []
     samples: Samples = {}
     floors: dict[tuple[object, ...], float] = {}
-    # (model, setting) -> (cell, bands) -> seeds -> score and its draws
+    # (model, setting) -> (cell, bands) -> seeds -> score, and how far its interval reaches below and above it
     found: dict[tuple, dict[tuple, dict[tuple[int, int], tuple[float, np.ndarray]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
@@ -112,15 +109,12 @@ def normalised(
         if not floors[floor_key] < 1:
             left_out.append(f"{first.cell[0]}: the score of a constant prediction is not known, or perfect.")
             continue
-        # One seed for each pack: packs of one size must not share their draws.
-        seed = zlib.crc32(str(first.cell[:3]).encode())
-        columns = np.stack([unit.of_scenes for unit in run], axis=1)
-        resampled = stats.pooled_draws(columns, first.statistic, draws=draws, seed=seed)
-        for unit, values in zip(run, resampled.T, strict=True):
+        ends = stats.score_interval(first.primary, np.stack([unit.of_scenes for unit in run], axis=1))
+        for unit, low, high in zip(run, *ends, strict=True):
             row = unit.row
             key = tuple(row[name] for name in ("model_group", "adaptation", "operator", "train_degrade", "severity"))
             score = float(unit.statistic(unit.counts.sum(axis=0)))
-            found[key][unit.cell, str(row["bands"])][unit.seeds] = score, values
+            found[key][unit.cell, str(row["bands"])][unit.seeds] = score, np.array([score - low, high - score])
             rows[key] = row
             synthetic[key] |= bool(row["synthetic"])
     table = []
@@ -129,8 +123,9 @@ def normalised(
         mean = stats.normalised_mean(
             [m.scores for m in folded.values()],
             [floors[*cell[:4], cell[-1]] for cell, _ in folded],
-            [m.values.mean(axis=0) for m in folded.values()],
+            [tuple(m.values.mean(axis=0).tolist()) for m in folded.values()],
             model_seeds=[m.seeds if m.seed_kind == "model seeds" else () for m in folded.values()],
+            test_sets=[cell[:3] for cell, _ in folded],
         )
         if stats.uneven(list(folded.values())):
             left_out.append(

@@ -18,7 +18,6 @@ from rsfm.evaluation.plan import Plan
 from rsfm.metrics import METRICS, Rankings
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec, spec_hash
-from rsfm.stats.bootstrap import Statistic
 from rsfm.store.job import JobContext
 
 #: For the counts of several predictions at once, as float64.
@@ -70,7 +69,7 @@ def mean_ap(scores: np.ndarray, labels: np.ndarray, scenes: np.ndarray, *, draws
 def score_rows(
     spec: EvaluateSpec, what: Plan, model: FeatureModel, predictions: Sequence[Prediction]
 ) -> list[dict[str, Any]]:
-    """One row per prediction and metric: the score with its bootstrap interval over the scenes of the test samples."""
+    """One row per prediction and metric: the score with its interval over the scenes of the test samples."""
     info, layer = what.pack.info, what.pack.layer(what.pack.main)
     scenes = int(what.test_scenes.max()) + 1
     basis = spec_hash({"model": model.key, "format": PARTS_FORMAT})
@@ -79,7 +78,7 @@ def score_rows(
         if metric in predictions[0].whole:
             values, low, high = np.array([p.whole[metric] for p in predictions]).T
         else:
-            values, low, high = _with_intervals(predictions, METRICS[metric].of, what.test_scenes, draws=spec.bootstrap)
+            values, low, high = _with_intervals(predictions, metric, what.test_scenes, draws=spec.bootstrap)
         for i, p in enumerate(predictions):
             rows.append(
                 {
@@ -100,7 +99,7 @@ def score_rows(
 
 
 def _with_intervals(
-    predictions: Sequence[Prediction], statistic: Statistic, scenes: np.ndarray, *, draws: int
+    predictions: Sequence[Prediction], metric: str, scenes: np.ndarray, *, draws: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Value, low and high of each prediction, (P,) each; as many predictions at a time as memory is given for."""
     at_once = max(1, _BYTES // (8 * predictions[0].counts.size))
@@ -108,9 +107,7 @@ def _with_intervals(
     for start in range(0, len(predictions), at_once):
         counts = np.stack([p.counts for p in predictions[start : start + at_once]], axis=1).astype(np.float64)
         counts = stats.per_scene(counts, scenes)
-        # One seed for all models: intervals on one test set rest on the same resamples.
-        low, high = stats.bootstrap_pooled(counts, statistic, draws=draws, seed=0)
-        parts.append((statistic(counts.sum(axis=0)), low, high))
+        parts.append((METRICS[metric].of(counts.sum(axis=0)), *stats.score_interval(metric, counts, draws=draws)))
     values, low, high = map(np.concatenate, zip(*parts, strict=True))
     return values, low, high
 

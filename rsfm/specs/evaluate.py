@@ -110,7 +110,10 @@ class EvaluateSpec(Params):
     knn_k: int = Field(20, ge=1, title="Neighbours")
     knn_temperature: float = Field(0.07, gt=0, title="kNN temperature")
     fit: FitParams = Field(FitParams(), title="Training on the task")
-    bootstrap: int = Field(1000, ge=100, le=100_000, title="Bootstrap draws")
+    bootstrap: int = Field(
+        1000, ge=100, le=100_000, title="Bootstrap draws",
+        description="For intervals of all scores but accuracies, which have exact ones.",
+    )  # fmt: skip
     images_per_pass: int = Field(256, ge=1, title="Images per pass", json_schema_extra=LOCAL)
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", title="Device",
@@ -179,7 +182,7 @@ class EvaluateSpec(Params):
 
 
 #: Settings that not every adaptation uses.
-ADAPTATION_SETTINGS = ("knn_k", "knn_temperature", *(f"fit.{name}" for name in FitParams.model_fields))
+ADAPTATION_SETTINGS = ("knn_k", "knn_temperature", "bootstrap", *(f"fit.{name}" for name in FitParams.model_fields))
 
 
 def has_effect(path: str, task: Task, adaptation: str) -> bool:
@@ -189,6 +192,8 @@ def has_effect(path: str, task: Task, adaptation: str) -> bool:
             return adaptation == "knn"
         case "knn_temperature":
             return adaptation in ("knn", "centroid")
+        case "bootstrap":  # the interval of an accuracy needs none
+            return task.metrics != ("accuracy",)
         case "fit.layer_decay":
             return adaptation == "finetune"
         case "fit.fusion":

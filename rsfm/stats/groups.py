@@ -205,7 +205,9 @@ def mean_difference(
     variance = sum(v for v, _ in parts)
     if variance == 0:
         p_value = 1.0 if difference == 0 else 2.0 ** (1 - n)
-        return GroupDifference(*means, difference, 0.0, math.inf, difference, difference, p_value, n)
+        # All samples agree, which says how rare others are, not that there are none (Clopper and Pearson's bound).
+        half = sum(abs(w) * (1 - ((1 - level) / 2) ** (1 / len(d))) for w, d in zip(weights, per_sample, strict=True))
+        return GroupDifference(*means, difference, 0.0, math.inf, difference - half, difference + half, p_value, n)
     from scipy.special import stdtr, stdtrit  # a third of a second: not at import, for pages start with this module
 
     freedom = variance**2 / sum(v**2 / f for v, f in parts if v > 0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rsfm.stats.significance import holm
+from rsfm.stats.student import standard_errors
 
 
 def tiers(scores: Sequence[float], p_values: np.ndarray, *, alpha: float = 0.05) -> list[int]:
@@ -73,11 +75,11 @@ class NormalisedMean:
 def normalised_mean(
     scores: Sequence[np.ndarray],
     floors: Sequence[float],
-    draws: Sequence[np.ndarray],
+    sides: Sequence[tuple[float, float]],
     *,
     model_seeds: Sequence[Sequence[int]] | None = None,
     ceilings: Sequence[float] | None = None,
-    level: float = 0.95,
+    test_sets: Sequence[Hashable] | None = None,
 ) -> NormalisedMean:
     """One number over datasets of different difficulty and metric.
 
@@ -90,46 +92,45 @@ def normalised_mean(
     Args:
         scores: for each dataset (S,), the score of each seed.
         floors: for each dataset.
-        draws: for each dataset (draws,), the seeds' mean score under resampling of its samples (`pooled_draws`).
+        sides: for each dataset how far the interval of the score reaches below and above it, by its samples alone
+            (`score_interval`, on average over the seeds).
         model_seeds: for each dataset which models the scores are of, none where they are of one model. The same models
             are measured on all datasets, so their spread is that of their means over the datasets. Left out, seeds are
             of evaluations: drawn anew for each dataset.
         ceilings: for each dataset; 1 where left out.
+        test_sets: for each dataset what its samples are, where some have the same ones: these err together. Left out,
+            all are different.
 
     Returns:
-        An interval that joins both sources of error in quadrature, each side by itself: percentiles of the resampled
-        mean, every dataset drawn by itself, and the standard error of the seeds times Student's t. Its degrees of
-        freedom are the number of model seeds less one, for evaluation seeds Satterthwaite's. The ends are NaN where
-        there are model seeds and fewer than two are common to all datasets: their spread is not known; and where a
-        dataset has one scene only.
+        An interval that joins all sources of error in quadrature, each side by itself: the samples of each dataset,
+        which are independent of those of others; and the seeds, as their standard errors times Student's t. Of model
+        seeds it is that of their means over the datasets, of evaluation seeds there is one for each dataset. The ends
+        are NaN where there are model seeds and fewer than two are common to all datasets: their spread is not known;
+        and where a dataset has one scene only.
     """
-    if not len(scores) == len(floors) == len(draws) or not len(scores):
-        raise ValueError("a mean over datasets needs scores, a floor and draws of each, and one dataset at least")
+    if not len(scores) == len(floors) == len(sides) or not len(scores):
+        raise ValueError("a mean over datasets needs scores, a floor and sides of each, and one dataset at least")
     floor = np.asarray(floors, np.float64)
     span = (np.ones(len(floor)) if ceilings is None else np.asarray(ceilings, np.float64)) - floor
     if not (span > 0).all():
         raise ValueError(f"every ceiling must lie above its floor, got spans {span}")
     parts = (np.array([np.mean(s) for s in scores]) - floor) / span
-    resampled = ((np.stack(draws) - floor[:, None]) / span[:, None]).mean(axis=0)
-    mean, tail = float(parts.mean()), (1 - level) / 2
-    if np.isnan(resampled).all():
-        return NormalisedMean(mean, math.nan, math.nan, tuple(parts.tolist()))
-    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    weights = 1 / span / len(parts)
+    mean = float(parts.mean())
     if model_seeds is not None and any(model_seeds):
         of_seeds = [
             dict(zip(seeds, s / w, strict=True)) if seeds else {}
             for seeds, s, w in zip(model_seeds, scores, span, strict=True)
         ]
         error, common = folded_error(of_seeds, np.full(len(parts), 1 / len(parts)))
-        freedom = common - 1.0
+        spread = standard_errors(common) * error if common > 1 else math.nan
     else:
-        many = [(np.var(s, ddof=1) / len(s) / w**2, len(s)) for s, w in zip(scores, span, strict=True) if len(s) > 1]
-        variance, rest = sum(v for v, _ in many), sum(v**2 / (n - 1) for v, n in many)
-        error, freedom = math.sqrt(variance) / len(parts), variance**2 / rest if rest else math.inf
-    spread = error
-    if error > 0:
-        from scipy.special import stdtrit  # a third of a second: not at import, for pages start with this module
-
-        spread *= float(stdtrit(freedom, (1 + level) / 2))
-    below, above = math.hypot(max(0.0, mean - low), spread), math.hypot(max(0.0, high - mean), spread)
+        spread = math.hypot(
+            *(w * standard_errors(len(s)) * float(np.std(s, ddof=1)) / math.sqrt(len(s))
+              for s, w in zip(scores, weights, strict=True) if len(s) > 1)
+        )  # fmt: skip
+    of_samples: dict[Hashable, np.ndarray] = defaultdict(lambda: np.zeros(2))
+    for i, (w, ends) in enumerate(zip(weights, sides, strict=True)):
+        of_samples[i if test_sets is None else test_sets[i]] += w * np.asarray(ends, np.float64)
+    below, above = (math.hypot(spread, *ends) for ends in np.stack(list(of_samples.values()), axis=1))
     return NormalisedMean(mean, mean - below, mean + above, tuple(parts.tolist()))

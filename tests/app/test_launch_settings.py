@@ -37,8 +37,8 @@ def queued(test: AppTest, sent: list) -> list[EvaluateSpec]:
 
 def test_fields_come_and_go_with_the_adaptations(open_page: Open, lab: Workspace) -> None:
     test = open_page(lab, "launch", job="evaluate", pack=PACK, model="band-stats")
-    assert {"knn_k", "knn_temperature", "bootstrap"} <= offered(test)
-    assert not {name for name in offered(test) if name.startswith("fit.") or name == "model_seed"}
+    assert {"knn_k", "knn_temperature", "images_per_pass"} <= offered(test)
+    assert not {name for name in offered(test) if name.startswith("fit.") or name in ("model_seed", "bootstrap")}
     assert "Training on the task" not in [e.label for e in test.expander]
     shown = offered(choose(test, "centroid", "finetune"))
     assert {"knn_temperature", "fit.lr", "fit.layer_decay"} <= shown

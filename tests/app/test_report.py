@@ -95,7 +95,7 @@ def test_a_report_tells_what_was_measured_and_how(flipped: Workspace, tmp_path: 
         "20 test images",
         "MAE vit-nano",
         "Random ViT-nano",
-        "percentile bootstrap",
+        "Clopper and Pearson",
         "Holm",
         "rsfm",
     ):

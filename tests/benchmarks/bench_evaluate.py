@@ -16,12 +16,12 @@ from rsfm.evaluation.features import FeatureCache, extract
 from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
 from rsfm.evaluation.images import PackImages
 from rsfm.evaluation.plan import plan
-from rsfm.metrics import METRICS, classification_counts
+from rsfm.metrics import classification_counts
 from rsfm.models.baselines import resolve
 from rsfm.pack_arrays import write_arrays
 from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec
-from rsfm.stats import bootstrap_pooled
+from rsfm.stats import score_interval
 from rsfm.workspace import Workspace
 
 
@@ -81,8 +81,8 @@ def bench(workspace: Workspace, model_name: str) -> dict[str, float]:
         predictions += [probe.predict(features["test", f])[0].numpy() for f in what.severities]
         lap("linear")
     counts = np.stack([classification_counts(what.test_labels, p) for p in predictions], axis=1)
-    bootstrap_pooled(counts, METRICS["accuracy"].of, draws=spec.bootstrap)
-    lap("bootstrap")
+    score_interval("accuracy", counts)
+    lap("intervals")
     total, cpu = sum(seconds.values()), time.process_time() - cpu
     seconds["images/s"] = (len(what.train_labels) + len(what.severities) * len(what.test_labels)) / seconds["extract"]
     return {**seconds, "total": total, "cpu": cpu, "÷ extract": total / seconds["extract"]}
@@ -107,7 +107,7 @@ def main() -> None:
             start = time.perf_counter()
             operator("bilinear").apply(stored, factor, pack.layer().bands, [str(i) for i in range(len(stored))])
             print(f"degrade {factor}×: {len(stored) / (time.perf_counter() - start):7.0f} images/s")
-        names = ["load", "extract", "images/s", "knn", "centroid", "linear", "bootstrap", "total", "cpu", "÷ extract"]
+        names = ["load", "extract", "images/s", "knn", "centroid", "linear", "intervals", "total", "cpu", "÷ extract"]
         print(f"\n{'model':22}" + "".join(f"{n:>11}" for n in names))
         for model in args.models.split(","):
             seconds = bench(workspace, model)

@@ -71,7 +71,7 @@ def make_pack(
 
 
 def evaluate(workspace: Workspace, model: str, dataset: str, **more: object) -> tuple[pd.DataFrame, JobContext]:
-    spec = EvaluateSpec(**{"model": model, "dataset": dataset, "bootstrap": 200, "eval_seeds": [0], **more})
+    spec = EvaluateSpec(**{"model": model, "dataset": dataset, "eval_seeds": [0], **more})
     context = JobContext(workspace, create_run(workspace, spec), attempt=1)
     run_job(spec, context)
     return pd.DataFrame(read_jsonl(context.folder.path / "scores.jsonl")[0]), context
@@ -265,7 +265,7 @@ def test_evaluation_seeds_draw_other_training_subsets(workspace: Workspace) -> N
 
 def test_stop_between_batches_keeps_what_is_done(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pack(workspace, "colour", colour_task)
-    spec = EvaluateSpec(model="random:vit-nano", dataset="colour", bootstrap=200, eval_seeds=[0], images_per_pass=30)
+    spec = EvaluateSpec(model="random:vit-nano", dataset="colour", eval_seeds=[0], images_per_pass=30)
     context = JobContext(workspace, create_run(workspace, spec), attempt=1)
     calls = count_images(monkeypatch)
     original = FeatureModel.extract

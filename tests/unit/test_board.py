@@ -151,6 +151,10 @@ def test_the_interval_of_a_mean_has_the_spread_of_models_once(workspace: Workspa
     ended = frame.assign(ci_high=frame["ci_high"].clip(upper=1))
     cut = {r.entrant[0]: r.score for r in board(ended, columns(store), normalised=False, scores=scores)}["turned"]
     assert cut.high - cut.mean == pytest.approx(calm), "an end at 1 says nothing of the samples: the other one does"
+    perfect = frame.assign(mean=1.0, std=0.0, ci_low=0.9, ci_high=1.0)
+    equal = scores.assign(value=1.0)
+    whole = {r.entrant[0]: r.score for r in board(perfect, columns(store), normalised=False, scores=equal)}["turned"]
+    assert (whole.high, whole.low) == pytest.approx((1, 1 - 0.1 / math.sqrt(2))), "nothing lies above"
     without = {r.entrant[0]: r for r in board(frame, columns(store), normalised=False)}
     assert math.isnan(without["same"].score.low) and not without["same"].uneven
     kept = scores[~((scores["model_group"] == "same") & (scores["dataset"] == "q") & (scores["model_seed"] > 0))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,12 +33,12 @@ def test_pooled_draws_are_scores_of_drawn_tiles(monkeypatch: pytest.MonkeyPatch)
     counts = tiles(12)
     rng = np.random.default_rng(3)
     by_hand = [F1(counts[rng.integers(0, 12, 12)].sum(axis=0)) for _ in range(7)]
-    assert np.allclose(stats.pooled_draws(counts, F1, draws=7, seed=3), by_hand)
+    assert np.allclose(bootstrap.pooled_draws(counts, F1, draws=7, seed=3), by_hand)
     columns = np.stack([counts, tiles(12, seed=1)], axis=1)
-    both = stats.pooled_draws(columns, F1, draws=7, seed=3)
+    both = bootstrap.pooled_draws(columns, F1, draws=7, seed=3)
     assert both.shape == (7, 2) and np.allclose(both[:, 0], by_hand), "columns share the draws"
     monkeypatch.setattr(bootstrap, "_CHUNK", 30)
-    assert np.allclose(stats.pooled_draws(columns, F1, draws=7, seed=3), both)
+    assert np.allclose(bootstrap.pooled_draws(columns, F1, draws=7, seed=3), both)
 
 
 def test_pooled_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -144,35 +145,36 @@ def test_properties_of_tiers(seed: int, m: int) -> None:
 
 # -- one number over datasets ---------------------------------------------------------------------------------------
 def test_normalised_mean_by_hand() -> None:
-    draws = [np.array([0.6, 0.8]), np.array([0.9, 0.9])]
-    result = stats.normalised_mean([np.array([0.7]), np.array([0.9])], [0.1, 0.5], draws, level=1 - 1e-12)
+    of = partial(stats.normalised_mean, [np.array([0.7]), np.array([0.9])], [0.1, 0.5], [(0.1, 0.09), (0.05, 0.02)])
+    result = of()
     assert result.parts == pytest.approx((0.6 / 0.9, 0.4 / 0.5))
     assert result.mean == pytest.approx(np.mean(result.parts))
-    assert (result.ci_low, result.ci_high) == pytest.approx(
-        (np.mean([0.5 / 0.9, 0.8]), np.mean([0.7 / 0.9, 0.8])), abs=1e-9
-    )
-    assert stats.normalised_mean([np.array([0.2])], [0.5], [np.array([0.2])]).mean == pytest.approx(-0.6)
-    assert stats.normalised_mean([np.array([1.0])], [0.5], [np.array([1.0])]).mean == 1
-    for bad in (([], [], []), ([np.array([0.5])], [1.0], [np.array([0.5])]), ([np.array([0.5])], [], [])):
+    ends = (result.mean - result.ci_low, result.ci_high - result.mean)
+    assert ends == pytest.approx((math.hypot(0.1 / 0.9, 0.1) / 2, math.hypot(0.1, 0.04) / 2))
+    together = of(test_sets=["a", "a"])
+    assert together.ci_high - together.mean == pytest.approx((0.1 + 0.04) / 2), "the same samples err together"
+    assert of(test_sets=["a", "b"]) == result
+    assert stats.normalised_mean([np.array([0.2])], [0.5], [(0, 0)]).mean == pytest.approx(-0.6)
+    assert stats.normalised_mean([np.array([1.0])], [0.5], [(0, 0)]).mean == 1
+    unknown = stats.normalised_mean([np.array([0.7])] * 2, [0, 0], [(0.1, 0.1), (math.nan, math.nan)])
+    assert math.isnan(unknown.ci_low) and math.isnan(unknown.ci_high), "of one scene"
+    for bad in (([], [], []), ([np.array([0.5])], [1.0], [(0, 0)]), ([np.array([0.5])], [], [])):
         with pytest.raises(ValueError, match=r"one dataset|floor"):
             stats.normalised_mean(*bad)
 
 
 def test_the_spread_of_seeds_widens_the_mean_over_datasets() -> None:
-    draws = [np.random.default_rng(i).normal(0.7, 0.01, 4000) for i in range(2)]
-    calm = stats.normalised_mean([np.array([0.7, 0.7])] * 2, [0.0, 0.0], draws)
-    wild = stats.normalised_mean([np.array([0.65, 0.75])] * 2, [0.0, 0.0], draws)
+    calm = stats.normalised_mean([np.array([0.7, 0.7])] * 2, [0.0, 0.0], [(0.02, 0.02)] * 2)
+    wild = stats.normalised_mean([np.array([0.65, 0.75])] * 2, [0.0, 0.0], [(0.02, 0.02)] * 2)
     assert calm.mean == wild.mean == pytest.approx(0.7)
-    assert calm.ci_high - calm.mean == pytest.approx(1.96 * 0.01 / math.sqrt(2), rel=0.06), "two datasets, independent"
-    seeds = np.std([0.65, 0.75], ddof=1) / math.sqrt(2) / math.sqrt(2)
-    samples = 1.96 * 0.01 / math.sqrt(2)  # two seeds on each of two datasets: two degrees of freedom
-    assert wild.ci_high - wild.mean == pytest.approx(math.hypot(samples, student.ppf(0.975, 2) * seeds), rel=1e-2)
+    assert calm.ci_high - calm.mean == pytest.approx(0.02 / math.sqrt(2)), "two datasets, independent"
+    seeds = student.ppf(0.975, 1) * np.std([0.65, 0.75], ddof=1) / math.sqrt(2)  # of each dataset
+    assert wild.ci_high - wild.mean == pytest.approx(math.hypot(0.02, seeds) / math.sqrt(2), rel=1e-6)
 
 
 def test_model_seeds_are_folded_over_datasets_first() -> None:
-    draws = [np.full(2, 0.7)] * 2
     of = lambda second, seeds: stats.normalised_mean(  # noqa: E731
-        [np.array([0.65, 0.75]), np.array(second)], [0.0, 0.0], draws, model_seeds=[(0, 1), seeds]
+        [np.array([0.65, 0.75]), np.array(second)], [0.0, 0.0], [(0, 0)] * 2, model_seeds=[(0, 1), seeds]
     )
     half = student.ppf(0.975, 1) * np.std([0.65, 0.75], ddof=1) / math.sqrt(2)
     assert of([0.65, 0.75], (0, 1)).ci_high - 0.7 == pytest.approx(half, rel=1e-3), "two datasets say no more than one"
@@ -191,7 +193,7 @@ def test_the_quantiles_of_few_seeds_are_students() -> None:
 @settings(deadline=None, max_examples=40)
 @given(score=st.floats(0, 1), floor=st.floats(0, 0.9), ceiling=st.floats(0.95, 1))
 def test_rescaling_keeps_floor_and_ceiling(score: float, floor: float, ceiling: float) -> None:
-    of = lambda s: stats.normalised_mean([np.array([s])], [floor], [np.array([s])], ceilings=[ceiling]).mean  # noqa: E731
+    of = lambda s: stats.normalised_mean([np.array([s])], [floor], [(0, 0)], ceilings=[ceiling]).mean  # noqa: E731
     assert of(floor) == pytest.approx(0) and of(ceiling) == pytest.approx(1)
     assume(abs(score - floor) > 1e-6)
     assert (of(score) > 0) == (score > floor)

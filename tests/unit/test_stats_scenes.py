@@ -66,9 +66,6 @@ def test_an_interval_over_scenes_holds_what_one_over_tiles_does_not() -> None:
 def test_a_single_scene_has_no_interval() -> None:
     counts = np.array([[5.0, 1.0, 2.0, 9.0]])
     assert np.isnan(stats.bootstrap_pooled(counts, F1, draws=20)).all()
-    alone, other = (stats.pooled_draws(c, F1, draws=20) for c in (counts, np.repeat(counts, 5, axis=0)))
-    mean = stats.normalised_mean([np.array([0.7])] * 2, [0.0, 0.0], [alone, other])
-    assert mean.mean == pytest.approx(0.7) and np.isnan([mean.ci_low, mean.ci_high]).all()
     scores, labels = np.array([[0.9], [0.2], [0.4]]), np.array([[True], [False], [True]])
     value, low, high = mean_ap(scores, labels, np.zeros(3, np.int64), draws=20)
     assert value > 0.5 and np.isnan([low, high]).all()

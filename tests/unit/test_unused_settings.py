@@ -37,6 +37,7 @@ def asked(adaptations: str, *settings: str, model: str = "band-stats", preset: s
         (asked("linear", "fit.decoder_width=64"), MAPS, "fit.decoder_width=64 .*for decoder, finetune"),
         (asked("finetune", "fit.pool_width=64"), SCENES, "fit.pool_width=64 .*for other tasks"),
         (asked("linear,decoder", "fit.layer_decay=1"), CHANGE, "fit.layer_decay=1.0 .*for finetune"),
+        (asked("", "bootstrap=100"), SCENES, r"bootstrap=100 \(usual: 1000\), for other tasks"),
         (asked("", "model_seed=7"), SCENES, r"model_seed=7 \(usual: 0\), for random: models"),
         (asked("linear", "fit.epochs=9", preset="dstnsp-scenes"), SCENES, r"fit.epochs=9 \(usual: 100\), for finetune"),
         (asked("finetune", preset="dstnsp-scenes"), CHANGE, "for scene classification, and pack 'tiles' is for change"),
