@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from rsfm.data.seeding import derive_seed
 from rsfm.data.source import LayerInput
 from rsfm.data.views import apply_view, random_boxes, random_flips, view_matrices
 from rsfm.evaluation.images import PackImages, Rows
+from rsfm.evaluation.networks import Image
 from rsfm.evaluation.plan import Plan
 from rsfm.model_info import ModelBand
 from rsfm.models.export import FeatureModel
@@ -27,17 +28,27 @@ IGNORE = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """Images in the bands' units, one tensor per date on the model's device, and what they are labelled with.
+    """Images in the bands' units, one per date on the model's device, and what they are labelled with.
 
     Attributes:
+        images: or the maps of a frozen encoder in the place of one (see `rsfm.evaluation.maps`).
         target: (B,) int64, (B, K) bool, or (B, H, W) int64 with `IGNORE`.
     """
 
-    images: list[Tensor]
+    images: list[Image]
     target: Tensor
 
+    @property
+    def size(self) -> torch.Size:
+        """Height and width of the images, as they are in training."""
+        tensors = [*(i for i in self.images if isinstance(i, Tensor)), self.target]
+        return tensors[0].shape[-2:]
+
     def to(self, device: torch.device) -> Batch:
-        return Batch([i.to(device, non_blocking=True) for i in self.images], self.target.to(device, non_blocking=True))
+        def moved(x: Image) -> Image:
+            return x.to(device, non_blocking=True) if isinstance(x, Tensor) else [level.to(device) for level in x]
+
+        return Batch([moved(i) for i in self.images], self.target.to(device, non_blocking=True))
 
 
 class LabelledImages:
@@ -71,14 +82,14 @@ class LabelledImages:
 Part = tuple[np.ndarray, float | np.ndarray, str]
 
 
-def ahead(images: LabelledImages, split: str, parts: list[Part]) -> Iterator[Batch]:
-    """The batches of `parts`, each read while the one before is used."""
+def ahead(reads: Sequence[Callable[[], Batch]]) -> Iterator[Batch]:
+    """The batches that `reads` give, each read while the one before is used."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(images.read, split, *part) for part in parts[:2]]
-        for number in range(len(parts)):
+        waiting = [pool.submit(read) for read in reads[:2]]
+        for number in range(len(reads)):
             batch = waiting.pop(0).result()
-            if number + 2 < len(parts):
-                waiting.append(pool.submit(images.read, split, *parts[number + 2]))
+            if number + 2 < len(reads):
+                waiting.append(pool.submit(reads[number + 2]))
             yield batch
 
 
@@ -94,7 +105,7 @@ def epoch_parts(what: Plan, fit: FitParams, seed: int, epoch: int) -> list[Part]
     rows = rng.permutation(what.draws[seed])
     levels = np.full(len(rows), what.operator.identity)
     if fit.train_degrade:
-        levels = rng.choice(np.asarray(what.severities), len(rows))
+        levels = rng.choice(np.asarray(what.train_severities), len(rows))
     parts = []
     for start in range(0, len(rows), fit.batch_size):
         some = slice(start, start + fit.batch_size)
@@ -127,27 +138,33 @@ class TrainingViews:
         )  # fmt: skip
         self.augmenter = Augmenter(LayerInput("image", bands, 0, 0), params).to(device)
 
-    @torch.no_grad()
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Everything random comes from `generator`."""
-        count, _, height, width = batch.images[0].shape
+    def flips(self, count: int, size: Sequence[int], generator: torch.Generator) -> Tensor:
+        """(count, 3) flips: the first that is drawn from the generator."""
+        height, width = size
         flips = random_flips(count, self.fit.flips, generator)
         if height != width:
             flips[:, 2] = False
+        return flips
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Everything random comes from `generator`. Maps of a frozen encoder are of flipped images already."""
+        height, width = batch.size
+        flips = self.flips(len(batch.target), batch.size, generator)
         if self.fit.crop_min_scale < 1:
             boxes = random_boxes(
-                count, height, width, scale=(self.fit.crop_min_scale, 1.0), generator=generator,
+                len(flips), height, width, scale=(self.fit.crop_min_scale, 1.0), generator=generator,
                 ratio=(3 / 4 * width / height, 4 / 3 * width / height),
             )  # fmt: skip
         else:
             whole = torch.tensor([0.0, 0.0, height, width], device=generator.device)
-            boxes = whole.expand(count, 4)
+            boxes = whole.expand(len(flips), 4)
         images = batch.images
         if self.fit.crop_min_scale < 1:
             rows, columns = view_matrices(boxes, flips, height, width, (height, width))
             images = [apply_view(image, rows, columns, flips) for image in images]
         else:
-            images = [_flipped(image, flips) for image in images]
+            images = [flipped(image, flips) if isinstance(image, Tensor) else image for image in images]
         if self.fit.jitter:
             state, mean, std = generator.get_state(), self.augmenter.mean, self.augmenter.std
             jittered = []
@@ -158,11 +175,11 @@ class TrainingViews:
             images = jittered
         target = batch.target
         if target.ndim == 3:
-            target = _map_view(target, boxes, flips) if self.fit.crop_min_scale < 1 else _flipped(target, flips)
+            target = _map_view(target, boxes, flips) if self.fit.crop_min_scale < 1 else flipped(target, flips)
         return Batch(images, target)
 
 
-def _flipped(x: Tensor, flips: Tensor) -> Tensor:
+def flipped(x: Tensor, flips: Tensor) -> Tensor:
     """(B, …, H, W) with flips (B, 3): mirror columns, mirror rows, transpose. Exact."""
     shape = (-1, *[1] * (x.ndim - 1))
     x = torch.where(flips[:, 0].view(shape), x.flip(-1), x)
@@ -178,4 +195,4 @@ def _map_view(target: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
     rows = (boxes[:, 0:1] + steps * boxes[:, 2:3]).floor().long().clamp(0, height - 1)
     columns = (boxes[:, 1:2] + across * boxes[:, 3:4]).floor().long().clamp(0, width - 1)
     picked = target[torch.arange(len(target), device=target.device)[:, None, None], rows[:, :, None], columns[:, None]]
-    return _flipped(picked, flips)
+    return flipped(picked, flips)

@@ -1,6 +1,6 @@
 """One evaluation job: a model on a labelled pack, at several severities of a degradation (`rsfm evaluate`).
 
-Heads are trained on the training split as it is (or degraded at random, where asked) and tested on the test split at
+Heads are trained on the training split as it is (or degraded, where asked) and tested on the test split at
 every severity. The test images keep their order, so predictions of different models and severities pair up by sample.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,15 @@ from rsfm.errors import RsfmError
 from rsfm.evaluation.attempts import start_over_if_changed
 from rsfm.evaluation.batches import IGNORE, LabelledImages
 from rsfm.evaluation.features import FeatureCache, extract, forward
-from rsfm.evaluation.fit import Reports, autocast, fit_network, task_loss
+from rsfm.evaluation.fit import Reports, fit_network, task_loss
 from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
 from rsfm.evaluation.kept import kept_bytes, save_network
-from rsfm.evaluation.networks import TaskNetwork, build
+from rsfm.evaluation.maps import FrozenMaps
+from rsfm.evaluation.networks import TaskNetwork, autocast, build, encode
 from rsfm.evaluation.plan import Plan, plan
 from rsfm.evaluation.remarks import evaluation_remarks
 from rsfm.evaluation.scores import Prediction, mean_ap, save_predictions, score_rows
+from rsfm.evaluation.steps import Steps
 from rsfm.models.baselines import resolve
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
@@ -67,7 +69,7 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
         forward(model, batch.images[0][:1], device)  # the first pass also sets things up
         start = time.perf_counter()
         features = forward(model, batch.images[0], device)
-        total = what.n_train + len(what.severities) * what.n_test
+        total = what.n_features
         seconds += (time.perf_counter() - start) / count * total
         if not np.isfinite(features).all():
             raise RsfmError(f"Model {model.name} gives features that are not finite on pack {what.pack.name!r}.")
@@ -77,8 +79,10 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
             raise RsfmError(
                 f"The features take {needed / 1e9:.1f} GB, more than is free on the disk of {workspace.root}."
             )
+    maps = FrozenMaps(spec, what, model, images, None)
+    remarks += maps.remarks
     for adaptation in fitted:
-        taken = _try_step(spec, what, model, images, adaptation, device)
+        taken = _try_step(spec, what, model, images, maps, adaptation, device)
         remarks.append(
             f"{ADAPTATIONS[adaptation][0]}: {spec.fit.epochs} epochs over {len(what.draws[spec.eval_seeds[0]])} "
             f"samples for each of {len(spec.eval_seeds)} seeds, about {taken / 60:.0f} minutes in all on {device}."
@@ -91,27 +95,33 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
 
 
 def _try_step(
-    spec: EvaluateSpec, what: Plan, model: FeatureModel, images: LabelledImages, adaptation: Adaptation,
-    device: torch.device,
+    spec: EvaluateSpec, what: Plan, model: FeatureModel, images: LabelledImages, maps: FrozenMaps,
+    adaptation: Adaptation, device: torch.device,
 ) -> float:  # fmt: skip
     """Seconds that the adaptation will take, from one forward and backward pass over a few samples."""
     network = _network(spec, what, model, adaptation, 0).train()
     count = min(4, spec.fit.batch_size, what.n_train)
     batch = images.read(what.train_split, slice(0, count), what.operator.identity).to(device)
-    taken = math.inf
+    inputs, step, encoding = batch.images, math.inf, 0.0 if not network.frozen else math.inf
     for _ in range(3):  # the first pass also sets things up
         start = time.perf_counter()
+        if network.frozen:
+            with autocast(spec.fit.precision, device), torch.no_grad():
+                inputs = [encode(model, image) for image in batch.images]
+            encoding = min(encoding, (time.perf_counter() - start) / count / len(inputs))
+            start = time.perf_counter()
         with autocast(spec.fit.precision, device):
-            loss = task_loss(network(batch.images, batch.target.shape[-2:]), batch.target)
+            loss = task_loss(network(inputs, batch.target.shape[-2:]), batch.target)
         loss.backward()
-        taken = min(taken, (time.perf_counter() - start) / count)
+        step = min(step, (time.perf_counter() - start) / count)
     if not torch.isfinite(loss):
         raise RsfmError(f"Model {model.name} gives a loss that is not finite on pack {what.pack.name!r}.")
     worst = images.read(what.test_split, slice(0, 1), what.severities[-1]).to(device)
     with torch.no_grad():
         network.eval()(worst.images, worst.target.shape[-2:])
     trained = spec.fit.epochs * len(what.draws[spec.eval_seeds[0]])
-    return taken * len(spec.eval_seeds) * (trained + len(what.severities) * what.n_test / 3)
+    encoding *= maps.encodings / max(1, sum(a != "finetune" for a in what.adaptations))  # shared by the heads
+    return encoding + step * len(spec.eval_seeds) * (trained + len(what.severities) * what.n_test / 3)
 
 
 def run_job(spec: EvaluateSpec, context: JobContext) -> None:
@@ -132,7 +142,10 @@ def run_job(spec: EvaluateSpec, context: JobContext) -> None:
         print(f"note: {remark}", flush=True)
     if changed := start_over_if_changed(what, model, context):
         print(f"note: Starts over: not as in the attempt before: {', '.join(changed)}.", flush=True)
-    predictions = Evaluation(spec, what, model, context, device).predictions()
+    evaluation = Evaluation(spec, what, model, context, device)
+    for remark in evaluation.maps.remarks:
+        print(f"note: {remark}", flush=True)
+    predictions = evaluation.predictions()
     scores = score_rows(spec, what, model, predictions)
     save_predictions(spec, what, predictions, context)
     # A score that is not defined (the precision of a model that predicts no change) is no row: its curve has a gap.
@@ -154,23 +167,29 @@ class Evaluation:
     ) -> None:
         self.spec, self.what, self.model, self.context, self.device = spec, what, model, context, device
         self.images = LabelledImages(what, model)
-        self.steps = _Steps(spec, what, context)
-        self._features: tuple[Tensor, dict[float, Tensor]] | None = None
+        self.maps = FrozenMaps(spec, what, model, self.images, context.folder.path / "checkpoints" / "maps")
+        self.steps = Steps(spec, what, context, maps=self.maps.to_keep)
+        self._features: tuple[dict[float, Tensor], dict[float, Tensor]] | None = None
         self._facts: dict[float, dict[str, float]] = {}
         self.input_facts = _input_facts(what, model, self.images)
 
     def predictions(self) -> list[Prediction]:
         found: list[Prediction] = []
-        for adaptation in self.what.adaptations:
-            fitted = self.what.task.trains(adaptation)
-            for seed in self.spec.eval_seeds:
-                found += self._trained(adaptation, seed) if fitted else self._on_features(adaptation, seed)
+        try:
+            for adaptation in self.what.adaptations:
+                fitted = self.what.task.trains(adaptation)
+                for seed in self.spec.eval_seeds:
+                    found += self._trained(adaptation, seed) if fitted else self._on_features(adaptation, seed)
+        except RsfmError:  # nothing that the same run could go on from, unlike a stop
+            self.maps.discard()
+            raise
+        self.maps.discard()
         self.steps.finish()
         return found
 
     # -- heads on frozen features ----------------------------------------------------------------------------------
-    def features(self) -> tuple[Tensor, dict[float, Tensor]]:
-        """Of the training split, and of the test split at every severity; extracted once."""
+    def features(self) -> tuple[dict[float, Tensor], dict[float, Tensor]]:
+        """Of the training split and of the test split, at each severity that is asked for; extracted once."""
         if self._features is None:
             cache = FeatureCache(self.context.workspace)
             (images,) = self.images.layers
@@ -182,9 +201,9 @@ class Evaluation:
                 )  # fmt: skip
                 return torch.from_numpy(array).to(self.device)
 
-            train = of(self.what.train_split, self.what.operator.identity, "features train")
-            unit = self.what.operator.severity_unit
-            tests = {s: of(self.what.test_split, s, f"features {s:g}{unit}") for s in self.what.severities}
+            what, unit = self.what, self.what.operator.severity_unit
+            train = {s: of(what.train_split, s, f"features train {s:g}{unit}") for s in what.train_severities}
+            tests = {s: of(what.test_split, s, f"features {s:g}{unit}") for s in what.severities}
             self._features = train, tests
         return self._features
 
@@ -199,14 +218,17 @@ class Evaluation:
         return self._facts[severity]
 
     def _on_features(self, adaptation: Adaptation, seed: int) -> list[Prediction]:
+        """Degraded in training, a head is fitted on each image at every severity: what training that draws one for each
+        image and epoch, all equally likely, sees in the mean. (Of an operator that draws numbers, one draw each.)"""
         train, tests = self.features()
         what, spec = self.what, self.spec
-        rows = torch.from_numpy(what.draws[seed]).to(train.device)
-        x, y = train[rows], torch.tensor(what.train_labels, device=train.device)[rows]
+        rows = torch.from_numpy(what.draws[seed]).to(self.device)
+        x = torch.cat([features[rows] for features in train.values()])
+        y = torch.tensor(what.train_labels, device=self.device)[rows.repeat(len(train))]
         classes = len(what.classes)
         result = []
         with _threads_for(x.numel() * classes):
-            probe = fit_linear(x, y, seed) if adaptation == "linear" else None
+            probe = fit_linear(x, y, seed, versions=len(train)) if adaptation == "linear" else None
             for severity, test in tests.items():
                 self.context.check_stop()  # intervals of mean average precision take seconds
                 if probe is not None:
@@ -221,7 +243,7 @@ class Evaluation:
                 same = adaptation in ("knn", "centroid") and spec.train_fraction == 1
                 facts = {"deterministic": same, **self.feature_facts(severity), **self.input_facts}
                 result.append(self._labelled(adaptation, seed, severity, predicted, score, facts))
-        self.steps.samples(_Steps.HEAD_SAMPLES, ADAPTATIONS[adaptation][0])
+        self.steps.samples(Steps.HEAD_SAMPLES, ADAPTATIONS[adaptation][0])
         return result
 
     def _labelled(
@@ -259,8 +281,9 @@ class Evaluation:
             samples=lambda count: self.steps.samples(count, f"training {name}", may_stop=False), epoch=after_epoch,
             stop=self.context.stop_requested, score=self._validation_score,
         )  # fmt: skip
+        source = self._source(network, self.what.train_split, self.what.train_severities)
         fit_network(
-            network, self.images, self.what, self.spec.fit, seed=seed, name=name, device=self.device,
+            network, source, self.what, self.spec.fit, seed=seed, name=name, device=self.device,
             checkpoint=checkpoint, reports=reports,
         )  # fmt: skip
         result = [self._tested(network, adaptation, seed, s) for s in self.what.severities]
@@ -272,6 +295,15 @@ class Evaluation:
         temporary.replace(done)
         checkpoint.unlink(missing_ok=True)
         return result
+
+    def _source(
+        self, network: TaskNetwork, split: str, severities: Sequence[float]
+    ) -> LabelledImages | FrozenMaps:  # fmt: skip
+        """What the network reads of a split: images, or where its encoder is frozen the maps of them; may stop."""
+        if not (network.frozen and self.what.task.dense):
+            return self.images
+        self.maps.fill(split, severities, lambda count: self.steps.samples(count, f"encoding {split}"))
+        return self.maps
 
     def _tested(self, network: TaskNetwork, adaptation: Adaptation, seed: int, severity: float) -> Prediction:
         phase = f"testing {adaptation}-{seed} {severity:g}{self.what.operator.severity_unit}"
@@ -293,11 +325,12 @@ class Evaluation:
         """For each batch of a split its counts (maps), and the logits (labels of whole images); may raise `Stopped`."""
         total = self.what.pack.info.splits[split]
         size = min(self.spec.images_per_pass, 4 * self.spec.fit.batch_size)
+        source = self._source(network, split, [severity])
         for start in range(0, total, size):
             if not phase:
                 self.context.check_stop()
             rows = slice(start, min(start + size, total))
-            batch = self.images.read(split, rows, severity).to(self.device)
+            batch = source.read(split, rows, severity).to(self.device)
             with autocast(self.spec.fit.precision, self.device):
                 logits = network(batch.images, batch.target.shape[-2:]).float()
             if self.what.task.dense:
@@ -344,34 +377,6 @@ def _network(spec: EvaluateSpec, what: Plan, model: FeatureModel, adaptation: Ad
     size = what.pack.layer(what.pack.main).shape[1:]
     with seeded("head", adaptation, seed):
         return build(model, what.task, adaptation, len(what.classes), size, spec.fit).to(model.mean.device)
-
-
-class _Steps:
-    """Progress in samples: those to encode, to train on and to test, and what a head on features costs."""
-
-    HEAD_SAMPLES = 100
-
-    def __init__(self, spec: EvaluateSpec, what: Plan, context: JobContext) -> None:
-        self.spec, self.what, self.context = spec, what, context
-        self.done, self.phase = 0, ""
-        fitted = [a for a in what.adaptations if what.task.trains(a)]
-        heads = len(what.adaptations) - len(fitted)
-        self.total = heads * len(spec.eval_seeds) * self.HEAD_SAMPLES
-        self.total += (what.n_train + len(what.severities) * what.n_test) if heads else 0
-        self.total += len(fitted) * sum(self.per_fit(seed) for seed in spec.eval_seeds)
-
-    def per_fit(self, seed: int) -> int:
-        return self.spec.fit.epochs * len(self.what.draws[seed]) + len(self.what.severities) * self.what.n_test
-
-    def samples(self, count: int, phase: str, *, may_stop: bool = True) -> None:
-        self.done += count
-        self.context.progress(self.done, self.total, unit="samples", phase=phase, force=phase != self.phase)
-        self.phase = phase
-        if may_stop:
-            self.context.check_stop()
-
-    def finish(self) -> None:
-        self.context.progress(self.total, self.total, unit="samples", phase="done", force=True)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from torch.nn import functional as F
 
 from rsfm.data.seeding import derive_seed, step_generator
 from rsfm.errors import RsfmError
-from rsfm.evaluation.batches import IGNORE, LabelledImages, TrainingViews, ahead, epoch_parts
-from rsfm.evaluation.networks import TaskNetwork
+from rsfm.evaluation.batches import IGNORE, Batch, LabelledImages, Part, TrainingViews, ahead, epoch_parts
+from rsfm.evaluation.maps import FrozenMaps
+from rsfm.evaluation.networks import TaskNetwork, autocast
 from rsfm.evaluation.plan import Plan
 from rsfm.specs import FitParams
 from rsfm.store.job import Stopped
@@ -63,7 +65,7 @@ class _Progress:
 
 
 def fit_network(
-    network: TaskNetwork, images: LabelledImages, what: Plan, fit: FitParams, *, seed: int, name: str,
+    network: TaskNetwork, images: LabelledImages | FrozenMaps, what: Plan, fit: FitParams, *, seed: int, name: str,
     device: torch.device, checkpoint: Path, reports: Reports,
 ) -> TaskNetwork:  # fmt: skip
     """Train `network` in place; ends with the weights that `fit.select` asks for, in eval mode.
@@ -85,15 +87,24 @@ def fit_network(
     def rate_at(step: int) -> float:
         return warmup_cosine(step, steps, round(fit.warmup * steps), peak, fit.min_lr)
 
+    def generator_at(step: int) -> torch.Generator:
+        return step_generator(device, derive_seed(name, seed), step)
+
+    def read(step: int, part: Part) -> Batch:
+        if isinstance(images, LabelledImages):
+            return images.read(what.train_split, *part)
+        flips = views.flips(len(part[0]), images.size, generator_at(step))
+        return images.read(what.train_split, *part, flips)
+
     while at.step < steps or at.unscored:
         epoch = at.step // per_epoch - at.unscored
         parts = epoch_parts(what, fit, seed, epoch)[at.step - epoch * per_epoch :]
         network.train()
-        for part, batch in zip(parts, ahead(images, what.train_split, parts), strict=True):
+        reads = [partial(read, at.step + number, part) for number, part in enumerate(parts)]
+        for part, batch in zip(parts, ahead(reads), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(at.step) * group["lr_scale"]
-            generator = step_generator(device, derive_seed(name, seed), at.step)
-            view = views(batch.to(device), generator)
+            view = views(batch.to(device), generator_at(at.step))
             with autocast(fit.precision, device):
                 loss = task_loss(network(view.images, view.target.shape[-2:]), view.target)
             value = loss.item()
@@ -142,12 +153,6 @@ def fit_network(
             )
         network.load_trained(at.best)
     return network.eval()
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """bf16 where it is asked for, or on a GPU that has it; float32 else."""
-    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
 
 
 def _save(checkpoint: Path, network: TaskNetwork, optimizer: torch.optim.Optimizer, at: _Progress) -> float:

@@ -161,12 +161,14 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum") / len(logits)
 
 
-def fit_linear(train: Tensor, train_labels: Tensor, seed: int) -> LinearProbe:
+def fit_linear(train: Tensor, train_labels: Tensor, seed: int, *, versions: int = 1) -> LinearProbe:
     """Fit a linear probe. Its L2 penalty has the lowest cross-entropy on a held-out part of the training data.
 
     Args:
         train: (N, D); train_labels: (N,) int64 or (N, K) bool.
         seed: draws the held-out part and the head's initial weights.
+        versions: how many blocks of N / versions rows there are of the same images in the same order. An image is held
+            out in all of them: a penalty chosen on images that were fitted, in another version, would be too weak.
 
     Raises:
         RsfmError: fewer than two classes, or no class with two samples.
@@ -183,7 +185,10 @@ def fit_linear(train: Tensor, train_labels: Tensor, seed: int) -> LinearProbe:
     std = torch.where(std > 1e-8 * mean.abs().clamp(min=1e-8), std, 1.0)  # a constant feature becomes 0
     x.sub_(mean).div_(std)
 
-    fitting, held = _hold_out(column, seed)
+    count = len(column) // versions
+    fitting, held = (
+        torch.cat([part + count * block for block in range(versions)]) for part in _hold_out(column[:count], seed)
+    )
     x_fit = x[fitting]
     generator = torch.Generator().manual_seed(seed)
     weight = (0.01 * torch.randn(x.shape[1], len(present), generator=generator, dtype=x.dtype)).to(x.device)

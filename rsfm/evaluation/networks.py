@@ -21,6 +21,9 @@ from rsfm.tasks import Adaptation, Task
 #: Without weight decay though they are no vectors: tokens and positions.
 _NO_DECAY = ("class_token", "positions", "cls_token", "reg_token", "pos_embed", "*relative_position_bias_table")
 
+#: An image (B, C, H, W) in the bands' units, or the maps that a frozen encoder gives for it.
+Image = Tensor | list[Tensor]
+
 
 class TaskNetwork(nn.Module):
     """Images in the bands' units to logits.
@@ -122,8 +125,19 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """bf16 where it is asked for, or on a GPU that has it; float32 else."""
+    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def encode(model: FeatureModel, image: Tensor) -> list[Tensor]:
+    """(B, C, H, W) in the bands' units to the model's maps."""
+    return model.maps(standardise(image, model.mean, model.std))
+
+
 @torch.no_grad()
-def _maps_of(model: FeatureModel, image_size: Sequence[int]) -> list[Tensor]:
+def maps_of(model: FeatureModel, image_size: Sequence[int]) -> list[Tensor]:
     """One image's maps, to see how many there are, of which sizes.
 
     Raises:
@@ -154,7 +168,7 @@ class MapNetwork(TaskNetwork):
         fit: FitParams,
     ) -> None:  # fmt: skip
         super().__init__(model, frozen=adaptation != "finetune")
-        probe = _maps_of(model, image_size)
+        probe = maps_of(model, image_size)
         channels = [level.shape[1] for level in probe]
         fusion = fit.fusion if pairs else "none"
         self.neck: ViTNeck | None = None
@@ -169,13 +183,15 @@ class MapNetwork(TaskNetwork):
             channels = self.neck.channels
         self.decoder = UPerNet(channels, classes, fusion=fusion, width=fit.decoder_width, pool_width=fit.pool_width)
 
-    def _maps(self, image: Tensor) -> list[Tensor]:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            levels = self.model.maps(standardise(image, self.model.mean, self.model.std))
+    def _maps(self, image: Image) -> list[Tensor]:
+        levels = image
+        if isinstance(image, Tensor):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                levels = encode(self.model, image)
         return levels if self.neck is None else self.neck(levels)
 
-    def forward(self, images: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """One or two (B, C, H, W) to (B, classes, *size) float32 logits."""
+    def forward(self, images: Sequence[Image], size: Sequence[int]) -> Tensor:
+        """One or two (B, C, H, W), or what `encode` makes of them, to (B, classes, *size) float32 logits."""
         maps = [self._maps(image) for image in images]
         return self.decoder(maps[0], maps[1] if len(maps) > 1 else None, size).float()
 

@@ -23,6 +23,7 @@ class Plan:
     """A spec on a pack, with its labels at hand.
 
     Attributes:
+        severities: of the test; train_severities: those that training images are degraded at.
         target: which image is degraded: single, pre, post or both.
         classes: names of what is told apart.
         labels: split -> (N,) int64 class indices; (N, K) bool for several labels; None for maps.
@@ -34,6 +35,7 @@ class Plan:
     adaptations: tuple[Adaptation, ...]
     operator: OperatorEntry
     severities: tuple[float, ...]
+    train_severities: tuple[float, ...]
     target: str
     classes: list[str]
     train_split: str
@@ -57,6 +59,11 @@ class Plan:
     @property
     def n_test(self) -> int:
         return self.pack.info.splits[self.test_split]
+
+    @property
+    def n_features(self) -> int:
+        """Images to encode where heads are solved on stored features."""
+        return len(self.train_severities) * self.n_train + len(self.severities) * self.n_test
 
     @cached_property
     def test_scenes(self) -> np.ndarray:
@@ -95,12 +102,6 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
                 f"{ADAPTATIONS[adaptation][0]} is not for {task.title.lower()} (pack {pack.name!r}): choose from "
                 f"{', '.join(task.adaptations)}."
             )
-    if spec.fit.train_degrade and not all(task.trains(a) for a in adaptations):
-        solved = ", ".join(a for a in adaptations if not task.trains(a))
-        raise RsfmError(
-            f"fit.train_degrade is for what is trained on images, and {solved} are solved on stored features: set "
-            "adaptations to finetune."
-        )
     refuse_unused(spec, task)
     splits = pack.info.splits
     test_split = spec.test_split or next((s for s in ("test", "val") if s in splits), "")
@@ -117,6 +118,8 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
     target = _target(spec, task, pack)
     degrade = operator(spec.operator)
     severities = _severities(spec, degrade, task, pack)
+    if spec.fit.train_degrade:
+        _require_training(degrade, severities, any(task.trains(a) for a in adaptations))
     used = [spec.train_split, test_split, *([val_split] if val_split else [])]
     labels: dict[str, np.ndarray | None] = dict.fromkeys(used)
     classes = _map_classes(pack) if task.dense else pack.info.classes
@@ -133,8 +136,8 @@ def plan(spec: EvaluateSpec, workspace: Workspace) -> Plan:
             f"{spec.train_split!r} in pack {pack.name!r} are {fewest}: lower knn_k or raise train_fraction."
         )
     return Plan(
-        pack, task, adaptations, degrade, severities, target, classes, spec.train_split, test_split, val_split,
-        labels, draws,
+        pack, task, adaptations, degrade, severities, severities if spec.fit.train_degrade else (degrade.identity,),
+        target, classes, spec.train_split, test_split, val_split, labels, draws,
     )  # fmt: skip
 
 
@@ -174,8 +177,6 @@ def _severities(spec: EvaluateSpec, degrade: OperatorEntry, task: Task, pack: Pa
             f"{degrade.title} changes the size of one image of a pair only, and the two could not be compared: set "
             "degrade_target=both, or take an operator that keeps the grid (bilinear)."
         )
-    if spec.fit.train_degrade and not degrade.keeps_grid:
-        raise RsfmError(f"{degrade.title} changes the size of images: it cannot be mixed into training.")
     info = pack.layer(pack.main)
     _, height, width = info.shape
     if spec.severities:
@@ -191,6 +192,17 @@ def _severities(spec: EvaluateSpec, degrade: OperatorEntry, task: Task, pack: Pa
             degrade.check(severity, height, width, info.bands)
             possible.append(severity)
     return tuple(possible)
+
+
+def _require_training(degrade: OperatorEntry, severities: tuple[float, ...], by_steps: bool) -> None:
+    """Whether images can be degraded in training (`by_steps`: batch by batch), and are."""
+    if by_steps and not degrade.keeps_grid:
+        raise RsfmError(f"{degrade.title} changes the size of images: it cannot be mixed into training.")
+    if severities == (degrade.identity,):
+        raise RsfmError(
+            f"fit.train_degrade degrades nothing at {degrade.severity_name} {degrade.identity:g}, the only severity: "
+            "add severities, or leave it out."
+        )
 
 
 def _map_classes(pack: Pack) -> list[str]:

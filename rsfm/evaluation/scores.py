@@ -73,6 +73,7 @@ def score_rows(
     info, layer = what.pack.info, what.pack.layer(what.pack.main)
     scenes = int(what.test_scenes.max()) + 1
     basis = spec_hash({"model": model.key, "format": PARTS_FORMAT})
+    trained = _train_degrade(spec, what)
     rows = []
     for metric in what.task.metrics:
         if metric in predictions[0].whole:
@@ -88,8 +89,7 @@ def score_rows(
                     "task": info.task, "adaptation": spec.protocol_name(p.adaptation, what.task),
                     "bands": ",".join(band.name for band in model.bands), "operator": what.operator.name,
                     "severity": p.severity, "gsd_m": what.operator.effective_gsd_m(layer.gsd_m, p.severity),
-                    "degrade_target": what.target,
-                    "train_degrade": _train_degrade(spec, what, p.adaptation), "metric": metric,
+                    "degrade_target": what.target, "train_degrade": trained, "metric": metric,
                     "value": _number(values[i]), "ci_low": _number(low[i]), "ci_high": _number(high[i]),
                     "n": what.n_test, "scenes": scenes, "operator_hash": what.operator.operator_hash,
                     "basis": basis, **p.facts,
@@ -112,9 +112,9 @@ def _with_intervals(
     return values, low, high
 
 
-def _train_degrade(spec: EvaluateSpec, what: Plan, adaptation: str) -> str:
+def _train_degrade(spec: EvaluateSpec, what: Plan) -> str:
     """How training images were degraded: the operator, with its severities where they are not its own."""
-    if not (spec.fit.train_degrade and what.task.trains(adaptation)):
+    if not spec.fit.train_degrade:
         return "none"
     if what.severities == tuple(map(float, what.operator.severities)):
         return what.operator.name
@@ -133,14 +133,13 @@ def save_predictions(spec: EvaluateSpec, what: Plan, predictions: Sequence[Predi
     path = context.folder.path / "artifacts" / "predictions.parquet"
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    writer = None
+    trained, writer = _train_degrade(spec, what), None
     try:
         for p in predictions:
             same = {
                 "adaptation": spec.protocol_name(p.adaptation, what.task), "operator": what.operator.name,
                 "severity": p.severity, "degrade_target": what.target,
-                "train_degrade": _train_degrade(spec, what, p.adaptation), "eval_seed": p.eval_seed,
-                "metric": what.task.metrics[0],
+                "train_degrade": trained, "eval_seed": p.eval_seed, "metric": what.task.metrics[0],
             }  # fmt: skip
             n, k = p.counts.shape
             columns = {"sample_id": ids, "scene": scenes} | {name: pa.repeat(value, n) for name, value in same.items()}

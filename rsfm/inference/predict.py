@@ -16,9 +16,8 @@ from torch import Tensor
 
 from rsfm.device import granted_device
 from rsfm.errors import RsfmError
-from rsfm.evaluation.fit import autocast
 from rsfm.evaluation.kept import load_network
-from rsfm.evaluation.networks import TaskNetwork
+from rsfm.evaluation.networks import TaskNetwork, autocast
 from rsfm.inference.finish import finish
 from rsfm.inference.partial import PartialLayers
 from rsfm.inference.plan import Plan, plan

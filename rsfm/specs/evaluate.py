@@ -51,7 +51,8 @@ class FitParams(Params):
     train_degrade: bool = Field(
         False, title="Degrade while training",
         description="Each training image, of a pair the one that is degraded in the test, at a severity drawn from "
-        "those of the test: the baseline that any pretraining has to beat.",
+        "those of the test (for what is solved on stored features: at each of them): the baseline that any pretraining "
+        "has to beat.",
     )  # fmt: skip
     select: Literal["last", "best"] = Field(
         "last", title="Weights kept", description="best: of the epoch with the best score on the validation split."
@@ -115,6 +116,12 @@ class EvaluateSpec(Params):
         description="For intervals of all scores but accuracies, which have exact ones.",
     )  # fmt: skip
     images_per_pass: int = Field(256, ge=1, title="Images per pass", json_schema_extra=LOCAL)
+    maps_gb: float = Field(
+        20.0, ge=0, title="Disk for maps (GB)",
+        description="Each view of an image goes through a frozen encoder once, and its maps are kept on the disk while "
+        "the run lasts: up to so much, and half of what is free. 0: encoded whenever they are used.",
+        json_schema_extra=LOCAL,
+    )  # fmt: skip
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", title="Device",
         description="A GPU degrades its images itself: 8-bit ones bit for bit, others (and noise) up to rounding.",
@@ -182,7 +189,9 @@ class EvaluateSpec(Params):
 
 
 #: Settings that not every adaptation uses.
-ADAPTATION_SETTINGS = ("knn_k", "knn_temperature", "bootstrap", *(f"fit.{name}" for name in FitParams.model_fields))
+ADAPTATION_SETTINGS = (
+    "knn_k", "knn_temperature", "bootstrap", "maps_gb", *(f"fit.{name}" for name in FitParams.model_fields)
+)  # fmt: skip
 
 
 def has_effect(path: str, task: Task, adaptation: str) -> bool:
@@ -192,6 +201,10 @@ def has_effect(path: str, task: Task, adaptation: str) -> bool:
             return adaptation == "knn"
         case "knn_temperature":
             return adaptation in ("knn", "centroid")
+        case "fit.train_degrade":
+            return True
+        case "maps_gb":
+            return task.dense and adaptation != "finetune"
         case "bootstrap":  # the interval of an accuracy needs none
             return task.metrics != ("accuracy",)
         case "fit.layer_decay":

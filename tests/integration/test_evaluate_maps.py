@@ -415,12 +415,6 @@ def test_what_pairs_can_be_asked(workspace: Workspace, settings: dict, message: 
         dry_run(spec, workspace)
 
 
-def test_degrading_while_training_is_not_for_stored_features(workspace: Workspace) -> None:
-    multilabel_pack(workspace)
-    with pytest.raises(RsfmError, match="knn, linear are solved on stored features"):
-        plan(EvaluateSpec(model="band-stats", dataset="several", fit={"train_degrade": True}), workspace)
-
-
 def test_kinds_of_change_are_not_mistaken_for_change(workspace: Workspace) -> None:
     images, masks = blobs(4, 0)
     both = {"train": images, "test": images}

@@ -185,10 +185,12 @@ def test_plan_measures_what_there_is(workspace: Workspace) -> None:
         ("levir-cd-degraded", "band-stats", ["linear"], True),
         ("levir-cd-degraded", "random:vit-nano", ["finetune"], True),
         ("uc-merced", "band-stats", ["linear"], False), ("uc-merced", "random:vit-nano", ["linear", "finetune"], False),
+        ("uc-merced-degraded", "band-stats", ["linear"], True),
         ("uc-merced-degraded", "random:vit-nano", ["finetune"], True),
     ]  # fmt: skip
     assert all(p.spec.severities == [1, 2, 4, 8] for p in found)
-    assert [p.spec.fit.epochs for p in found] == [2, 2, 2, 2, 100, 2, 2], "a linear layer on features has no epochs"
+    epochs = [p.spec.fit.epochs for p in found]
+    assert epochs == [2, 2, 2, 2, 100, 2, 100, 2], "a linear layer on features has no epochs"
     for p in found:
         assert check(p.spec, workspace).target == ("post" if p.name.startswith("levir") else "single")
     with pytest.raises(RsfmError, match="No measurement of dstnsp uses knn_k"):
