@@ -239,7 +239,9 @@ def test_what_is_kept_is_short_lived_ours_and_of_one_port(monkeypatch: pytest.Mo
     name, value = header.partition(";")[0].split("=", 1)
     assert "Secure" in header and keeper.kept(asked({name: value})) == wanted
     assert keeper.kept(asked({name: value}, port=81)) is None and keeper.kept(asked()) is None
-    assert keeper.kept(asked({name: f"{value[:-1]}{'a' if value[-1] != 'a' else 'b'}"})) is None
+    # Not the last character: some of its bits mean nothing.
+    forged = f"{value[:-2]}{'a' if value[-2] != 'a' else 'b'}{value[-1]}"
+    assert keeper.kept(asked({name: forged})) is None
     assert Keeper().kept(asked({name: value})) is None, "of another start of the server"
     monkeypatch.setattr("app.wanted.AGE_S", -1)
     assert keeper.kept(asked({name: value})) is None
