@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from itsdangerous import BadSignature, TimestampSigner
@@ -19,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from app.access import Access, as_address
 from app.identity import LOGOUT_PATH, OPEN_PATHS, Login
+from app.visits import Visits
 from app.wanted import START, Keeper, Wanted, asked_address, by_https, own_address, own_cookie
 
 LOGIN_PATH = "/rsfm/login"
@@ -86,18 +88,30 @@ class Gate:
         self.attempts = attempts or Attempts()
         self._token = _digest(access.token) if access.token else None
         self._keeper = Keeper()
+        self.visits = Visits()
         self._signer = TimestampSigner(secrets.token_bytes(32), salt="rsfm.access", digest_method=hashlib.sha256)
 
     # -- what opens ------------------------------------------------------------------------------------------------
     def admits(self, connection: HTTPConnection) -> bool:
         """Whether a request or websocket shows an identity, our cookie, or the token in its `Authorization`."""
         if self.access.login is not None:
-            if self.access.login.admits(connection.cookies):
+            user = self._user(self.access.login, connection)
+            if user is not None and self.access.login.invited(user):
                 return True
         elif self._cookie_is_ours(connection):
             return True
         scheme, _, given = connection.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self._token_fits(connection, given.strip())
+
+    def _user(self, login: Login, connection: HTTPConnection) -> dict[str, Any] | None:
+        """Who shows an identity, of a login that is not over."""
+        user = login.user(connection.cookies)
+        return None if user is None or self.visits.is_over(login.visit(connection.cookies)) else user
+
+    def visit(self, connection: HTTPConnection) -> str | None:
+        """The login that a websocket ends with; None: it shows something else."""
+        login = self.access.login
+        return None if login is None or self._user(login, connection) is None else login.visit(connection.cookies)
 
     def _token_fits(self, connection: HTTPConnection, given: str) -> bool:
         """Compare a token in constant time; wrong ones are counted, and after too many nothing is compared."""
@@ -144,6 +158,8 @@ class Gate:
 
     def _with_login(self, request: Request, login: Login, path: str, query: str) -> Response | None:
         """What a reader is told where a provider knows people: sent to it with the address kept, and on at the end."""
+        if path == LOGOUT_PATH:
+            self.visits.end(login.visit(request.cookies))
         if path in OPEN_PATHS:
             return None
         admitted = self.admits(request)
@@ -153,7 +169,7 @@ class Gate:
         # The provider's answer, good or bad, ends at the front door.
         kept = self._keeper.kept(request) if path == "/" else None
         if not admitted:
-            unfinished = kept is not None and kept.login and login.user(request.cookies) is None
+            unfinished = kept is not None and kept.login and self._user(login, request) is None
             there = own_address(path, query) if kept is None else kept.place
             return self._refuse(request, there, said=UNFINISHED if unfinished else "")
         if kept is None:
@@ -247,7 +263,7 @@ class Gate:
             return f'<a href="{html.escape(address)}">{html.escape(label)}</a>'
 
         warning = "" if self._keeper.fits(there) else f'<p role="alert">{TOO_LONG}</p>'
-        if login.user(request.cookies) is not None:  # known to the provider, but not invited
+        if self._user(login, request) is not None:  # known to the provider, but not invited
             said = '<p role="alert">This account may not come in.</p>'
             return said + warning + link("", "Log in as somebody else", leave="1")
         # The provider sends people back to that origin: cookies under another name would be missed there.

@@ -6,6 +6,7 @@ websocket opens; here the same cookie, with the same secret, is asked of every r
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ class Login:
     providers: tuple[str, ...]
     users: tuple[str, ...] = ()
 
-    def user(self, cookies: Mapping[str, str]) -> dict[str, Any] | None:
-        """Whom the identity cookie names, or None where it is missing, forged, expired or of another address."""
+    def _content(self, cookies: Mapping[str, str]) -> bytes:
+        """What stands in the identity cookie; nothing where it is missing, forged or expired."""
         from streamlit.auth_util import get_cookie_with_chunks
         from streamlit.web.server.server_util import get_cookie_secret
         from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
@@ -47,17 +48,23 @@ class Login:
             return decode_signed_value(get_cookie_secret(), name, value.encode("latin-1", "replace")) if value else None
 
         try:
-            found = json.loads(get_cookie_with_chunks(read, COOKIE) or b"null")
+            return get_cookie_with_chunks(read, COOKIE) or b""
+        except ValueError:
+            return b""
+
+    def visit(self, cookies: Mapping[str, str]) -> str:
+        """A name for this one login of this one person: its cookie holds when it was issued, and a number used once."""
+        return hashlib.sha256(self._content(cookies)).hexdigest()
+
+    def user(self, cookies: Mapping[str, str]) -> dict[str, Any] | None:
+        """Whom the identity cookie names, or None where it is missing, forged, expired or of another address."""
+        try:
+            found = json.loads(self._content(cookies) or b"null")
         except ValueError:
             return None
         if not isinstance(found, dict) or found.get("is_logged_in") is not True or found.get("origin") != self.origin:
             return None
         return found
-
-    def admits(self, cookies: Mapping[str, str]) -> bool:
-        """Whether the identity cookie names somebody who is invited."""
-        user = self.user(cookies)
-        return user is not None and self.invited(user)
 
     def invited(self, user: Mapping[str, Any]) -> bool:
         """Whether this person is among `users`. An address that the provider does not call verified is nobody's."""

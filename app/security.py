@@ -58,7 +58,11 @@ class Guard:
             ):
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            await self.app(scope, receive, send)
+            visit = None if self.gate is None else self.gate.visit(connection)
+            if self.gate is None or visit is None:
+                await self.app(scope, receive, send)
+            else:
+                await self.gate.visits.follow(visit, self.app, scope, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         else:

@@ -353,7 +353,8 @@ def test_scripts_may_send_the_token_beside_a_login(lab: Workspace, secret_file: 
 def test_who_is_invited(secret_file: Path, users: tuple[str, ...], claims: dict, comes_in: bool) -> None:
     login = replace(configured_login(), users=users)
     cookie = dict([identity(**claims)["cookie"].split("=", 1)])
-    assert login.admits(cookie) is comes_in
+    user = login.user(cookie)
+    assert user is not None and login.invited(user) is comes_in
 
 
 def test_a_login_that_cannot_work_is_refused_at_the_start(

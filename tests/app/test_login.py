@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import re
@@ -19,8 +20,10 @@ from joserfc.jwk import RSAKey
 from provider import CLIENT, SECRET, Provider, running_provider
 from starlette.requests import Request
 from starlette.responses import Response
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from app.gate import NOT_PAGES
 from app.wanted import AGE_S, Keeper, Wanted, asked_address
@@ -96,15 +99,33 @@ def follow(browser: httpx.Client, address: str) -> tuple[list[httpx.Response], h
     return [*answer.history, answer], answer
 
 
-def inside(browser: httpx.Client) -> bool:
-    """Whether the pages' websocket opens."""
+def tab(browser: httpx.Client) -> ClientConnection:
+    """The websocket of a page that is opened in that browser."""
     cookies = "; ".join(f"{c.name}={c.value}" for c in browser.cookies.jar)
     stream = f"{str(browser.base_url).replace('http', 'ws', 1)}/_stcore/stream"
+    return connect(stream, additional_headers={"Cookie": cookies}, open_timeout=10)
+
+
+def inside(browser: httpx.Client) -> bool:
+    """Whether the pages' websocket opens."""
     try:
-        with connect(stream, additional_headers={"Cookie": cookies}, open_timeout=10):
+        with tab(browser):
             return True
     except InvalidStatus:
         return False
+
+
+def run(page: ClientConnection) -> str:
+    """Have a page's script run, as a click does; what its last message is."""
+    message = BackMsg()
+    message.rerun_script.SetInParent()
+    with contextlib.suppress(ConnectionClosed):
+        page.send(message.SerializeToString())
+        for sent in page:
+            said = ForwardMsg.FromString(sent).WhichOneof("type")
+            if said in ("script_finished", "auth_redirect"):
+                return said
+    return "closed"
 
 
 def place(answer: httpx.Response) -> str:
@@ -133,6 +154,28 @@ def test_a_login_ends_where_it_was_asked_for_and_a_logout_closes_the_door(
     assert out.status_code == 401 and "not completed" not in out.text and not inside(browser)
     assert [path for path, _ in provider.seen if path == "/end_session"], "the provider is told too"
     assert browser.get(WANTED).status_code == 401
+
+
+def test_a_logout_ends_what_other_tabs_show(provider: Provider, server: str, browser: httpx.Client) -> None:
+    provider.be("ada@lab.example")
+    follow(browser, link(browser.get(WANTED)))
+    kept = dict(browser.cookies)
+    with (
+        httpx.Client(base_url=server, headers={"accept": "text/html"}, timeout=20) as elsewhere,
+        httpx.Client(base_url=server, cookies=kept) as thief,
+    ):
+        follow(elsewhere, link(elsewhere.get(WANTED)))  # the same person, logged in once more
+        with tab(browser) as first, tab(browser) as second, tab(elsewhere) as other:
+            assert run(first) == run(second) == run(other) == "script_finished"
+            follow(browser, "/auth/logout")
+            for page in (first, second):
+                assert run(page) == "auth_redirect", "no script runs any more: the page is sent to the login"
+                assert run(page) == "closed" and page.close_code == 1008
+            assert run(other) == "script_finished"
+        assert not inside(thief) and thief.get("/rsfm/health").status_code == 401, "what the cookie said is over"
+        assert inside(elsewhere)
+    follow(browser, link(browser.get(WANTED)))
+    assert inside(browser), "and the next login opens the door again"
 
 
 def test_somebody_who_is_not_invited_is_told_so_and_can_come_back_as_somebody_else(
