@@ -300,7 +300,7 @@ class Evaluation:
         self, network: TaskNetwork, split: str, severities: Sequence[float]
     ) -> LabelledImages | FrozenMaps:  # fmt: skip
         """What the network reads of a split: images, or where its encoder is frozen the maps of them; may stop."""
-        if not (network.frozen and self.what.task.dense):
+        if not (network.frozen and self.maps.kept):
             return self.images
         self.maps.fill(split, severities, lambda count: self.steps.samples(count, f"encoding {split}"))
         return self.maps

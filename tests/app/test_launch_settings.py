@@ -38,8 +38,9 @@ def queued(test: AppTest, sent: list) -> list[EvaluateSpec]:
 def test_fields_come_and_go_with_the_adaptations(open_page: Open, lab: Workspace) -> None:
     test = open_page(lab, "launch", job="evaluate", pack=PACK, model="band-stats")
     assert {"knn_k", "knn_temperature", "images_per_pass"} <= offered(test)
-    assert not {name for name in offered(test) if name.startswith("fit.") or name in ("model_seed", "bootstrap")}
-    assert "Training on the task" not in [e.label for e in test.expander]
+    fitting = {name for name in offered(test) if name.startswith("fit.")}
+    assert fitting == {"fit.train_degrade"}, "the one that says what features are fitted on"
+    assert not {"model_seed", "bootstrap", "maps_gb"} & offered(test)
     shown = offered(choose(test, "centroid", "finetune"))
     assert {"knn_temperature", "fit.lr", "fit.layer_decay"} <= shown
     assert not {"knn_k", "fit.fusion", "fit.decoder_width", "fit.pool_width"} & shown
@@ -59,6 +60,18 @@ def test_what_was_set_for_another_adaptation_is_not_sent(open_page: Open, lab: W
         assert spec.fit.epochs == 20
         refuse_unused(spec, TASKS["classification"])
     assert queued(choose(test, "finetune"), no_jobs)[0].fit.epochs == 3, "kept for when it means something"
+
+
+def test_training_images_can_be_degraded_for_what_is_solved_on_features(
+    open_page: Open, lab: Workspace, no_jobs: list
+) -> None:
+    test = open_page(lab, "launch", job="evaluate", pack=PACK, model="band-stats")
+    test.toggle(key=f"{FORM}.fit.train_degrade").set_value(True).run()
+    (spec,) = queued(choose(test, "knn", "centroid", "linear"), no_jobs)
+    assert spec.fit.train_degrade and spec.fit == EvaluateSpec(model="m", dataset="d").fit.model_copy(
+        update={"train_degrade": True}
+    )
+    refuse_unused(spec, TASKS["classification"])
 
 
 def test_a_preset_stays_whole_where_its_fields_are_not_shown(open_page: Open, lab: Workspace, no_jobs: list) -> None:
