@@ -25,6 +25,7 @@ from data_catalog.readers.bigearthnet import S1_FOLDER, S1_FOLDERS_V1, S2_FOLDER
 from data_catalog.readers.groups import LAYOUTS, Groups, divide
 from data_catalog.readers.image_folder import TEST_SHARE
 from rsfm.errors import RsfmError
+from rsfm.wording import counted
 
 SEGMENTATION_READER = "data_catalog.readers.dense:SegmentationFolderReader"
 CHANGE_READER = "data_catalog.readers.dense:ChangeFolderReader"
@@ -74,7 +75,7 @@ def describe_dense(source: Path, task: str, groups: Groups, name: str | None, kn
 def _layout_finding(task: str, groups: Groups) -> Finding:
     folders = ", ".join(f"{f}/" for f in groups.folders.values())
     what = "pairs of images with masks" if task == "change" else "images with masks"
-    unused = f" {groups.unused} images in other folders are not used." if groups.unused else ""
+    unused = f" Not used: {counted(groups.unused, 'images')} in other folders." if groups.unused else ""
     return Finding("layout", f"{len(groups.complete)} {what} in {folders}.{unused}")
 
 

@@ -24,6 +24,7 @@ from rsfm.registry import load
 from rsfm.specs import PrepareSpec, spec_hash
 from rsfm.store.files import read_json
 from rsfm.store.job import JobContext, Stopped
+from rsfm.wording import counted
 from rsfm.workspace import Workspace
 
 Progress = Callable[[int, int, str], None]
@@ -339,8 +340,10 @@ def _own_notes(spec: PrepareSpec, writer: PackWriter, native: list[LayerInfo]) -
         )
     if writer.skipped:
         share = writer.unusable / max(1, writer.position)
-        lost = "" if writer.unusable == len(writer.skipped) else f", {writer.unusable} samples"
-        notes.append(f"{len(writer.skipped)} files{lost} ({math.ceil(share * 1000) / 10:g} %) could not be used.")
+        lost = "" if writer.unusable == len(writer.skipped) else f", {counted(writer.unusable, 'samples')}"
+        notes.append(
+            f"{counted(len(writer.skipped), 'files')}{lost} ({math.ceil(share * 1000) / 10:g} %) could not be used."
+        )
     if spec.limit is not None:
-        notes.append(f"At most {spec.limit} samples per split were taken.")
+        notes.append(f"Taken: at most {counted(spec.limit, 'samples')} per split.")
     return notes

@@ -65,12 +65,15 @@ class Preview:
 
     Attributes:
         bands: of the pictures: one (grey) or three (red, green, blue).
+        pixels: of the label maps among the sights, whole: how many pixels each class has, and behind them how many are
+            not labelled; empty where there are none.
         bad: files that were tried and cannot be used.
         too_large: names of samples that take too long to read for a picture.
     """
 
     sights: tuple[Sight, ...]
     bands: tuple[str, ...]
+    pixels: tuple[int, ...] = ()
     bad: tuple[BadFile, ...] = ()
     too_large: tuple[str, ...] = ()
 
@@ -88,6 +91,7 @@ class _Raw:
     planes: dict[str, np.ndarray]  # (1 or 3, H, W) float32, NaN where nothing was observed
     masks: dict[str, np.ndarray]  # (H, W) uint8
     header: Header
+    pixels: np.ndarray | None = None  # (256,) of each class index, before the masks were thinned out
 
 
 def stamp(found: Understanding) -> str:
@@ -117,7 +121,18 @@ def preview(found: Understanding) -> Preview:
     limits = _limits([planes for raw in raws for planes in raw.planes.values()], len(names))
     raws.sort(key=lambda raw: (raw.label or "", raw.name))
     sights = tuple(_sight(raw, limits, reading.side, found.is_scene) for raw in raws)
-    return Preview(sights, tuple(names), tuple(reading.bad), tuple(reading.too_large))
+    return Preview(
+        sights, tuple(names), _pixels(raws, found.entry), bad=tuple(reading.bad), too_large=tuple(reading.too_large)
+    )
+
+
+def _pixels(raws: list[_Raw], entry: DatasetEntry) -> tuple[int, ...]:
+    mask = next((x for x in entry.layers if x.role == "mask"), None)
+    counted = [raw.pixels for raw in raws if raw.pixels is not None]
+    if mask is None or not counted:
+        return ()
+    total = np.sum(counted, axis=0)
+    return (*map(int, total[: len(mask.classes)]), int(total[IGNORE]))
 
 
 def _folder(source: Path) -> Path:
@@ -176,7 +191,7 @@ class _Reading:
     def _read(self, name: str, label: str | None, files: dict[str, str]) -> _Raw:
         headers = {layer: read_header(self.folder / path, path) for layer, path in files.items()}
         first = next(iter(headers.values()))
-        planes, masks = {}, {}
+        planes, masks, pixels = {}, {}, None
         for layer, path in files.items():
             header = headers[layer]
             if (header.height, header.width) != (first.height, first.width):
@@ -185,10 +200,12 @@ class _Reading:
             if self.entry.layer(layer).role == "mask":
                 self._spend(header.height * header.width)
                 assert self._coding is not None
-                masks[layer] = _fewer(self._coding.read(self.folder / path, path)[0], self.side)
+                whole = self._coding.read(self.folder / path, path)[0]
+                pixels = np.bincount(whole.ravel(), minlength=256)
+                masks[layer] = _fewer(whole, self.side)
             else:
                 planes[layer] = self._planes(path, header, self.entry.layer(layer))
-        return _Raw(name, label, planes, masks, first)
+        return _Raw(name, label, planes, masks, first, pixels)
 
     def _planes(self, path: str, header: Header, layer: EntryLayer) -> np.ndarray:
         if header.count != len(layer.bands):

@@ -11,6 +11,7 @@ from rsfm.degrade import OPERATORS, severity_text
 from rsfm.metrics import METRICS
 from rsfm.stats import is_proportion
 from rsfm.tasks import ADAPTATIONS, TASKS
+from rsfm.wording import samples_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,14 +81,13 @@ def interval_text(metrics: Iterable[Any]) -> str:
 
 
 def size_text(row: Mapping[str, Any] | pd.Series) -> str:
-    """How many test samples a score rests on, e.g. "n = 55 test images of 5 scenes".
+    """How many test samples a score rests on, e.g. "55 test images of 5 scenes".
 
     Args:
         row: task, n and scenes (missing in scores of older evaluations).
     """
-    n, scenes = int(row["n"]), row.get("scenes")
-    parts = "" if missing(scenes) or scenes == n else f" of {int(scenes):,} scene{'s' * (scenes != 1)}"
-    return f"n = {n:,} {samples_word(row['task'])}{parts}"
+    scenes = row.get("scenes")
+    return samples_text(int(row["n"]), None if missing(scenes) else int(scenes), samples_word(row["task"]))
 
 
 @dataclass(frozen=True)

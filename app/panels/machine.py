@@ -14,6 +14,7 @@ from app.state import workspace
 from app.text import ago, plain, size
 from app.this_machine import this_machine
 from jobs.protocol import host_name
+from rsfm.wording import counted
 
 LOW_DISK_BYTES = 5_000_000_000
 
@@ -51,7 +52,7 @@ def load_of(machine: Mapping[str, Any], gpus: Sequence[Mapping[str, Any]], over:
         st.metric(
             "CPU", "–" if busy is None else f"{busy:.0%}", border=True, chart_data=machine["cpu_curve"] or None,
             chart_type="area",
-            help=f"Of {cores} core{'' if cores == 1 else 's'}, by everything on this machine, {over}.",
+            help=f"Of {counted(cores, 'cores')}, by everything on this machine, {over}.",
         )  # fmt: skip
         st.metric(
             "Memory", size(machine["memory_used_bytes"]), border=True, chart_data=machine["memory_curve"],
@@ -111,7 +112,7 @@ def unattended_slots() -> None:
         for slot in here.slots or []:
             with st.container(horizontal=True, vertical_alignment="center"):
                 slot_name(slot.kind, slot.title or slot.name)
-                st.caption(f"{slot.threads} core{'' if slot.threads == 1 else 's'}", width="content")
+                st.caption(f"{counted(slot.threads, 'cores')}", width="content")
         if here.problem:
             st.caption(plain(here.problem))
         elif here.slots is None:
@@ -125,7 +126,7 @@ def job(slot: Mapping[str, Any], live: Mapping[str, Any]) -> None:
         st.caption("No sign of life from its runner.")
         return
     busy, memory, cores = live.get("cpu_cores"), live.get("rss_bytes"), slot.get("threads") or 1
-    load = "" if busy is None else f"{busy:.1f} of {cores} core{'' if cores == 1 else 's'} busy"
+    load = "" if busy is None else f"{busy:.1f} of {counted(cores, 'cores')} busy"
     text = "  ·  ".join(filter(None, (load, f"{size(memory)} of main memory" if memory else "")))
     if slot["kind"] == "cpu" and busy is not None:
         st.progress(_part(busy, cores), text=text)

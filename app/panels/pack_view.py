@@ -25,6 +25,7 @@ from app.view_state import choose, choose_many, choose_one_of, page_control, pag
 from rsfm.histograms import BandHistogram, band_histograms, class_shares
 from rsfm.packs import LayerInfo, Pack
 from rsfm.thumbs import mask_colours
+from rsfm.wording import counted
 
 PER_PAGE = 24
 ALL = "all"
@@ -75,8 +76,7 @@ def pack_header(pack: Pack) -> None:
     splits = ", ".join(f"{plain(s)} {n:,}" for s, n in info.splits.items())
     st.caption(f"`{info.name}`  ·  {splits}  ·  created {clock(info.created)} UTC  ·  content {info.content_hash[:12]}")
     if info.skipped:
-        said = "1 file was left out" if len(info.skipped) == 1 else f"{len(info.skipped):,} files were left out"
-        with st.expander(said, icon=":material/folder_off:"):
+        with st.expander(f"{counted(len(info.skipped), 'files')} left out", icon=":material/folder_off:"):
             for item in info.skipped[:50]:
                 st.markdown(f"{plain(item.path)}: {plain(item.reason)}")
             if len(info.skipped) > 50:

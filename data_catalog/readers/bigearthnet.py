@@ -111,7 +111,9 @@ class BigEarthNetReader(EntryReader):
                 f"{S1_FOLDER}/{s1.rsplit('_', 3)[0]}/{s1}" if self.options["s1"] else None, tuple(labels),
             )  # fmt: skip
         if absent:
-            self._notes.append(f"{absent} patches of the metadata lie in tiles that are not in {S2_FOLDER}: left out.")
+            self._notes.append(
+                f"Left out, for {S2_FOLDER} lacks their tiles: {absent:,} of the patches in the metadata."
+            )
 
     # -- the reader's contract -----------------------------------------------------------------------------------------
     def layers(self) -> list[LayerInfo]:

@@ -19,6 +19,7 @@ from rsfm.errors import RsfmError
 from rsfm.geo import ground_gsd
 from rsfm.packs import LayerInfo
 from rsfm.specs import PrepareSpec
+from rsfm.wording import counted
 from rsfm.workspace import Workspace
 
 DEFAULTS: dict[str, Any] = {
@@ -76,7 +77,7 @@ class DenseFolderReader(EntryReader):
             wanted = "; ".join(f"{layer} in {' or '.join(sorted(n))}" for layer, n in LAYOUTS[self.task].items())
             raise RsfmError(f"{self.source} holds no files that belong together (looked for {wanted}).")
         if found.unused:
-            self._notes.append(f"{found.unused} images in other folders were not used.")
+            self._notes.append(f"Not used: {counted(found.unused, 'images')} in other folders.")
         groups, note = divide(found.items, self.options["split_seed"], self.options["test_share"])
         self._notes += [note] if note else []
         return groups
@@ -218,18 +219,21 @@ class DenseFolderReader(EntryReader):
             return []
         used = [g for g in self._groups if g.name not in self._bad]
         counts = Counter(g.split or "train" for g in used)
-        notes = [f"Tiles of one image stay in one split: {', '.join(f'{n} images {s}' for s, n in counts.items())}."]
+        divided = ", ".join(f"{counted(n, 'images')} in {split}" for split, n in counts.items())
+        notes = [f"Tiles of one image stay in one split: {divided}."]
         if any(tile and (tile.own_row or tile.own_column) for _, tile in self._where.values()):
             notes.append(
                 f"Tiles of {self.tile} pixels cover every image whole. Where the last tile of a row or column overlaps "
                 f"the one before, its mask holds {IGNORE}, so that every pixel counts once."
             )
         if self._cut_off:
-            notes.append(f"Right and bottom edges of {self._cut_off} images, less than a tile wide, were left out.")
+            notes.append(
+                f"Left out: right and bottom edges, less than a tile wide, of {counted(self._cut_off, 'images')}."
+            )
         if self._filled:
             notes.append(
-                f"{self._filled} images are smaller than a tile: beyond them lies their mirror image, with {IGNORE} in "
-                "the mask."
+                f"Smaller than a tile: {counted(self._filled, 'images')}. Beyond its edges lies a mirror image, with "
+                f"{IGNORE} in the mask."
             )
         return notes
 

@@ -17,6 +17,7 @@ from rsfm.errors import RsfmError
 from rsfm.geo import ground_gsd
 from rsfm.packs import LayerInfo
 from rsfm.specs import PrepareSpec
+from rsfm.wording import counted
 from rsfm.workspace import Workspace
 
 LABELS = "labels.csv"
@@ -101,7 +102,7 @@ def list_folder(folder: Path, files: list[str] | None = None, bounds: Bounds | N
         items = _from_csv(folder / LABELS)
         listed = {item.path for item in items}
         extra = sum(f not in listed for f in files)
-        notes = [f"{extra} images are not named in {LABELS} and were not used."] if extra else []
+        notes = [f"Not used, for {LABELS} does not name them: {counted(extra, 'images')}."] if extra else []
         return Listing(items, LABELS, notes)
     if not files:
         raise RsfmError(f"There is no image below {folder} (looked for {', '.join(sorted(IMAGES))}).")

@@ -14,6 +14,7 @@ from data_catalog.readers.image_folder import LABELS, ImageFolderReader, Item, i
 from data_catalog.resample import stretch
 from rsfm.errors import RsfmError
 from rsfm.specs import PrepareSpec
+from rsfm.wording import counted
 from rsfm.workspace import Workspace
 
 _SPLITS = ("train", "val", "test")
@@ -64,7 +65,7 @@ class ListedFolderReader(ImageFolderReader):
                 path = found.get(stem) or self._expected(name)
                 items.append(Item(path, PurePosixPath(path).parent.name, split))
         if unlisted := len(set(found) - set(split_of)):
-            self._notes.append(f"{unlisted} images are in none of the lists and were not used.")
+            self._notes.append(f"Not used, for none of the lists names them: {counted(unlisted, 'images')}.")
         return items
 
     def _images(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ from rsfm.geo import crs_text, ground_gsd, is_georeferenced
 from rsfm.packs import LayerInfo
 from rsfm.rasters import open_raster
 from rsfm.specs import PrepareSpec
+from rsfm.wording import counted
 from rsfm.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ class SceneReader(EntryReader):
                     self._windows[key] = (name, row, column)
                     keys.append(SampleKey(key, "train" if column < border else "val", name))
             if across:
-                self._notes.append(f"{across} tiles of {name} lie across the border between train and val: left out.")
+                self._notes.append(
+                    f"Left out, across the border between train and val: {counted(across, 'tiles')} of {name}."
+                )
         return keys
 
     def _check(self, name: str, header: Header) -> None:

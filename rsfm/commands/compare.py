@@ -19,6 +19,7 @@ from rsfm.commands.common import (
     table,
 )
 from rsfm.errors import RsfmError
+from rsfm.wording import samples_text
 from rsfm.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def print_comparison(
         more = summary_columns(firsts)
         for row, summary in zip(rows, zip(*more.values(), strict=True), strict=True):
             row[-2:-2] = summary
-        columns = ["model", "adaptation", "operator", *heads, *more, "seeds", "n"]
+        columns = ["model", "adaptation", "operator", *heads, *more, "seeds", "measured on"]
         table(f"{pack} · {name}{_synthetic(part)}", columns, rows, empty="")
 
 
@@ -164,8 +165,7 @@ def _named(row: pd.Series, differing: Sequence[str]) -> str:
 
 def _size(row: pd.Series) -> str:
     """Test samples, and the scenes that they are parts of, where these are fewer."""
-    n, scenes = row["n"], row["scenes"]
-    return str(n) if scenes != scenes or scenes is None or scenes >= n else f"{n} ({scenes:.0f} scenes)"
+    return samples_text(int(row["n"]), None if row["scenes"] != row["scenes"] else int(row["scenes"]))
 
 
 def _synthetic(frame: pd.DataFrame) -> str:
@@ -211,7 +211,9 @@ def _paired(
     for remark in verdict.remarks:
         print(remark)
     print()
-    for (pack, name, operator, n), part in frame.groupby(["dataset", "metric", "operator", "n"], sort=False):
+    for (pack, name, operator, n, scenes), part in frame.groupby(
+        ["dataset", "metric", "operator", "n", "scenes"], sort=False
+    ):
         differing = [k for k in ("split", "degrade_target", "train_degrade", "bands_a", "bands_b") if _several(part, k)]
         rows = [
             [
@@ -222,7 +224,7 @@ def _paired(
             ]
             for _, row in part.iterrows()
         ]  # fmt: skip
-        title = f"{pack} · {name}{f' · {operator}' if operator != 'bilinear' else ''} · n = {n}{_synthetic(part)}"
+        title = f"{pack} · {name}{f' · {operator}' if operator != 'bilinear' else ''} · {samples_text(n, scenes)}"
         table(title, ["adaptation", "at", "A", "B", "A - B [95 %]", "p", "better"], rows, empty="")
     print(f"p is corrected for {len(frame)} comparisons (Holm), intervals are not.")
     _print_left_out(frame.attrs["left_out"])

@@ -10,6 +10,7 @@ import typer
 
 from rsfm.commands.common import Bars, JsonOption, WorkspaceOption, print_json, split, table
 from rsfm.errors import RsfmError
+from rsfm.wording import counted
 from rsfm.workspace import Workspace
 
 app = typer.Typer(help="Datasets and packs.", no_args_is_help=True, rich_markup_mode=None)
@@ -78,7 +79,8 @@ def show(
         sizes = ", ".join(f"{split} {n}" for split, n in pack.splits.items())
         print(f"\nPack {pack.name}: {sizes}; {pack.bytes / 2**20:.1f} MiB; {pack.content_hash}")
         if pack.skipped:
-            print(f"  {len(pack.skipped)} files skipped, e.g. {pack.skipped[0].path}: {pack.skipped[0].reason}")
+            first = pack.skipped[0]
+            print(f"  {counted(len(pack.skipped), 'files')} left out, e.g. {first.path}: {first.reason}")
         for layer in pack.layers:
             rows = [
                 [b.name, b.unit, f"{b.gsd_m:g}"]

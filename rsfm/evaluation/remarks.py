@@ -8,6 +8,7 @@ from rsfm.evaluation.plan import Plan
 from rsfm.model_info import ModelInfo
 from rsfm.models.export import EncoderModel, FeatureModel
 from rsfm.specs import EvaluateSpec
+from rsfm.wording import samples_text
 
 
 def evaluation_remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> list[str]:
@@ -23,12 +24,9 @@ def evaluation_remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> l
             remarks.append(f"No training sample of {names}: always wrong in the test.")
     scenes = int(what.test_scenes.max()) + 1
     if scenes < stats.FEW_SCENES:
-        said = stats.few_scenes(what.n_test, scenes)
-        remarks.append(f"{said[0].upper()}{said[1:]}")
+        remarks.append(stats.few_scenes(what.n_test, scenes))
     elif scenes < what.n_test:
-        remarks.append(
-            f"{what.n_test:,} test samples are parts of {scenes:,} scenes: intervals and tests take a scene as one."
-        )
+        remarks.append(f"{samples_text(what.n_test, scenes)}: intervals and tests take a scene as one.")
     if layer.gsd_m is None:
         remarks.append(f"Pack {info.name!r} has no GSD in metres: its curve has factors only.")
     if what.operator.identity not in what.severities:

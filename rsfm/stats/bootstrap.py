@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from rsfm.wording import samples_text
+
 Statistic = Callable[[np.ndarray], np.ndarray]  # pooled counts (..., k) -> scores (...)
 
 #: Of fewer, percentile intervals are too narrow: those of an F1, which should hold it in 95 %, do so in about 75 of 6
@@ -19,8 +21,8 @@ _CHUNK = 1_000_000  # resampled values held at once
 
 
 def few_scenes(n: int, scenes: int) -> str:
-    """What should be known of results on fewer than `FEW_SCENES`; a sentence's end, lower case."""
-    what = f"{n:,} test samples are parts of {scenes} scene{'s' * (scenes != 1)}" if scenes < n else f"{n} test samples"
+    """What should be known of results on fewer than `FEW_SCENES`."""
+    what = samples_text(n, scenes)
     if scenes == 1:
         return f"{what}: that says nothing about others, and there are no intervals or tests."
     return f"{what}: so few say little about others, and intervals may be too narrow."

@@ -45,6 +45,7 @@ from typing import Literal
 import numpy as np
 
 from rsfm.stats.bootstrap import Statistic
+from rsfm.wording import counted
 
 SeedKind = Literal["model seeds", "evaluation seeds"]
 
@@ -52,8 +53,7 @@ SeedKind = Literal["model seeds", "evaluation seeds"]
 def seeds_text(kind: str, fewest: int, most: int | None = None) -> str:
     """What was averaged over: "1 evaluation seed", "1 to 3 model seeds"."""
     most = fewest if most is None else most
-    name = kind.removesuffix("s") if most == 1 else kind
-    return f"{fewest} {name}" if fewest == most else f"{fewest} to {most} {name}"
+    return counted(most, kind) if fewest == most else f"{fewest} to {counted(most, kind)}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from rsfm.metrics import METRICS
 from rsfm.stats.bootstrap import bootstrap_pooled
+from rsfm.stats.student import Z_95, standard_errors
 
 #: Scenes with the rarer outcome from which on the spread between scenes is taken as it was found.
 _ENOUGH = 10
@@ -73,14 +74,12 @@ def proportion_interval(counts: np.ndarray, *, level: float = 0.95) -> tuple[np.
 
 def _effective(has: np.ndarray, all_: np.ndarray, share: np.ndarray) -> np.ndarray:
     """The number of independent samples that say as much as these scenes do."""
-    from scipy.special import stdtrit
-
     scenes, n = len(has), all_.sum(axis=0)
     # Of the share: its variance between scenes (of a ratio), and what independent samples would have.
     found = ((has - share * all_) ** 2).sum(axis=0) * scenes / (scenes - 1) / n**2
     independent = share * (1 - share) / (n - 1)
-    few_scenes = (stdtrit(n - 1, 0.975) / stdtrit(scenes - 1, 0.975)) ** 2
-    whole = np.clip(n * few_scenes / np.maximum(found / independent, 1), scenes, n)
+    estimated = (Z_95 / standard_errors(scenes)) ** 2  # from few scenes, so that it may be too small
+    whole = np.clip(n * estimated / np.maximum(found / independent, 1), scenes, n)
     rarer = np.minimum((has > 0).sum(axis=0), (has < all_).sum(axis=0))
     trusted = np.minimum(1, rarer / _ENOUGH)
     return np.where(rarer == 0, scenes, 1 / ((1 - trusted) / scenes + trusted / whole))

@@ -2,16 +2,20 @@
 
 A few seeds say little about their spread: with the 1.96 of many, an interval over two seeds would hold the mean in 70 %
 of all cases and one over three in 81 %, not in 95 %.
+
+All intervals over seeds take this table, in queries, on pages and on the command line. Only tests between models take
+scipy's function: they need probabilities, and degrees of freedom between two whole numbers.
 """
 
 from __future__ import annotations
 
-_Z = 1.95996398
+#: The 97.5 % quantile for infinitely many.
+Z_95 = 1.95996398
 
 
 def _many(freedom: int) -> float:
     """Fisher's expansion of the quantile in 1 / freedom; good to six digits above 30."""
-    z, v = _Z, freedom
+    z, v = Z_95, freedom
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / v + second / v**2 + third / v**3

@@ -297,7 +297,7 @@ def test_an_evaluation_that_trains_nothing_has_no_curves(open_page: Open, lab: W
 def test_degradation_says_what_is_synthetic(open_page: Open, lab: Workspace) -> None:
     test = open_page(lab, "degradation")
     assert len(test.get("plotly_chart")) == 2
-    assert "Synthetic pack synthetic-landsat7, 30 m grid, n = 240 test images" in texts(test).replace("**", "")
+    assert "Synthetic pack synthetic-landsat7, 30 m grid, 240 test images" in texts(test).replace("**", "")
     assert "3 evaluation seeds" in texts(test)
     assert test.query_params["packs"] == "synthetic-landsat7"
     table = test.dataframe[0].value

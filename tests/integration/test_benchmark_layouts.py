@@ -154,7 +154,7 @@ def test_levir_cd_plus(tmp_path, workspace):
     levir(tmp_path, "LEVIR-CD+/{split}/{folder}/{split}_{i}.png", {"train": 2, "test": 1}, side=640)
     pack = pack_of("levir-cd-plus", tmp_path, workspace)
     assert pack.info.splits == {"train": 2 * 4, "test": 4}  # 640 // 256 = 2 along each side
-    assert any("Right and bottom edges of 3 images" in n for n in pack.info.notes)
+    assert any("less than a tile wide, of 3 images." in n for n in pack.info.notes)
     assert pack_of("levir-cd-plus", tmp_path / "LEVIR-CD+", workspace).info.splits == pack.info.splits
 
 

@@ -65,7 +65,7 @@ def test_dubai_is_covered_once_with_its_colours(realdata, workspace):
     pack = add(folder, workspace)
     assert pack.info.classes == ["Building", "Land (unpaved)", "Road", "Vegetation", "Water"]
     assert not pack.info.skipped and pack.layer("mask").ignore_value == IGNORE
-    assert any("22 images train, 5 images test" in n for n in pack.info.notes)
+    assert any("22 images in train, 5 images in test" in n for n in pack.info.notes)
     assert pack.samples.groupby("scene")["split"].nunique().max() == 1 and pack.samples["scene"].nunique() == 27
     with (folder / "classes.csv").open() as file:
         table = {r["name"]: tuple(int(r[c]) for c in "rgb") for r in csv.DictReader(file)}

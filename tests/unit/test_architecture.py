@@ -17,7 +17,7 @@ LIGHT_RSFM = (
     "execute", "geo", "histograms", "metrics", "model_card", "model_info", "model_package", "network_info",
     "pack_arrays", "pack_writer", "packs",
     "prediction_info", "protocols", "rasters", "registry", "scenes", "specs", "stats", "store", "synthetic", "tasks",
-    "thumbs", "workspace",
+    "thumbs", "wording", "workspace",
 )  # fmt: skip
 #: Pages are scripts: importing one would draw it, so what they import is read from their text.
 PAGES = [ROOT / "app" / "streamlit_app.py", *sorted((ROOT / "app" / "app_pages").glob("*.py"))]

@@ -54,6 +54,7 @@ def test_by_default_it_prints_curves(lab: Workspace) -> None:
     line = next(x for x in text.splitlines() if x.startswith("MAE vit-nano"))
     assert "knn" in line and "bilinear" in line
     assert "1× (10 m)" in text and "3 evaluation seeds" in text
+    assert line.rstrip().endswith("200 test samples")
     assert "other" not in run(lab, "--dataset", "pack")
     rows = json.loads(run(lab, "--json", "--metric", "accuracy"))
     assert len(rows) == 6 and {"model", "mean", "ci_low", "seeds", "train_degrade"} <= set(rows[0])
@@ -142,7 +143,7 @@ def test_two_models(lab: Workspace) -> None:
     text = run(lab, "--models", "MAE vit-nano, random:vit-nano")
     assert text.startswith("A  MAE vit-nano  (3 evaluation seeds)\nB  Random ViT nano  (3 evaluation seeds)\n")
     assert "Consistent improvement: MAE vit-nano is better than Random ViT nano in all 2 cells." in text
-    assert "pack · accuracy · n = 200" in text and "p is corrected for 2 comparisons (Holm)" in text
+    assert "pack · accuracy · 200 test samples" in text and "p is corrected for 2 comparisons (Holm)" in text
     row = next(x for x in text.splitlines() if x.startswith("knn"))
     assert row.split()[1] == "1×" and row.split()[-1] == "A"
     assert "Not compared:\n  other: only MAE vit-nano was measured." in text

@@ -312,7 +312,7 @@ def test_a_verdict_says_what_must_be_known_besides() -> None:
     assert "fewer than three seeds" in remarks(seeds_b=2)[0]
     assert remarks(synthetic=[True, False], dataset=["s", "r"]) == ("Synthetic data: s.",)
     assert remarks(n=40, scenes=[30, 4], dataset=["s", "r"]) == (
-        "On r, 40 test samples are parts of 4 scenes: so few say little about others, and intervals may be too narrow.",
+        "On r, 40 test samples of 4 scenes: so few say little about others, and intervals may be too narrow.",
     )
     assert remarks(n=12, scenes=12)[0].startswith("On p, 12 test samples: so few")
     assert "of 1 scene: that says nothing about others" in remarks(n=12, scenes=1)[0]

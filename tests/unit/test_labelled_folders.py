@@ -163,7 +163,7 @@ def test_what_cannot_be_used_is_named_once(tmp_path, workspace, fault, tile_size
         prepare(spec.model_copy(update={"on_bad": "refuse"}), workspace)
     assert sum(info.splits.values()) == 9 * (4 if tile_size else 1)
     assert "place_3" not in set(Pack.named(workspace, "mine").samples["scene"])
-    assert any(n.startswith("1 files") and "could not be used" in n for n in info.notes)
+    assert any(n.startswith(("1 file (", "1 file, ")) and "could not be used" in n for n in info.notes)
 
 
 def test_mostly_broken_data_are_refused(tmp_path, workspace):
@@ -187,9 +187,9 @@ def test_large_images_become_tiles_that_count_every_pixel_once(tmp_path, workspa
     pack = pack_of(root, workspace, tile_size=16)
     info = pack.info
     assert info.layers[0].shape == (3, 16, 16) and not info.skipped
-    assert any("4 images train, 1 images test" in n for n in info.notes)
+    assert any("4 images in train, 1 image in test" in n for n in info.notes)
     assert any("every pixel counts once" in n for n in info.notes)
-    assert any(n.startswith("1 images are smaller than a tile") for n in info.notes)
+    assert any(n.startswith("Smaller than a tile: 1 image.") for n in info.notes)
     assert pack.samples.groupby("scene")["split"].nunique().max() == 1
     labels = {str(i): np.full(size, IGNORE) for i, size in enumerate(sizes)}
     for split, i, row in rows(pack):

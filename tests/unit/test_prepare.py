@@ -111,7 +111,7 @@ def test_bad_files_are_named_and_skipped_or_refused(folder, workspace, kind):
     (skipped,) = info.skipped
     assert skipped.path == "planted.tif" and reason in skipped.reason
     assert str(folder) not in skipped.reason
-    assert any(n.startswith("1 files") for n in info.notes)
+    assert any(n.startswith(("1 file (", "1 file, ")) for n in info.notes)
     with pytest.raises(RsfmError, match=r"planted\.tif"):
         prepare(spec.model_copy(update={"on_bad": "refuse"}), workspace)
     assert Pack.named(workspace, "tiles").info.content_hash == info.content_hash  # the old pack stands
@@ -179,7 +179,7 @@ def test_unlabelled_image_in_a_labelled_folder(folder, workspace):
     write_tif(folder / "unlisted.tif", reflectance(78))
     info = prepare(spec, workspace)
     assert [(s.path, s.reason) for s in info.skipped] == [("extra.tif", "has no label")]
-    assert any("1 images are not named in labels.csv" in n for n in info.notes)
+    assert any("Not used, for labels.csv does not name them: 1 image." in n for n in info.notes)
 
 
 @pytest.mark.parametrize(

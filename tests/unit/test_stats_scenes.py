@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_world import indexed
 
+from app.components.measures import size_text
 from rsfm import comparison, stats
 from rsfm.evaluation.scores import mean_ap
 from rsfm.metrics import METRICS
 from rsfm.packs import scene_numbers
+from rsfm.wording import samples_text
 from rsfm.workspace import Workspace
 
 F1 = partial(METRICS["f1"].of, layout=METRICS["f1"].layout)
@@ -61,6 +63,15 @@ def test_an_interval_over_scenes_holds_what_one_over_tiles_does_not() -> None:
             low, high = stats.bootstrap_pooled(part, F1, draws=200, seed=seed)
             held[name] += bool(low <= truth <= high)
     assert held["scenes"] >= 0.85 * 150 > 0.6 * 150 > held["tiles"], held
+
+
+def test_how_many_scenes_there_are_has_one_phrasing() -> None:
+    assert samples_text(55, 5) == "55 test samples of 5 scenes" and samples_text(12000, None) == "12,000 test samples"
+    assert samples_text(40, 1, "test pairs") == "40 test pairs of 1 scene" and samples_text(1, 1) == "1 test sample"
+    for n, scenes in ((40, 4), (6, 6)):
+        assert stats.few_scenes(n, scenes).startswith(f"{samples_text(n, scenes)}: so few")
+    assert "40 test samples of 1 scene: that says nothing" in stats.few_scenes(40, 1)
+    assert size_text({"n": 55, "scenes": 5, "task": "change"}) == samples_text(55, 5, "test pairs")
 
 
 def test_a_single_scene_has_no_interval() -> None:
@@ -120,4 +131,4 @@ def test_comparisons_count_scenes(workspace: Workspace) -> None:
     assert frame.loc[0, "p_value"] == pytest.approx(expected.p_value)
     assert frame.loc[0, "ci_low"] == pytest.approx(expected.ci_low)
     remarks = comparison.verdict(frame).remarks
-    assert any("60 test samples are parts of 6 scenes: so few say little" in r for r in remarks), remarks
+    assert any("60 test samples of 6 scenes: so few say little" in r for r in remarks), remarks
