@@ -70,3 +70,34 @@ def class_counts_figure(counts: Mapping[str, Mapping[str, int]], classes: Sequen
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_xaxes(title_text="Samples")
     return figure
+
+
+def class_pixels_figure(shares: Sequence[tuple[str, int, str]], total: int) -> go.Figure:
+    """Shares of the pixels, one bar for each.
+
+    Args:
+        shares: name, number of pixels, colour.
+        total: number of all pixels.
+    """
+    names, counts, colors = zip(*shares, strict=True)
+    figure = go.Figure(
+        go.Bar(
+            y=[plotly_text(n) for n in names], x=[c / total for c in counts], orientation="h",
+            marker={"color": colors, "line": {"color": "#8A959B", "width": 1}},  # one colour may be that of the ground
+            text=[share_text(c, total) for c in counts], textposition="outside", cliponaxis=False,
+            customdata=counts, hovertemplate="%{customdata:,} pixels<extra>%{y}</extra>",
+        )
+    )  # fmt: skip
+    figure.update_layout(height=26 * len(shares) + 40, margin={"l": 8, "r": 56, "t": 8, "b": 8}, showlegend=False)
+    # Names that look alike, or like numbers, are rows of their own all the same.
+    figure.update_yaxes(autorange="reversed", automargin=True, type="category")
+    figure.update_xaxes(visible=False, range=[0, max(counts) / total])
+    return figure
+
+
+def share_text(count: int, total: int) -> str:
+    """`12.3 %`; what is there is never called nothing, nor what is not all everything."""
+    if count in (0, total):
+        return "none" if count == 0 else "all"
+    percent = 100 * count / total
+    return "< 0.1 %" if percent < 0.1 else "> 99.9 %" if percent > 99.9 else f"{percent:.1f} %"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
 from app import looked
-from app.components.bars import class_counts_figure, largest_classes
+from app.components.bars import class_counts_figure, class_pixels_figure, largest_classes, share_text
 from app.components.ground import choose_ground
 from app.page import CHART
 from app.panels.pack_view import mask_legend
@@ -14,6 +15,7 @@ from app.text import number, plain, visible
 from data_catalog.describe import Understanding
 from data_catalog.preview import Preview, Sight
 from data_catalog.readers.tiles import IGNORE
+from rsfm.thumbs import mask_colours
 
 #: Classes that get a bar; the others are counted in words.
 MOST_BARS = 24
@@ -23,7 +25,7 @@ TITLES = {"image_pre": "Before", "image_post": "After", "image": "Image"}
 
 
 def preview_box(found: Understanding, key: str) -> None:
-    """Pictures of it, and how many images each class has.
+    """Pictures of it, and how many images or pixels each class has.
 
     Args:
         key: of `app.looked.remember`.
@@ -40,6 +42,8 @@ def preview_box(found: Understanding, key: str) -> None:
     troubles(shown)
     if found.counts:
         balance(found)
+    if shown.pixels:
+        pixels(found, shown)
 
 
 def bands_text(shown: Preview) -> str:
@@ -128,3 +132,28 @@ def balance(found: Understanding) -> None:
     )
     if rest:
         st.caption(plain(f"… {rest}"))
+
+
+def pixels(found: Understanding, shown: Preview) -> None:
+    """Pixels per class of the label maps that were read; the others may differ."""
+    classes = next(x for x in found.entry.layers if x.role == "mask").classes
+    total, maps, of = sum(shown.pixels), len(shown.sights), sum(found.entry.splits.values())
+    what = "change maps" if found.entry.task == "change" else "label maps"
+    colors = mask_colours(np.array([[*range(len(classes)), IGNORE]]), IGNORE)[0]
+    *rows, ignored = zip([*classes, "does not count"], shown.pixels, map(hex_colour, colors), strict=True)
+    rows.sort(key=lambda row: -row[1])
+    st.markdown(f"**Pixels per class** of the {what} above: {number(maps)} of {number(of)}")
+    bars = rows[:MOST_BARS] + [ignored] * bool(ignored[1])
+    st.plotly_chart(
+        class_pixels_figure(bars, total), config=CHART, key="add.pixels", alt="Share of the pixels per class"
+    )
+    if rows[MOST_BARS:]:
+        left = sum(count for _, count, _ in rows[MOST_BARS:])
+        st.caption(
+            f"… and {len(rows) - MOST_BARS} more of the classes: {share_text(left, total)} of the pixels together"
+        )
+    st.caption(f"{number(total)} pixels.{' The other maps were not read: theirs may differ.' if of > maps else ''}")
+
+
+def hex_colour(color: np.ndarray) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*map(int, color))

@@ -21,6 +21,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import looked
 from app.access import Access
+from app.components.bars import share_text
 from app.routes import build_routes
 from app.security import Guard
 from data_catalog.add import understand
@@ -108,7 +109,19 @@ def test_pairs_are_shown_before_after_and_with_their_change(open_page: Open, pla
     assert not test.exception
     assert pictures(test) == [f"{x} of <b>{i}" for i in (0, 2) for x in ("Before", "After", "Change map")]
     assert "**B/<b>1.png** cannot be decoded" in texts(test) and "no change" in texts(test)
+    # Of the two change maps that are shown, not of the third, whose pair is broken.
+    assert "of the change maps above: 2 of 3" in texts(test) and "theirs may differ" in texts(test)
+    chart = json.loads(test.get("plotly_chart")[0].proto.spec)["data"][0]
+    maps = [np.asarray(Image.open(tmp_path / "set" / "label" / f"<b>{i}.png")) > 0 for i in (0, 2)]
+    changed = int(np.sum(maps))
+    assert dict(zip(chart["y"], chart["customdata"], strict=True)) == {"change": changed, "no change": 512 - changed}
+    assert chart["text"] == [share_text(count, 512) for count in chart["customdata"]]
     assert not re.search(r"(?<!\\)<b>", "".join(str(c.value) for c in test.caption))
+
+
+def test_shares_are_never_rounded_to_nothing_or_all() -> None:
+    told = {0: "none", 1: "< 0.1 %", 12_345: "12.3 %", 99_999: "> 99.9 %", 100_000: "all"}
+    assert {count: share_text(count, 100_000) for count in told} == told
 
 
 def test_scenes_are_shown_whole_and_where_they_lie(

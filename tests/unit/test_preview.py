@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from labelled_trees import change_tree, segmentation_tree
+from PIL import Image
 from rasterio.transform import from_origin
 from rasters import reflectance, save, write_tif
 
@@ -129,6 +131,21 @@ def test_a_mask_that_cannot_be_is_named(tmp_path) -> None:
     shown = preview(found)
     assert [s.name for s in shown.sights] == ["s0", "s1", "s3", "s4"]
     assert [b.path for b in shown.bad] == ["masks/s2.png"] and "none of its 3 classes" in shown.bad[0].reason
+    assert "holds 77" in shown.bad[0].reason and "(256 pixels)" in shown.bad[0].reason
+
+
+def test_pixels_are_counted_of_whole_masks_and_only_of_those_that_are_shown(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "SIDE", 8)
+    root = segmentation_tree(tmp_path / "set", [f"s{i:02d}" for i in range(12)])
+    found = understand(root, "mine")
+    shown = preview(found)
+    assert len(shown.sights) == SHOWN and picture(shown, 0, "mask").shape[:2] == (8, 8)
+    masks = np.stack([np.asarray(Image.open(root / "masks" / f"{s.name}.png")) for s in shown.sights])
+    assert shown.pixels == (*np.bincount(masks.ravel(), minlength=3), 0)
+    options = {**found.entry.reader_options, "ignore": [2]}
+    ignoring = replace(found, entry=found.entry.model_copy(update={"reader_options": options}))
+    assert preview(ignoring).pixels == (*np.bincount(masks.ravel(), minlength=3)[:2], 0, (masks == 2).sum())
+    assert preview(understand(class_folders(tmp_path / "other"), "mine")).pixels == ()
 
 
 def test_another_content_or_understanding_has_another_key(tmp_path) -> None:
