@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rsfm.losses.gather import mean_over_processes
+
 EPS = 1e-6  # inside the square root of the targets' normalisation
 
 
@@ -55,6 +57,8 @@ def pixel_targets(patches: Tensor, *, norm_pix: bool, flat_variance: float) -> t
 def masked_patch_mse(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Σ weight · e / Σ weight with e the mean squared error of a patch (arXiv 2111.06377, section 3).
 
+    With several processes, the average of their losses (and gradients) is the mean over the patches of all of them.
+
     Args:
         prediction, target: (B, N, P).
         weight: (B, N), 1 (True) where a patch counts.
@@ -65,4 +69,4 @@ def masked_patch_mse(prediction: Tensor, target: Tensor, weight: Tensor) -> Tens
     difference = prediction.float() - target.float()
     error = (difference * difference).mean(dim=-1)
     weight = weight.float()
-    return (error * weight).sum() / weight.sum().clamp(min=1.0)
+    return (error * weight).sum() / mean_over_processes(weight.sum()).clamp(min=1e-6)

@@ -4,51 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rsfm.losses.gather import gather, world
-
-#: What a BatchNorm learns: scale and shift, a scale only, or nothing.
-Affine = Literal["full", "scale", "none"]
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of (B, D) over the batches of all processes, on any device.
-
-    With statistics of its own process only, a network can tell by them which views belong together; so they are
-    always shared. (torch's SyncBatchNorm does the same on CUDA only.)
-    """
-
-    def __init__(self, width: int, affine: Affine = "full") -> None:
-        super().__init__(width, affine=affine != "none")
-        if affine == "scale":
-            self.bias = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, size = world()
-        if not self.training or size == 1:
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            values = x.float()
-            variance, mean = torch.var_mean(values, dim=0, correction=0)
-            # Equal batches everywhere: the variance of all is the mean variance plus the variance of the means.
-            means, variances = gather(torch.stack([mean, variance]).unsqueeze(0)).unbind(dim=1)
-            mean = means.mean(dim=0)
-            variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
-            with torch.no_grad():
-                count = size * len(x)
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
-            values = (values - mean) * torch.rsqrt(variance + self.eps)
-            if self.weight is not None:
-                values = values * self.weight
-            if self.bias is not None:
-                values = values + self.bias
-        return values.to(x.dtype)
+from rsfm.models.norms import Affine, BatchNorm
 
 
 def _mlp(sizes: Sequence[int], last: Affine | None) -> nn.Sequential:

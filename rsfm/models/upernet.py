@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsfm.errors import RsfmError
+from rsfm.models.norms import MapBatchNorm
 
 Fusion = Literal["none", "concat", "diff", "abs"]
 
@@ -28,7 +29,7 @@ def _block(inputs: int, outputs: int, *, norm: bool = True) -> nn.Sequential:
     """1×1 convolution, batch normalisation (instead of a bias), ReLU."""
     parts: list[nn.Module] = [nn.Conv2d(inputs, outputs, 1, bias=not norm)]
     if norm:
-        parts.append(nn.BatchNorm2d(outputs))
+        parts.append(MapBatchNorm(outputs))
     return nn.Sequential(*parts, nn.ReLU())
 
 
@@ -53,7 +54,7 @@ class ViTNeck(nn.Module):
 
         def conv(inputs: int, channels: int, kernel: int) -> nn.Sequential:
             layer = nn.Conv2d(inputs, channels, kernel, padding=kernel // 2, bias=not batch_norm)
-            return nn.Sequential(layer, nn.BatchNorm2d(channels)) if batch_norm else nn.Sequential(layer)
+            return nn.Sequential(layer, MapBatchNorm(channels)) if batch_norm else nn.Sequential(layer)
 
         norms = [nn.LayerNorm(width, eps=1e-6) if layer_norm else nn.Identity() for _ in self.scales]
         self.norms = nn.ModuleList(norms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from rsfm.losses.contrastive import moco_v2, moco_v3, nt_xent
 from rsfm.methods.base import Progress
-from rsfm.models.projectors import BatchNorm
+from rsfm.models.norms import BatchNorm, MapBatchNorm
 
 torch.set_num_threads(1)
 
@@ -31,10 +32,10 @@ def features() -> list[Tensor]:
 
 def weighted(out: Tensor) -> Tensor:
     """A loss that tells the rows of a process' part apart."""
-    return (out * (torch.arange(len(out)) % 6 + 1).view(-1, 1)).sin().mean()
+    return (out * (torch.arange(len(out)) % 6 + 1).view(-1, *[1] * (out.ndim - 1))).sin().mean()
 
 
-def batch_norm(values: Tensor, layer: nn.Module) -> dict[str, Tensor]:
+def batch_norm(values: Tensor, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> dict[str, Tensor]:
     """Output, gradient, statistics, and output in eval mode."""
     with torch.no_grad():
         layer.weight.copy_(torch.linspace(0.5, 1.5, 5))
@@ -49,19 +50,36 @@ def batch_norm(values: Tensor, layer: nn.Module) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-BATCH_NORM_INPUT = 3 + 2 * torch.randn(12, 5, generator=generator())
+#: Input, our layer, torch's.
+NORMS: dict[str, tuple[Tensor, type[nn.Module], type[nn.Module]]] = {
+    "features": (3 + 2 * torch.randn(12, 5, generator=generator()), BatchNorm, nn.BatchNorm1d),
+    "maps": (3 + 2 * torch.randn(12, 5, 3, 2, generator=generator()), MapBatchNorm, nn.BatchNorm2d),
+}
 IMAGES = smooth_images(16)
+# Flat patches do not count, and one process has most of them: a mean of means would differ.
+IMAGES[:6, :, :, :16] = 0
+#: Method -> its settings. All views are of the whole batch; of `mae_contrastive`, one after the other.
+METHODS: dict[str, dict[str, Any]] = {
+    "simclr": {"temperature": 0.5},
+    "mae": {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
+    "mae_contrastive": {
+        "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, "denoising_weight": 0.5, "crop_min_scale": 0.9,
+        "gradients_every_steps": 0,
+    },
+}  # fmt: skip
 
 
-def simclr_step(views: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-    method = build("simclr", temperature=0.5)
-    loss = method.loss(views).total
+def step_of(name: str, rank: int = 0, size: int = 1) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients on the rank-th part of the batch."""
+    method = build(name, **METHODS[name])
+    halves = 2 if name == "mae_contrastive" else 1
+    mine = {
+        key: torch.cat([half.chunk(size)[rank] for half in value.chunk(halves)]) if value.ndim else value
+        for key, value in views_of(method, IMAGES).items()
+    }
+    loss = method.loss(mine).total
     loss.backward()
-    return loss.item(), {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
-
-
-def simclr_views() -> dict[str, Tensor]:
-    return views_of(build("simclr"), IMAGES)
+    return loss.item(), {key: p.grad for key, p in method.named_parameters() if p.grad is not None}
 
 
 def of_one_process(rank: int) -> dict:
@@ -72,8 +90,10 @@ def of_one_process(rank: int) -> dict:
         loss = loss_of(*mine)
         loss.backward()
         results[name] = loss.item(), [x.grad for x in mine[:learn]]
-    results["batch_norm"] = batch_norm(BATCH_NORM_INPUT.chunk(2)[rank], BatchNorm(5))
-    results["simclr"] = simclr_step({name: view.chunk(2)[rank] for name, view in simclr_views().items()})
+    for name, (values, ours, _) in NORMS.items():
+        results[f"norm of {name}"] = batch_norm(values.chunk(2)[rank], ours(5))
+    for name in METHODS:
+        results[f"step of {name}"] = step_of(name, rank, 2)
     method = build("moco_v2", encoder={"layers": "resnet18"}, queue_size=32, batchnorm_groups=2)
     method.pending.append({"keys": torch.full((8, 128), float(rank))})
     method.after_step(Progress(1, 10, 16))
@@ -100,24 +120,28 @@ def test_losses_and_gradients(results, name):
         torch.testing.assert_close(ours, whole[number].grad, rtol=1e-4, atol=1e-7)
 
 
-def test_batch_norm(results):
-    ours = [r["batch_norm"] for r in results]
-    theirs = batch_norm(BATCH_NORM_INPUT, nn.BatchNorm1d(5))
-    for name in ("out", "eval"):
-        torch.testing.assert_close(torch.cat([r[name] for r in ours]), theirs[name])
+@pytest.mark.parametrize("name", NORMS)
+def test_batch_norm(results, name):
+    values, _, torchs = NORMS[name]
+    ours, theirs = [r[f"norm of {name}"] for r in results], batch_norm(values, torchs(5))
+    for key in ("out", "eval"):
+        torch.testing.assert_close(torch.cat([r[key] for r in ours]), theirs[key])
     torch.testing.assert_close(torch.cat([r["gradient"] for r in ours]) / 2, theirs["gradient"])
     torch.testing.assert_close(sum(r["weight"] for r in ours) / 2, theirs["weight"])
     for result in ours:
-        for name in ("mean", "variance", "count"):
-            torch.testing.assert_close(result[name], theirs[name])
+        for key in ("mean", "variance", "count"):
+            torch.testing.assert_close(result[key], theirs[key])
 
 
-def test_simclr_with_its_batch_norm(results):
-    loss, gradients = simclr_step(simclr_views())
-    assert sum(r["simclr"][0] for r in results) / 2 == pytest.approx(loss, rel=1e-5)
-    for name, gradient in gradients.items():
-        ours = sum(r["simclr"][1][name] for r in results) / 2
-        torch.testing.assert_close(ours, gradient, rtol=1e-3, atol=1e-5, msg=name)
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_of_whole_methods(results, name):
+    loss, gradients = step_of(name)
+    both = [r[f"step of {name}"] for r in results]
+    assert sum(theirs for theirs, _ in both) / 2 == pytest.approx(loss, rel=1e-5)
+    assert len(gradients) > 10
+    for key, gradient in gradients.items():
+        ours = sum(theirs[key] for _, theirs in both) / 2
+        torch.testing.assert_close(ours, gradient, rtol=1e-3, atol=1e-5, msg=key)
 
 
 def test_the_queue_takes_the_keys_of_all_processes_in_order(results):

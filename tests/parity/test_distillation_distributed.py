@@ -15,6 +15,7 @@ from rsfm.methods.base import Progress
 CASES = [
     ("dino", {}), ("ibot", {}), ("ibot", {"patch_centre": "hidden", "shared_head": False}),
     ("ibot", {"centring": "sinkhorn"}),
+    ("ibot", {"lambda_overlap": 1.0, "overlap_width": 8, "overlap_pool_width": 8}),
 ]  # fmt: skip
 
 
