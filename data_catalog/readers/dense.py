@@ -23,7 +23,7 @@ from rsfm.wording import counted
 from rsfm.workspace import Workspace
 
 DEFAULTS: dict[str, Any] = {
-    "tile_size": 0, "edges": "cover", "coding": "index", "values": [], "colours": [], "ignore": [],
+    "tile_size": 0, "stride": 0, "edges": "cover", "coding": "index", "values": [], "colours": [], "ignore": [],
     "split_seed": 0, "test_share": TEST_SHARE, "below": [],
 }  # fmt: skip
 
@@ -39,7 +39,8 @@ class DenseFolderReader(EntryReader):
     """Reads groups of files that `find_groups` puts together; subclasses name the task.
 
     Options (in the entry or in the spec):
-        tile_size: pixels, 0 for whole images (the spec's own field wins); edges: `cover` or `drop`, see `tiles`.
+        tile_size: pixels, 0 for whole images; stride: of tiles that are not for training, 0 for none; edges: `cover`
+            or `drop`. See `tiles`; the spec's own fields win.
         coding, values, colours, ignore: what the numbers in the masks mean, see `MaskCoding`.
         split_seed, test_share: how images are divided where no folder names a split. Tiles follow their image.
         below: folders to look into, the first of these that exists, e.g. `Real/subset`.
@@ -48,14 +49,15 @@ class DenseFolderReader(EntryReader):
     task: Task
 
     def __init__(self, entry: DatasetEntry, spec: PrepareSpec, source: Path | None, workspace: Workspace) -> None:
-        if "tile_size" in spec.options:
-            raise RsfmError("Write tile_size as the spec's own field, not among its options.")
-        if spec.stride is not None:
-            raise RsfmError(f"Tiles of {entry.title} do not overlap, so that no label counts twice: give no stride.")
+        if clash := sorted({"tile_size", "stride"} & set(spec.options)):
+            raise RsfmError(f"Write {' and '.join(clash)} as the spec's own field, not among its options.")
         super().__init__(entry, spec, source, DEFAULTS, tiles=True)
         if not self.source.is_dir():
             raise RsfmError(f"{self.source} is not a folder.")
         self.tile: int = spec.tile_size or self.options["tile_size"]
+        self.stride: int = spec.stride or (0 if spec.tile_size else self.options["stride"])
+        if self.stride and not self.tile:
+            raise RsfmError(f"{entry.title} is not cut into tiles: give a tile size with the stride.")
         self.coding = MaskCoding.of(self.options, self.classes(), entry.title)
         self._groups = self._list()
         if not any(g.problem is None for g in self._groups):
@@ -102,7 +104,8 @@ class DenseFolderReader(EntryReader):
         headers = {layer: self._header(group, layer) for layer in group.files}
         self._require_equal_sizes(group, {layer: (h.height, h.width) for layer, h in headers.items()})
         size = next(iter(headers.values()))
-        found = tiles(size.height, size.width, self.tile, self.options["edges"])
+        stride = 0 if (group.split or "train") == "train" else self.stride
+        found = tiles(size.height, size.width, self.tile, self.options["edges"], stride)
         if not found:
             text = f"has {size.height} x {size.width} pixels: no tile of {self.tile} fits into it"
             raise BadFile(group.files[next(iter(headers))], text)
@@ -221,10 +224,16 @@ class DenseFolderReader(EntryReader):
         counts = Counter(g.split or "train" for g in used)
         divided = ", ".join(f"{counted(n, 'images')} in {split}" for split, n in counts.items())
         notes = [f"Tiles of one image stay in one split: {divided}."]
-        if any(tile and (tile.own_row or tile.own_column) for _, tile in self._where.values()):
+        slid = {g.name for g in used if self.stride and (g.split or "train") != "train"}
+        if any(tile and not tile.whole(self.tile) for g, tile in self._where.values() if g.name not in slid):
             notes.append(
                 f"Tiles of {self.tile} pixels cover every image whole. Where the last tile of a row or column overlaps "
                 f"the one before, its mask holds {IGNORE}, so that every pixel counts once."
+            )
+        if slid:
+            notes.append(
+                f"Where they are not for training, tiles of {self.tile} pixels are {self.stride} apart: every pixel "
+                f"counts once, where it lies farthest from a tile's edge; other masks hold {IGNORE} there."
             )
         if self._cut_off:
             notes.append(

@@ -100,7 +100,8 @@ def test_an_image_in_two_lists(uc_merced, workspace):
 
 def test_images_in_no_list_are_counted(uc_merced, workspace):
     save(uc_merced / "UCMerced_LandUse/Images/beach/beach50.tif", scene("x"))
-    assert any(n.startswith("1 images are in none") for n in pack_of("uc-merced", uc_merced, workspace).info.notes)
+    notes = pack_of("uc-merced", uc_merced, workspace).info.notes
+    assert "Not used, for none of the lists names them: 1 image." in notes
 
 
 def test_eurosat_by_longitude_needs_its_lists(tmp_path, workspace):
@@ -182,10 +183,13 @@ def test_cdd(tmp_path, workspace):
 
 
 # -- OSCD --------------------------------------------------------------------------------------------------------------
-def test_oscd_covers_every_city_once(tmp_path, workspace):
-    pack = pack_of("oscd", oscd(tmp_path), workspace, tile_size=16)
+@pytest.mark.parametrize(("stride", "tests"), [(None, 2 * 3), (8, 2 * 4)])
+def test_oscd_covers_every_city_once(tmp_path, workspace, stride, tests):
+    """Also with windows that slide over the cities of the test."""
+    pack = pack_of("oscd", oscd(tmp_path), workspace, tile_size=16, stride=stride)
     assert pack.info.task == "change" and not pack.info.skipped
-    assert pack.info.splits == {"train": 3 * 3 + 1, "test": 2 * 3}
+    assert pack.info.splits == {"train": 3 * 3 + 1, "test": tests}
+    assert any("are 8 apart: every pixel counts once" in n for n in pack.info.notes) == (stride is not None)
     assert any("3 of 24 cities were found" in n for n in pack.info.notes)
     assert [b.name for b in pack.bands("image_post")] == [b.name for b in entry("oscd").bands]
     for split, cities in OSCD_CITIES.items():

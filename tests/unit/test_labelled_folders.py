@@ -271,8 +271,9 @@ def test_a_changed_mask_makes_the_pack_anew(tmp_path, workspace):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"stride": 8, "tile_size": 16}, "do not overlap"),
-        ({"options": {"tile_size": 8}}, "own field"),
+        ({"stride": 8}, "give a tile size with the stride"),
+        ({"stride": 17, "tile_size": 16}, "at most the tile size of 16"),
+        ({"options": {"tile_size": 8, "stride": 4}}, "stride and tile_size as the spec's own field"),
         ({"options": {"nonsense": 1}}, "no option nonsense"),
         ({"options": {"coding": "binary"}}, "two classes"),
         ({"options": {"edges": "pad"}, "tile_size": 8}, "cover, drop"),

@@ -14,13 +14,13 @@ sides = st.integers(1, 70)
 
 
 @settings(deadline=None, max_examples=200)
-@given(height=sides, width=sides, size=st.integers(2, 32))
-def test_every_pixel_counts_exactly_once(height, width, size):
+@given(height=sides, width=sides, size=st.integers(2, 32), stride=st.integers(0, 32))
+def test_every_pixel_counts_exactly_once(height, width, size, stride):
     """The mask's value tells which pixel it is (modulo 251), and the sum of all labels is that of the whole mask."""
     mask = (np.arange(height * width).reshape(1, height, width) % 251).astype(np.uint8)
     image = np.stack([np.indices((height, width))[0], np.indices((height, width))[1]]).astype(np.uint8)
     counted = np.zeros((height, width), int)
-    for tile in tiles(height, width, size, "cover"):
+    for tile in tiles(height, width, size, "cover", min(stride, size)):
         labels, pixels = cut_mask(mask, tile, size)[0], cut_image(image, tile, size)
         assert labels.shape == (size, size) and pixels.shape == (2, size, size)
         rows, columns = pixels[:, labels != IGNORE].astype(int)  # where in the image a labelled pixel comes from
@@ -47,6 +47,22 @@ def test_covering_takes_as_few_tiles_as_can_be(height, width, size):
     assert len(tiles(height, width, size, "cover")) == -(-height // size) * -(-width // size)
 
 
+@settings(deadline=None)
+@given(length=sides, size=st.integers(2, 32), data=st.data())
+def test_a_window_that_slides_owns_what_lies_farthest_from_its_edges(length, size, data):
+    """Along one side: no other window holds a pixel with more context, the image's own border counting as none."""
+    stride = data.draw(st.integers(1, size))
+    found = tiles(length, 1, size, "cover", stride)
+    starts = np.array([tile.row for tile in found])
+    assert (np.diff(starts) <= stride).all() and starts[-1] == max(0, length - size)
+    for tile in found:
+        for row in range(tile.row + tile.own_rows[0], min(length, tile.row + tile.own_rows[1])):
+            before = np.where(starts == 0, length, row - starts)
+            after = np.where(starts + size >= length, length, starts + size - 1 - row)
+            context = np.minimum(before, after)
+            assert context[starts == tile.row][0] == context.max()
+
+
 def test_beyond_a_small_image_lies_its_mirror_image_without_labels():
     image = np.arange(6, dtype=np.uint16).reshape(1, 2, 3)
     (tile,) = tiles(2, 3, 4, "cover")
@@ -61,6 +77,9 @@ def test_the_benchmark_tiles_of_a_pair():
     assert len(tiles(1024, 1024, 256, "drop")) == len(tiles(1024, 1024, 256, "cover")) == 16
 
 
-def test_unknown_way_of_cutting():
+def test_unknown_ways_of_cutting():
     with pytest.raises(RsfmError, match="cover, drop"):
         tiles(8, 8, 4, "pad")
+    for edges, stride in (("drop", 2), ("cover", 5)):
+        with pytest.raises(RsfmError, match="A tile stride needs edges=cover, and at most the tile size of 4"):
+            tiles(8, 8, 4, edges, stride)
