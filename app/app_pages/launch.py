@@ -47,6 +47,10 @@ JOBS = {
 }
 
 
+#: Settings of a prediction that only networks for change use.
+OF_CHANGE = ("scene_before", "threshold", "min_area_m2", "simplify_px")
+
+
 # -- what there is to choose from ---------------------------------------------------------------------------------
 def packs() -> pd.DataFrame:
     frame = store().datasets()
@@ -249,8 +253,9 @@ def embed_form() -> None:
             ("bands",): Choices([b.name for b in pack.layers[0].bands]),
         }
         result = FormResult({"kind": "embed", "dataset": pack.name})
+        unused = ({"image"} if not pairs else set()) | ({"model_seed"} if not any(map(takes_seed, models)) else set())
         layout = Layout(
-            skip=frozenset({"kind", "model", "dataset", *(() if pairs else ("image",))}),
+            skip=frozenset({"kind", "model", "dataset"} | unused),
             first=("splits", "severities", "neighbors", "min_dist"),
         )
         start, key = defaults_of(EmbedSpec), f"launch.embed.{pack.name}"
@@ -320,7 +325,7 @@ def predict_form() -> None:
         result = FormResult({"kind": "predict", "evaluation": run_id})
         pairs = ("scene_before",) if first.task == "change" else ()
         layout = Layout(
-            skip=frozenset({"kind", "evaluation", *(() if pairs else ("scene_before", "threshold", "min_area_m2"))}),
+            skip=frozenset({"kind", "evaluation", *(() if pairs else OF_CHANGE)}),
             first=("scene", *pairs, "truth", "bands"),
         )  # fmt: skip
         start, key = defaults_of(PredictSpec), f"launch.predict.{run_id}"

@@ -168,6 +168,8 @@ def prepare(
     """Turn a dataset into a pack: memory-mapped arrays, samples, statistics. Can be interrupted and run again."""
     from rsfm.specs import parse_spec
 
+    if download and source is not None:
+        raise RsfmError("--download fetches what --source would name: give one of them.")
     spec = parse_spec(
         {
             "kind": "prepare", "dataset": name, "source": str(source) if source else None, "name": pack,

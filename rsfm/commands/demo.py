@@ -39,7 +39,7 @@ def demo_steps() -> list[Planned]:
 
 def demo(
     headless: Annotated[bool, typer.Option("--headless", help="No server: wait, print the table, exit.")] = False,
-    port: Annotated[int, typer.Option(help="Port of the dashboard.", min=1, max=65535)] = 8501,
+    port: Annotated[int | None, typer.Option(help="Port of the dashboard; else 8501.", min=1, max=65535)] = None,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -50,12 +50,15 @@ def demo(
     place = Workspace.resolve(workspace)
     if as_json and not headless:
         raise RsfmError("--json needs --headless: the dashboard prints no table.")
+    if headless and port is not None:
+        raise RsfmError("--port is the dashboard's: leave it out with --headless.")
+    at = 8501 if port is None else port
     if not headless:
-        require_free("127.0.0.1", port)
+        require_free("127.0.0.1", at)
     ids = queue_planned(place, demo_steps())
     if not headless:
         print(f"{len(ids)} demo jobs run in the background; follow them in the dashboard.", file=sys.stderr)
-        serve(place, port=port)
+        serve(place, port=at)
         return
     started = time.monotonic()
     failed = follow_all(place, ids)

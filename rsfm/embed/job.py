@@ -20,7 +20,7 @@ from rsfm.evaluation.images import PackImages
 from rsfm.models.baselines import resolve
 from rsfm.models.export import FeatureModel
 from rsfm.packs import Pack
-from rsfm.specs import EmbedSpec
+from rsfm.specs import EmbedSpec, takes_seed
 from rsfm.store.job import JobContext
 from rsfm.workspace import Workspace
 
@@ -60,7 +60,7 @@ def plan(spec: EmbedSpec, workspace: Workspace) -> Plan:
     """Check everything that needs no model.
 
     Raises:
-        RsfmError: a split, an image or a severity that the pack does not have; too few samples.
+        RsfmError: a split, an image or a severity that the pack does not have; too few samples; settings in vain.
     """
     pack = Pack.named(workspace, spec.dataset)
     pairs = {"image_pre", "image_post"} <= {layer.name for layer in pack.info.layers}
@@ -71,9 +71,18 @@ def plan(spec: EmbedSpec, workspace: Workspace) -> Plan:
         pack.require_split(split)
     splits = {split: pack.info.splits[split] for split in spec.splits or pack.info.splits}
     total = sum(splits.values())
+    if spec.model_seed and not takes_seed(spec.model):
+        raise RsfmError(
+            f"model_seed={spec.model_seed} is for random: models; {spec.model} was initialised before. Leave it out."
+        )
     degrade = operator(spec.operator)
     if degrade.pairs_only:
         raise RsfmError(f"{degrade.title} is between the two images of a pair; an embedding shows one image each.")
+    if not spec.severities and spec.operator != EmbedSpec.model_fields["operator"].default:
+        raise RsfmError(
+            f"operator={spec.operator} needs severities, e.g. {', '.join(f'{s:g}' for s in degrade.severities)}: "
+            "without any, images are embedded as they are."
+        )
     severities = tuple(map(float, spec.severities)) or (float(degrade.identity),)
     _, height, width = pack.layer(layer).shape
     for severity in severities:

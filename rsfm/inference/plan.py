@@ -75,6 +75,17 @@ class Plan:
         return 1 if self.change else len(self.info.classes)
 
 
+def _refuse_unused(spec: PredictSpec, pair: bool, grid: SceneInfo) -> None:
+    """Refuse settings of change that nothing here uses: there is none to detect, or no place to draw it at."""
+    in_vain = [] if pair else ["threshold"]
+    in_vain += ["min_area_m2", "simplify_px"] if not pair or grid.crs is None else []
+    fields = PredictSpec.model_fields
+    told = [f"{name}={getattr(spec, name)}" for name in in_vain if getattr(spec, name) != fields[name].default]
+    if told:
+        why = f"{grid.name} has no place on Earth" if pair else "the network detects no change"
+        raise RsfmError(f"Nothing here would use {', '.join(told)}: {why}. Leave it out.")
+
+
 def plan(spec: PredictSpec, workspace: Workspace) -> Plan:
     """Check everything that needs no weights.
 
@@ -97,6 +108,7 @@ def plan(spec: PredictSpec, workspace: Workspace) -> Plan:
             f"{info.title} has {len(info.classes)} classes; the layer of errors holds at most 127: leave the truth out."
         )
     grid = read_scene(spec.scene, spec.bands)
+    _refuse_unused(spec, pair, grid)
     remarks = []
     scenes = [grid]
     if spec.scene_before is not None:

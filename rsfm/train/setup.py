@@ -17,6 +17,7 @@ from rsfm.packs import Pack
 from rsfm.registry import ENCODERS, load
 from rsfm.registry import method as method_entry
 from rsfm.specs import PretrainSpec, ResNetParams, TokenizerParams
+from rsfm.train.unused import refuse_unused
 from rsfm.workspace import Workspace
 
 
@@ -36,8 +37,9 @@ def set_up(spec: PretrainSpec, workspace: Workspace, *, in_memory: bool | None =
         in_memory: as in `PackSource`.
 
     Raises:
-        RsfmError: no such pack, split or band; statistics missing; sizes that do not go together.
+        RsfmError: no such pack, split or band; statistics missing; sizes that do not go together; settings in vain.
     """
+    refuse_unused(spec)
     method_class: type[Method] = load(method_entry(spec.method).target)  # type: ignore[assignment]
     pack = Pack.named(workspace, spec.dataset)
     sources = {

@@ -77,6 +77,8 @@ def test_every_verb_has_help(workspace: Workspace, verb: tuple[str, ...]) -> Non
         (("app", "--port", "99999999"), "--port"),
         (("compare", "--dataset", "nothing"), "rsfm data prepare nothing"),
         (("demo", "--json"), "--headless"),
+        (("demo", "--headless", "--port", "9000"), "--port"),
+        (("data", "prepare", "oscd", "--download", "--source", "/tmp"), "give one of them"),
         (("runs", "--workspace", "/etc/passwd"), "not a folder"),
         (("evaluate", "--model", "band-stats", "--dataset", "x", "--seeds", "-1"), "eval_seeds"),
         (("data", "add", "/tmp", "--name", "mine", "--tile-size", "4"), "tile_size"),

@@ -149,6 +149,8 @@ def test_a_stop_is_heard_in_every_part(workspace: Workspace, monkeypatch: pytest
         (['splits=["val"]'], "val"),
         (["image=pre"], "single images"),
         (["operator=misregistration"], "pair"),
+        (["operator=blur"], "operator=blur needs severities, e.g. 0, 0.5, 1, 2, 4"),
+        (["model_seed=3"], "model_seed=3 is for random: models; band-stats was initialised before"),
         (["severities=[64]"], "64"),
         (["neighbors=90"], "neighbours need more"),
         (["max_samples=10"], "15 UMAP neighbours need more"),

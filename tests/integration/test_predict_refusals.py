@@ -62,6 +62,20 @@ def test_scenes_that_do_not_suit(lab, village, tmp_path: Path) -> None:
             truth_values=[0, 1, 2])  # fmt: skip
 
 
+def test_settings_of_change_where_there_is_none(lab, village, tmp_path: Path) -> None:
+    before, scene, _ = (str(path) for path in village)
+    for name, value in (("threshold", 0.6), ("min_area_m2", 9.0), ("simplify_px", 2.0)):
+        lab.refuses(f"would use {name}={value}: the network detects no change", evaluation=lab.segmentation,
+                    scene=scene, **{name: value})  # fmt: skip
+    nowhere = [
+        str(write_scene(tmp_path / f"{i}.tif", rasterio.open(path).read(), crs=None, transform=None))
+        for i, path in enumerate((before, scene))
+    ]
+    pair = {"evaluation": lab.change, "scene_before": nowhere[0], "scene": nowhere[1]}
+    lab.refuses(r"would use simplify_px=2.0: 1.tif has no place on Earth", **pair, simplify_px=2.0)
+    dry_run(PredictSpec(**pair, threshold=0.6), lab.workspace)
+
+
 def test_numbers_of_another_world_are_refused_where_their_meaning_was_assumed(
     workspace: Workspace, village, tmp_path: Path
 ) -> None:
