@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from rsfm.bands import Band, Unit
+from rsfm.descriptions import read_description
 from rsfm.errors import RsfmError
-from rsfm.specs import one_line
 from rsfm.store.files import read_json
 from rsfm.workspace import Workspace, is_folder_name
 
@@ -69,16 +68,9 @@ class ModelInfo(BaseModel):
         file = folder / "model.json"
         if not file.is_file():
             raise RsfmError(f"No model at {folder}: a run exports it when it finishes.")
-        try:
-            info = cls.model_validate_json(file.read_text())
-        except ValidationError as error:
-            reason = shorten(one_line(error), 300, placeholder=" …")
-            raise RsfmError(f"{file} is not a readable model description: {reason}.") from error
-        except UnicodeDecodeError as error:
-            raise RsfmError(f"{file} is not a readable model description: {error}.") from error
-        if info.format != MODEL_FORMAT:
-            raise RsfmError(f"{file} has format {info.format}, this version reads {MODEL_FORMAT}.")
-        return info
+        return read_description(
+            cls, file, version=MODEL_FORMAT, what="model description", remedy="Train or import the model again."
+        )
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from rsfm.descriptions import read_description
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
 from rsfm.packs import Pack, PackInfo
@@ -68,14 +69,9 @@ class NetworkInfo(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> NetworkInfo:
         """Raises RsfmError: unreadable, or another format."""
-        file = folder / "network.json"
-        try:
-            info = cls.model_validate_json(file.read_bytes())
-        except (ValidationError, OSError) as error:
-            raise RsfmError(f"{file} is not a readable network description: {error}. Evaluate again.") from error
-        if info.format != NETWORK_FORMAT:
-            raise RsfmError(f"{file} has format {info.format}, this version reads {NETWORK_FORMAT}. Evaluate again.")
-        return info
+        return read_description(
+            cls, folder / "network.json", version=NETWORK_FORMAT, what="network description", remedy="Evaluate again."
+        )
 
 
 def network_folder(run: RunFolder, adaptation: str, eval_seed: int) -> Path:

@@ -18,9 +18,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from rsfm.bands import Unit
+from rsfm.descriptions import read_description
 from rsfm.errors import RsfmError
 from rsfm.tasks import Adaptation
 
@@ -178,12 +179,7 @@ def read_prediction(run_folder: Path) -> PredictionInfo:
     file = prediction_file(run_folder)
     if not file.is_file():
         raise RsfmError(f"Run {run_folder.name} has no prediction: it is written when the run ends.")
-    try:
-        info = PredictionInfo.model_validate_json(file.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise RsfmError(f"{file} is not a readable prediction: {error}. Predict again.") from error
-    if info.format != PREDICTION_FORMAT:
-        raise RsfmError(f"{file} has format {info.format}, this version reads {PREDICTION_FORMAT}. Predict again.")
+    info = read_description(PredictionInfo, file, version=PREDICTION_FORMAT, what="prediction", remedy="Predict again.")
     if info.run_id != run_folder.name:
         raise RsfmError(f"{file} is that of another run, {info.run_id}: copy a run only under its own name.")
     return info

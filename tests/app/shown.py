@@ -63,3 +63,15 @@ def columns(test: AppTest, number: int = 0) -> list[str]:
 def labels(test: AppTest) -> list[str]:
     return [w.label for kind in ("selectbox", "multiselect", "segmented_control", "pills", "toggle", "button_group")
             for w in test.get(kind) if getattr(w, "label", None)]  # fmt: skip
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours `#RRGGBB`, 1 to 21."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

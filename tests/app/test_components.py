@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from lab import ROWS, compare_rows
 from pydantic import Field, model_validator
+from shown import contrast
 
 from app.components.alarms import alarms_by_run
 from app.components.bars import class_counts, class_counts_figure, largest_classes
@@ -42,18 +43,6 @@ def test_floors_are_neutral_and_broken_lines() -> None:
     assert {looks["band-stats"].color, looks["random:vit-nano"].color} <= {c for c, _, _ in FLOORS}
     assert "solid" not in {looks["band-stats"].dash, looks["random:vit-nano"].dash}
     assert looks["g1"].color == COLORS[0] and looks["g1"].dash == "solid"
-
-
-def contrast(one: str, other: str) -> float:
-    """Of two colours `#RRGGBB`, 1 to 21."""
-
-    def luminance(color: str) -> float:
-        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])

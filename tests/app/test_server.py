@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from shown import contrast
 
 from app.server import display_url, is_loopback, require_free, serve
 from app.theme import DARK, LIGHT, server_options, theme_options
@@ -57,16 +58,6 @@ def test_what_the_dashboard_serves_is_part_of_the_package() -> None:
     packed = {f for pattern in patterns for f in app.glob(pattern)}
     served = {f for f in app.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
     assert served - packed == {app / "screenshots" / "degradation.png"}, "for the README only"
-
-
-def contrast(one: str, other: str) -> float:
-    def luminance(color: str) -> float:
-        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from precision import check_bf16
 from torch.nn import functional as F
 
 from rsfm.data.source import Batch, LayerInput
@@ -459,12 +460,7 @@ def test_previews_show_true_and_predicted_tokens():
 def test_bf16_loss_is_close_to_fp32(make):
     method = make()
     views = _views(method, 8)
-    with torch.no_grad():
-        exact = method.loss(views).total
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            rounded = method.loss(views).total
-    assert rounded.dtype == torch.float32
-    assert abs(exact - rounded) < 1e-2
+    check_bf16(method, views)
 
 
 @pytest.mark.parametrize("make", [_beit, partial(_kmeans, components=3)], ids=["vq", "kmeans"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from precision import check_bf16
 
 from rsfm.data.source import Batch, LayerInput
 from rsfm.losses.reconstruction import masked_patch_mse, normalised_patches, patch_variance
@@ -237,12 +238,7 @@ def test_initialisation_is_a_function_of_the_seed():
 def test_bf16_loss_is_close_to_fp32():
     method = _method(7, 64, encoder={"patch_size": 8, "width": 64, "depth": 2, "heads": 2})
     views = _views(method, 8)
-    with torch.no_grad():
-        exact = method.loss(views).total
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            rounded = method.loss(views).total
-    assert rounded.dtype == torch.float32
-    assert abs(exact - rounded) < 1e-2
+    check_bf16(method, views)
 
 
 def test_overfits_one_batch():

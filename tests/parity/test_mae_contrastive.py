@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from pair_world import build, check_overfit, generator, smooth_images, train, views_of
+from precision import check_bf16
 from torch.nn import functional as F
 
 from rsfm.data.source import Batch
@@ -232,12 +233,7 @@ def test_takes_any_number_of_bands(bands):
 def test_bf16_is_close_to_fp32():
     method = make()
     views = views_of(method, smooth_images(16))
-    with torch.no_grad():
-        exact = method.loss(views).total
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            rounded = method.loss(views).total
-    assert rounded.dtype == torch.float32
-    assert abs(exact - rounded) < 1e-2
+    check_bf16(method, views)
 
 
 def test_overfits_one_batch():

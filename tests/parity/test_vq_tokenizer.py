@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precision import check_bf16
 from torch.nn import functional as F
 
 from rsfm.data.source import Batch, LayerInput
@@ -284,12 +285,7 @@ def test_bf16_loss_is_close_to_fp32():
     for step in (1, 2):
         method.loss(views)
         _step(method, step)
-    with torch.no_grad():
-        exact = method.loss(views).total
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            rounded = method.loss(views).total
-    assert rounded.dtype == torch.float32
-    assert abs(exact - rounded) < 1e-2
+    check_bf16(method, views)
 
 
 def test_overfits_one_batch():

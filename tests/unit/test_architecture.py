@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "lightning", "torchgeo.datasets", "umap", "timm")
 LIGHT_RSFM = (
-    "alarms", "band_statistics", "bands", "cli", "commands", "comparison", "dryrun", "embedding_info", "errors",
-    "execute", "geo", "histograms", "metrics", "model_card", "model_info", "model_package", "network_info",
+    "alarms", "band_statistics", "bands", "cli", "commands", "comparison", "descriptions", "dryrun", "embedding_info",
+    "errors", "execute", "geo", "histograms", "metrics", "model_card", "model_info", "model_package", "network_info",
     "pack_arrays", "pack_writer", "packs",
     "prediction_info", "protocols", "rasters", "registry", "scenes", "specs", "stats", "store", "synthetic", "tasks",
     "thumbs", "wording", "workspace",
