@@ -79,7 +79,7 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
             raise RsfmError(
                 f"The features take {needed / 1e9:.1f} GB, more than is free on the disk of {workspace.root}."
             )
-    maps = FrozenMaps(spec, what, model, images, None)
+    maps = FrozenMaps(spec, what, model, images, workspace.runs / "maps", dry=True)
     remarks += maps.remarks
     for adaptation in fitted:
         taken = _try_step(spec, what, model, images, maps, adaptation, device)

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsfm.errors import RsfmError
 from rsfm.evaluation.batches import Batch, LabelledImages, flipped
 from rsfm.evaluation.images import PackImages, Rows
 from rsfm.evaluation.networks import autocast, encode, maps_of
@@ -56,6 +57,11 @@ class Views:
     severities: tuple[float, ...]
     flips: tuple[int, ...]
     uses: int
+
+    @property
+    def name(self) -> str:
+        severities = f"-{self.severities[0]:g}" if len(self.severities) == 1 else ""
+        return f"{self.split}-{self.layer}{severities}"
 
     @property
     def per_image(self) -> float:
@@ -95,9 +101,12 @@ def views_asked(spec: EvaluateSpec, what: Plan) -> list[Views]:
 class _Kept:
     """The maps of some views in one file: one line of bytes per image, views one after the other."""
 
-    def __init__(self, views: Views, layer: PackImages, levels: list[Tensor], file: Path) -> None:
-        self.views, self.layer, self.file, self.filled = views, layer, file, False
+    def __init__(self, views: Views, layer: PackImages, levels: list[Tensor], folder: Path) -> None:
+        self.views, self.layer, self.filled = views, layer, False
         self.levels = [(tuple(level.shape[1:]), level.dtype) for level in levels]
+        # An attempt on another device may compute, and so keep, in another type.
+        types = "-".join(str(dtype).removeprefix("torch.") for _, dtype in self.levels)
+        self.file = folder / f"{views.name}-{types}.maps"
         self.sizes = [level[0].numel() * level.element_size() for level in levels]
         self.line = sum(self.sizes)
         self.bytes = self.line * views.encodings
@@ -135,15 +144,16 @@ class FrozenMaps:
     """
 
     def __init__(
-        self, spec: EvaluateSpec, what: Plan, model: FeatureModel, images: LabelledImages, folder: Path | None
-    ) -> None:
-        """Nothing is written yet; without a folder (in a dry run) nothing can be."""
+        self, spec: EvaluateSpec, what: Plan, model: FeatureModel, images: LabelledImages, folder: Path, *,
+        dry: bool = False,
+    ) -> None:  # fmt: skip
+        """No map is written yet. With `dry` nothing is: only the disk of `folder` is looked at."""
         self.model, self.images, self.device, self.folder = model, images, model.mean.device, folder
         self.precision, self._levels = spec.fit.precision, {}
         asked = views_asked(spec, what)
         learnt = next(model.parameters(), None) is not None  # without weights there is nothing to spare
         worth = [v for v in asked if learnt and v.uses > v.per_image]
-        allowed = self._allowed(spec, what) if worth else 0
+        allowed = self._allowed(spec, dry) if worth else 0
         self._at: dict[tuple[str, str, float], _Kept] = {}
         self.kept: list[_Kept] = []
         too_large: list[_Kept] = []
@@ -175,6 +185,9 @@ class FrozenMaps:
 
         Args:
             after_batch: called with the number of encoded images; may raise to stop.
+
+        Raises:
+            RsfmError: the disk is full.
         """
         for severity in severities:
             for layer in self.images.layers:
@@ -201,20 +214,21 @@ class FrozenMaps:
 
     def discard(self) -> None:
         """Give the disk back."""
-        if self.folder and self.folder.exists():
+        if self.folder.exists():
             shutil.rmtree(self.folder)
 
     def _level(self, layer: str, severity: float | np.ndarray) -> float | np.ndarray:
         what = self.images.what
         return severity if what.degraded(layer) else what.operator.identity
 
-    def _allowed(self, spec: EvaluateSpec, what: Plan) -> int:
+    def _allowed(self, spec: EvaluateSpec, dry: bool) -> int:
         """Bytes that may be taken: as in the first attempt, so that no score hangs on how full the disk was since."""
-        note = self.folder / "allowed.json" if self.folder else None
-        if note and (before := read_json(note)):
+        note = self.folder / "allowed.json"
+        if before := read_json(note):
             return before["bytes"]
-        allowed = int(min(spec.maps_gb * 1e9, _SHARE * shutil.disk_usage(what.pack.path).free))
-        if note:
+        there = next(place for place in self.folder.parents if place.exists())
+        allowed = int(min(spec.maps_gb * 1e9, _SHARE * shutil.disk_usage(there).free))
+        if not dry:
             note.parent.mkdir(parents=True, exist_ok=True)
             write_json(note, {"bytes": allowed})
         return allowed
@@ -225,14 +239,12 @@ class FrozenMaps:
         if size not in self._levels:
             with autocast(self.precision, self.device):
                 self._levels[size] = maps_of(self.model, size)
-        at = "" if len(views.severities) > 1 else f"-{views.severities[0]:g}"
-        file = (self.folder or Path()) / f"{views.split}-{views.layer}{at}.maps"
-        return _Kept(views, layer, self._levels[size], file)
+        return _Kept(views, layer, self._levels[size], self.folder)
 
     @torch.no_grad()
     def _fill(self, kept: _Kept, after_batch: Callable[[int], None]) -> None:
         views, count = kept.views, len(kept.views.rows)
-        if kept.file.is_file():
+        if kept.file.is_file() and kept.file.stat().st_size == kept.bytes:
             return after_batch(views.encodings)
         done = kept.part.stat().st_size // kept.line if kept.part.is_file() else 0
         done -= done % count % _PIECE  # the same images in each pass as in an attempt that was not cut off
@@ -246,7 +258,12 @@ class FrozenMaps:
                 images = kept.layer.read(views.split, rows, severity)
                 images = flipped(images, _coins(flip, len(rows), images.device))
                 with autocast(self.precision, self.device):
-                    file.write(kept.to_bytes(encode(self.model, images)))
+                    lines = kept.to_bytes(encode(self.model, images))
+                try:
+                    file.write(lines)
+                    file.flush()
+                except OSError as error:
+                    raise RsfmError(f"{kept.part} cannot be written: {error}. Lower maps_gb.") from error
                 done += len(rows)
                 after_batch(len(rows))
         kept.part.replace(kept.file)
@@ -271,7 +288,7 @@ def _remarks(kept: list[_Kept], too_large: list[_Kept], allowed: int) -> list[st
             f"it is done ({size / 1e9:.1f} GB)."
         )
     if too_large:
-        names, size = ", ".join(k.file.stem for k in too_large), sum(k.bytes for k in too_large)
+        names, size = ", ".join(k.views.name for k in too_large), sum(k.bytes for k in too_large)
         found.append(
             f"Maps of {names} ({size / 1e9:.1f} GB) do not fit into {allowed / 1e9:.1f} GB (maps_gb, and at most half "
             "of the free disk): these images go through the frozen encoder again whenever they are used."

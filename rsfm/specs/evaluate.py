@@ -17,7 +17,7 @@ Operator = Literal[
 
 
 class FitParams(Params):
-    """Training on a task: fine-tuning, and what is put on a frozen encoder for maps. AdamW, linear warm-up, cosine."""
+    """How training images are shown, and how what is trained learns (fine-tuning, decoders): AdamW, warm-up, cosine."""
 
     epochs: int = Field(20, ge=1, title="Epochs", description="Passes over the training samples.")
     batch_size: int = Field(16, ge=1, title="Batch size", description="Samples per step.")
