@@ -9,12 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pair_world import Z1, Z2, build, check_overfit, generator, layer, smooth_images, train, views_of, wave
+from moco_world import QUEUE, small, v3
+from pair_world import Z1, Z2, check_overfit, generator, smooth_images, train, views_of, wave
 from precision import check_bf16
-from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsfm.errors import RsfmError
 from rsfm.losses.contrastive import (
     moco_v2,
     moco_v2_logits,
@@ -23,45 +22,13 @@ from rsfm.losses.contrastive import (
     moco_v3_logits,
     nt_xent,
 )
-from rsfm.methods.base import Method, Progress
+from rsfm.methods.base import Progress
 from rsfm.methods.moco_v2 import MoCoV2
 from rsfm.models.ema import cosine_momentum
-from rsfm.models.vit import Encoder
-from rsfm.registry.moco_v2 import MoCoV2Params
 
 torch.set_num_threads(1)
 
-QUEUE = F.normalize(wave(6, 8, 0.45, 1), dim=1)
 Q2, K1 = wave(4, 8, 0.9, 0.3), wave(4, 8, 0.6, -0.4, torch.cos)
-RESNET = {"layers": "resnet18", "stem": "imagenet"}
-
-
-class Small(Encoder):
-    """A convolutional network with BatchNorm, quick enough for tests."""
-
-    architecture = "small"
-    pooling = "mean_map"
-
-    def __init__(self, in_chans: int = 4) -> None:
-        super().__init__()
-        self.in_chans, self.image_size, self.feature_dim = in_chans, 32, 24
-        self.network = nn.Sequential(
-            nn.Conv2d(in_chans, 16, 4, stride=4), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.Conv2d(16, 24, 4, stride=4), nn.BatchNorm2d(24),
-        )  # fmt: skip
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.network(x).mean(dim=(2, 3))
-
-
-def small(groups: int = 2, batch_size: int = 16, seed: int = 0, **params) -> MoCoV2:
-    values = {"queue_size": 32, "projection_dim": 16, "batchnorm_groups": groups, **params}
-    torch.manual_seed(seed)
-    return MoCoV2(Small(), MoCoV2Params(**values), layer(), batch_size=batch_size, group_size=batch_size // groups)  # type: ignore[arg-type]
-
-
-def v3(**settings) -> Method:
-    return build("moco_v3", **{"projector_width": 48, "projection_dim": 16, **settings})
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
@@ -144,176 +111,6 @@ def test_positives_are_in_their_columns():
     logits, labels = moco_v3_logits(Z1, Z1, 0.5)
     assert labels.tolist() == [0, 1, 2, 3]
     assert logits.diag().tolist() == pytest.approx([2.0] * 4)
-
-
-# -- MoCo v2 -----------------------------------------------------------------------------------------------------------
-def same_weights(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
-def test_key_encoders_start_as_the_query_encoders_and_do_not_learn():
-    for method in (build("moco_v2", encoder=RESNET, batchnorm_groups=2, queue_size=32), v3()):
-        head = method.head if isinstance(method, MoCoV2) else method.projector
-        key_head = method.key_head if isinstance(method, MoCoV2) else method.key_projector
-        assert same_weights(method.encoder, method.key_encoder)
-        assert same_weights(head, key_head)
-        method.loss(views_of(method, smooth_images(16))).total.backward()
-        keys = [*method.key_encoder.parameters(), *key_head.parameters()]
-        assert all(p.grad is None and not p.requires_grad for p in keys)
-        assert all(p.grad is not None for p in head.parameters())
-        learned = {id(p) for group in method.parameter_groups() for p in group.parameters}
-        assert learned == {id(p) for p in method.parameters() if p.requires_grad}
-        assert not learned & {id(p) for p in keys}
-
-
-def test_queue_is_first_in_first_out_and_of_unit_length():
-    method, seen = small(queue_size=48), []
-    start = method.queue.clone()
-    torch.testing.assert_close(start.norm(dim=1), torch.ones(48))
-    for step in range(7):
-        method.loss(views_of(method, smooth_images(16, seed=step), seed=step))
-        seen.append(method.pending[-1]["keys"])
-        assert torch.equal(method.queue, start), "the loss changes nothing"
-        method.after_step(Progress(step + 1, 10, 0))
-        method.pending.clear()
-        assert int(method.keys_seen) == (step + 1) * 16
-        place = step * 16 % 48
-        assert torch.equal(method.queue[place : place + 16], seen[-1])
-        if step:
-            before = (step - 1) * 16 % 48
-            assert torch.equal(method.queue[before : before + 16], seen[-2])
-        start = method.queue.clone()
-    torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(48))
-
-
-def test_the_keys_of_all_micro_batches_enter_together():
-    method = small(batch_size=16)
-    for step in range(2):
-        method.loss(views_of(method, smooth_images(8, seed=step)))
-    keys = [part["keys"] for part in method.pending]
-    method.after_step(Progress(1, 10, 0))
-    assert torch.equal(method.queue[:16], torch.cat(keys))
-
-
-def test_current_keys_are_no_negatives_of_their_own_step():
-    method = small()
-    views = views_of(method, smooth_images(16))
-    first = method.loss(views)
-    assert torch.equal(method.loss(views).total, first.total)
-    expected = moco_v2(
-        method._embed(method.encoder, method.head, views["view1"]), method.keys(views["view2"], views["order"]),
-        method.queue, 0.2,
-    )  # fmt: skip
-    torch.testing.assert_close(first.total, expected)
-
-
-def test_keys_pass_in_shuffled_groups():
-    """BatchNorm sees other images together than for the queries; the keys come back in order."""
-    method = small(groups=4)
-    images = smooth_images(16)
-    views = views_of(method, images)
-    order = views["order"]
-    assert sorted(order.tolist()) == list(range(16))
-    assert order.tolist() != list(range(16))
-    with torch.no_grad():
-        parts = [method.key_encoder.features(images[order[i : i + 4]]) for i in range(0, 16, 4)]
-        shuffled = F.normalize(method.key_head(torch.cat(parts)), dim=1)
-        keys = method.keys(images, order)
-        for place, image in enumerate(order.tolist()):
-            torch.testing.assert_close(keys[image], shuffled[place])
-        unshuffled = method.keys(images, torch.arange(16))
-    assert (keys - unshuffled).abs().max() > 1e-3
-
-
-def test_one_group_sees_the_whole_batch_in_any_order():
-    method = small(groups=1)
-    images = smooth_images(16)
-    with torch.no_grad():
-        whole = F.normalize(method.key_head(method.key_encoder.features(images)), dim=1)
-        torch.testing.assert_close(method.keys(images, torch.randperm(16)), whole)
-    assert any("BatchNorm group" in remark for remark in method.remarks)
-
-
-def test_batch_norm_of_the_keys_keeps_its_own_statistics():
-    method = small(key_momentum=0.5)
-    method.loss(views_of(method, smooth_images(16)))
-    before = method.key_encoder.network[1].running_mean.clone()
-    assert not torch.equal(before, method.encoder.network[1].running_mean)
-    method.after_step(Progress(1, 10, 0))
-    assert torch.equal(method.key_encoder.network[1].running_mean, before)
-
-
-def test_signals_of_the_queue():
-    method = small(queue_size=48)
-    logs = method.loss(views_of(method, smooth_images(16))).logs
-    assert logs["queue_age"] == 0
-    assert logs["queue_filled"] == 0
-    for step in range(4):
-        method.pending[:] = [{"keys": torch.zeros(16, 16)}]
-        method.after_step(Progress(step + 1, 10, 0))
-    logs = method.loss(views_of(method, smooth_images(16))).logs
-    assert logs["queue_age"] == 2  # one, two and three steps
-    assert logs["queue_filled"] == 1
-    assert {"contrastive_top1", "positive_similarity", "negative_similarity"} <= set(logs)
-
-
-@pytest.mark.parametrize(
-    ("settings", "match"),
-    [
-        ({"queue_size": 100}, "queue_size 100 is not a multiple of optim.batch_size 16"),
-        ({"batchnorm_groups": 3}, "batchnorm_groups=3"),
-        ({"batchnorm_groups": 16}, "two or more"),
-        ({"batchnorm_groups": 8, "optim": {"accumulate": 2}}, "8 images"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused(settings, match):
-    with pytest.raises(RsfmError, match=match):
-        build("moco_v2", encoder=RESNET, **{"queue_size": 32, "batchnorm_groups": 2, **settings})
-
-
-def test_moco_v2_decays_everything():
-    method = small()
-    (group,) = method.parameter_groups()
-    assert group.decay
-    assert any(p.ndim == 1 for p in group.parameters)
-
-
-def test_moco_v2_overfits_one_batch():
-    """The queue holds each image once, from the step before: no loss below ln 2, far below ln 33."""
-    method = small(queue_size=32, batch_size=32, key_momentum=0.9)
-    images = smooth_images(32)
-    losses = train(method, images, 150, 3e-3)
-    check_overfit(method, losses, images, start=max(losses[:20]))
-    assert math.log(2) - 0.1 < sum(losses[-5:]) / 5
-
-
-@pytest.mark.parametrize("bands", [1, 3, 13])
-def test_moco_v2_takes_any_number_of_bands(bands):
-    method = build("moco_v2", bands=bands, encoder=RESNET, queue_size=32, batchnorm_groups=2)
-    views = views_of(method, smooth_images(8, bands))
-    again = views_of(method, smooth_images(8, bands))
-    assert all(torch.equal(views[name], again[name]) for name in views)
-    parts = method.loss(views)
-    assert parts.total.isfinite()
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = method.loss(views).total
-    assert rounded.dtype == torch.float32
-
-
-def test_moco_v2_bf16_is_close_to_fp32():
-    method = small()
-    views = views_of(method, smooth_images(16))
-    check_bf16(method, views)
-
-
-def test_moco_v2_is_a_function_of_the_seed():
-    def state(seed: int) -> dict[str, Tensor]:
-        return build("moco_v2", encoder=RESNET, queue_size=32, batchnorm_groups=2, seed=seed).state_dict()
-
-    first, again, other = state(5), state(5), state(6)
-    assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not torch.equal(first["queue"], other["queue"])
-    assert {"queue", "keys_seen", "key_encoder.network.bn1.running_mean"} <= set(first)
 
 
 # -- moving averages ---------------------------------------------------------------------------------------------------
