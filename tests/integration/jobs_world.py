@@ -13,18 +13,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from jobs import client
 from jobs.protocol import ENV_RUN, Graces
 from rsfm.specs import PrepareSpec
 from rsfm.store.files import read_jsonl
 from rsfm.store.job import JobContext
-from rsfm.store.runs import FINISHED, RunFolder
+from rsfm.store.runs import FINISHED, RunFolder, open_run
 from rsfm.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pytest
 
 HERE = str(Path(__file__).resolve())
 
@@ -138,6 +142,30 @@ def _main(role: str, *words: str) -> int:
     )
     serve_until_signalled(supervisor)
     return 0
+
+
+# -- for tests ---------------------------------------------------------------------------------------------------------
+def counting_only(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *, slots: int) -> Iterator[None]:
+    """A fixture's body: supervisors of the test start the counting job, and leave nothing behind."""
+    monkeypatch.setattr(client, "supervisor_command", supervisor_command)
+    monkeypatch.setenv("RSFM_CPU_SLOTS", str(slots))
+    yield
+    for process in processes_of(workspace.root):
+        process.kill()
+
+
+def queue(workspace: Workspace, **options: object) -> RunFolder:
+    return open_run(workspace, client.submit(workspace, spec(**options)))
+
+
+def pid(workspace: Workspace) -> int:
+    return client.ensure_supervisor(workspace)["pid"]
+
+
+def kill_supervisor(workspace: Workspace) -> None:
+    process = psutil.Process(pid(workspace))
+    process.kill()
+    wait_for(lambda: client.supervisor_status(workspace) is None, what="the supervisor's end")
 
 
 if __name__ == "__main__":

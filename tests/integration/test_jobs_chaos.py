@@ -36,11 +36,7 @@ FOLLOWS = {
 
 @pytest.fixture(autouse=True)
 def counting_supervisor(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(client, "supervisor_command", world.supervisor_command)
-    monkeypatch.setenv("RSFM_CPU_SLOTS", "3")
-    yield
-    for process in world.processes_of(workspace.root):
-        process.kill()
+    yield from world.counting_only(workspace, monkeypatch, slots=3)
 
 
 def by_role(workspace: Workspace) -> dict[str, list[psutil.Process]]:
