@@ -219,7 +219,8 @@ class Evaluation:
 
     def _on_features(self, adaptation: Adaptation, seed: int) -> list[Prediction]:
         """Degraded in training, a head is fitted on each image at every severity: what training that draws one for each
-        image and epoch, all equally likely, sees in the mean. (Of an operator that draws numbers, one draw each.)"""
+        image and epoch, all equally likely, sees in the mean. Each is a neighbour of its own to kNN, and of an operator
+        that draws numbers there is one draw for each."""
         train, tests = self.features()
         what, spec = self.what, self.spec
         rows = torch.from_numpy(what.draws[seed]).to(self.device)

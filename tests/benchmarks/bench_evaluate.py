@@ -144,8 +144,8 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", default="band-stats,random:vit-nano,efficientnet-lite0")
-    parser.add_argument("--maps", type=int, default=48, help="images of each split with maps")
-    parser.add_argument("--encoders", default="random:vit-s,efficientnet-lite0", help="frozen, under decoders")
+    parser.add_argument("--maps", type=int, default=24, help="images of each split with maps")
+    parser.add_argument("--encoders", default="random:vit-ti,efficientnet-lite0", help="frozen, under decoders")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
