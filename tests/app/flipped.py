@@ -12,7 +12,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from comparison_world import evaluated, right
-from lab import CLASSES, make_pack, make_pairs, score_change
+from lab import score_change
+from lab_packs import CLASSES, make_pack, make_pairs
 
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace

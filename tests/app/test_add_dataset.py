@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lab import make_pack
+from lab_packs import make_pack
 from shown import Open, texts
 from streamlit.testing.v1 import AppTest
 

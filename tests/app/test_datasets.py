@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from lab import make_multilabel, make_pack, make_pairs
+from lab_packs import make_multilabel, make_pack, make_pairs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware

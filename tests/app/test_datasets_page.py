@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lab import make_multilabel, make_pairs
+from lab_packs import make_multilabel, make_pairs
 from shown import Open, texts
 
 from rsfm.workspace import Workspace

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lab import CURVES, HOSTILE, history, make_benchmark, make_lab, make_pairs, score, score_change
+from lab import CURVES, HOSTILE, history, make_benchmark, make_lab, score, score_change
+from lab_packs import make_pairs
 from shown import MARKUP, Open, columns, decoded, in_url, labels, texts, traces
 
 from app.state import open_pack

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
-from lab import HOSTILE, embed, history, make_lab, make_pack, score, stamp
+from lab import HOSTILE, embed, history, make_lab, score, stamp
+from lab_packs import make_pack
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from comparison_world import curve, evaluated
 from flipped import make_flipped
-from lab import HOSTILE, compare_rows, make_benchmark, make_pack
+from lab import HOSTILE, compare_rows, make_benchmark
+from lab_packs import make_pack
 from shown import MARKUP, columns, in_url, labels, texts
 from streamlit.testing.v1 import AppTest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab import make_pack
+from lab_packs import make_pack
 from PIL import Image
 from shapely import total_bounds
 from shapely.geometry import Point, shape

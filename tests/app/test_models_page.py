@@ -12,7 +12,8 @@ from urllib.parse import parse_qs
 
 import pandas as pd
 import pytest
-from lab import HOSTILE, embed, history, make_lab, make_pack
+from lab import HOSTILE, embed, history, make_lab
+from lab_packs import make_pack
 from shown import texts
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from lab import HOSTILE, history, make_pairs
+from lab import HOSTILE, history
+from lab_packs import make_pairs
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -239,7 +240,7 @@ def test_mosaic_has_each_sample_at_its_place(client: TestClient, lab: Workspace)
 
 
 def test_a_pack_without_places_has_no_map(tmp_path, lab: Workspace) -> None:
-    from lab import make_pack
+    from lab_packs import make_pack
 
     workspace = Workspace(tmp_path / "w")
     workspace.packs.mkdir(parents=True)

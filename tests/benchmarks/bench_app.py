@@ -25,7 +25,7 @@ SCRIPT = ROOT / "app" / "streamlit_app.py"
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "app")]
 
 from bench_store import LIVE, build_folders  # noqa: E402 - scripts beside this one
-from lab import make_pack  # noqa: E402
+from lab_packs import make_pack  # noqa: E402
 
 from rsfm.store.files import append_jsonl, utc_now  # noqa: E402
 from rsfm.store.runs import RunFolder  # noqa: E402

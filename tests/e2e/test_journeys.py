@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab import HOSTILE, beat, embed, history, make_lab, make_pack
+from lab import HOSTILE, beat, embed, history, make_lab
+from lab_packs import make_pack
 from PIL import Image
 from playwright.sync_api import expect
 from predicted import make_predicted
