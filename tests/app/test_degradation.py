@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from lab import ROWS, compare_rows
 
+from app.components.curves_view import View
 from app.components.degradation import (
     VARIANTS,
     as_difference,
@@ -22,7 +23,7 @@ from app.components.degradation import (
 )
 from app.components.measures import adaptation_title, ordered_adaptations, scale_of
 from app.components.palette import DASHES, PUBLISHED, model_looks, other_dash, published_looks
-from app.components.score_table import comparison_table, findings_about, place_of, tier_letters
+from app.components.score_table import comparison_table, findings_about, place_of, presented, tier_letters
 from app.panels.score_tab import by_epoch, score_table
 from rsfm.degrade import OPERATORS
 from rsfm.stats import CURVE_KEYS
@@ -314,6 +315,13 @@ def test_a_missing_score_leaves_no_mean_over_the_rest() -> None:
     shorter = comparison_table(compare_rows(ROWS).query("model_group != 'a' or severity < 8")).set_index("model_group")
     assert shorter["ladder"].to_dict() == {"a": "1×, 2×, 4×", "b": "1×, 2×, 4×, 8×"}
     assert shorter["auc_norm"]["b"] == pytest.approx(0.5), "comparable where ladders differ"
+
+
+def test_the_normalised_area_is_shown_where_ladders_differ() -> None:
+    rows = compare_rows(ROWS)
+    assert not {"auc_norm", "ladder"} & set(presented(View(rows, rows.iloc[:0]), [])[1])
+    mixed = rows.query("model_group != 'a' or severity < 8")
+    assert {"auc", "auc_norm", "ladder"} <= set(presented(View(mixed, mixed.iloc[:0]), [])[1])
 
 
 def test_strong_blur_alone_has_no_area() -> None:
