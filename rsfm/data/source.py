@@ -101,9 +101,9 @@ class PackSource:
         if self._ends[-1] == 0:
             raise RsfmError(f"Pack {pack.name!r} has no samples in {', '.join(splits)}.")
         self._all_bands = self._positions == list(range(info.shape[0]))
+        self.bytes = len(self) * len(self._positions) * int(np.prod(info.shape[1:])) * np.dtype(info.dtype).itemsize
         if in_memory is None:
-            size = len(self) * len(self._positions) * int(np.prod(info.shape[1:])) * np.dtype(info.dtype).itemsize
-            in_memory = size <= psutil.virtual_memory().available / 4
+            in_memory = self.fits_memory
         if in_memory:
             shape = (len(self), len(self._positions), *info.shape[1:])
             whole = np.empty(shape, arrays[0].dtype)
@@ -115,6 +115,11 @@ class PackSource:
                     start += len(piece)
             arrays, self._ends = [whole], self._ends[-1:]
         self._arrays, self._in_memory = arrays, in_memory
+
+    @property
+    def fits_memory(self) -> bool:
+        """Whether it is held in memory, where nobody says otherwise."""
+        return self.bytes <= psutil.virtual_memory().available / 4
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -80,7 +80,7 @@ JOB_TARGETS: dict[str, str] = {
 DRY_RUN_TARGETS: dict[str, str] = {
     "prepare": "data_catalog.prepare:dry_run",
     "predict": "rsfm.inference.predict:dry_run",
-    "pretrain": "rsfm.train.pretrain:dry_run",
+    "pretrain": "rsfm.train.trial:dry_run",
     "evaluate": "rsfm.evaluation.evaluate:dry_run",
     "embed": "rsfm.embed.job:dry_run",
 }

@@ -97,9 +97,15 @@ class Monitors:
     The subset of the training data has 512 images, or two per feature dimension where that is more. Where the pack
     has scene labels, it is also the kNN's memory, and 256 images of `val` (else `test`) are the queries. RankMe and
     kNN compare between runs only on equal numbers of images: between encoders of one width.
+
+    Args:
+        in_memory: of the queries, as in `PackSource`.
     """
 
-    def __init__(self, pack: Pack, source: PackSource, splits: list[str], layer: str, feature_dim: int) -> None:
+    def __init__(
+        self, pack: Pack, source: PackSource, splits: list[str], layer: str, feature_dim: int, *,
+        in_memory: bool | None = None,
+    ) -> None:  # fmt: skip
         self.standardiser = Standardiser(source)
         labelled = pack.info.task == "classification"
         held_out = next((s for s in ("val", "test") if pack.info.splits.get(s, 0) and s not in splits), None)
@@ -108,13 +114,22 @@ class Monitors:
         labels = np.concatenate([pack.label_indices(s) for s in splits]) if labelled else None
         if labels is not None and held_out is not None and (labels >= 0).any():
             names = [b.name for b in source.input.bands]
-            queries = PackSource(pack, [held_out], layer, names)
+            queries = PackSource(pack, [held_out], layer, names, in_memory=in_memory)
             index = _subset(len(queries), 256, "queries")
             self.queries = _Images(queries, index, torch.from_numpy(pack.label_indices(held_out)[index]))
         elif labels is not None:
             self.note = "No online kNN: the pack has labels, but no val or test split besides the training's."
         index = _subset(len(source), max(512, 2 * feature_dim), "memory")
         self.memory = _Images(source, index, None if labels is None else torch.from_numpy(labels[index]))
+
+    def take_fewer(self, most: int) -> None:
+        """Measure at most so many images of each subset: enough to see what it takes."""
+        self.memory.index = self.memory.index[:most]
+        if self.memory.labels is not None:
+            self.memory.labels = self.memory.labels[:most]
+        if self.queries is not None:
+            assert self.queries.labels is not None
+            self.queries.index, self.queries.labels = self.queries.index[:most], self.queries.labels[:most]
 
     @torch.no_grad()
     def _features(

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-import resource
-import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lightning.pytorch as pl
-import psutil
 import torch
 
-from rsfm.data.seeding import step_generator
 from rsfm.device import granted_device
 from rsfm.errors import RsfmError
-from rsfm.methods.base import Progress
 from rsfm.model_info import ModelInfo, model_folder
 from rsfm.models.export import save_model
 from rsfm.packs import Pack
@@ -38,7 +32,6 @@ from rsfm.train.setup import (
     require_disk,
     set_up,
 )
-from rsfm.workspace import Workspace
 
 
 def run_job(spec: PretrainSpec, context: JobContext) -> None:
@@ -51,7 +44,7 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
     device = granted_device(spec.runtime.device, context.device)
     torch.set_num_threads(spec.runtime.threads or context.threads)
     setup = set_up(spec, context.workspace)
-    _suit(spec, setup, device)
+    suit_device(spec, setup, device)
     require_disk(spec, setup.method, context.workspace)
     layer, source = next(iter(setup.sources.items()))
     _say_start(spec, setup, device)
@@ -124,7 +117,7 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, 
     return save_model(model_folder(context.workspace, context.folder.id), encoder, info)
 
 
-def _suit(spec: PretrainSpec, setup: Setup, device: torch.device) -> None:
+def suit_device(spec: PretrainSpec, setup: Setup, device: torch.device) -> None:
     """Settings of this process that make a device faster; results stay the same up to rounding."""
     if device.type == "cpu":
         keep_freed_memory()
@@ -161,105 +154,3 @@ def _quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-# -- the dry run -------------------------------------------------------------------------------------------------------
-
-
-def dry_run(spec: PretrainSpec, workspace: Workspace) -> list[str]:
-    """Check everything that can be checked before queueing, including a forward and backward pass.
-
-    Returns:
-        Remarks for people: what was understood, how much memory and about how long it will take.
-
-    Raises:
-        RsfmError: why it cannot work.
-    """
-    wants_gpu = spec.runtime.device == "cuda" or (spec.runtime.device == "auto" and torch.cuda.is_available())
-    device = granted_device(spec.runtime.device, "cuda" if wants_gpu else "cpu")
-    if spec.runtime.threads:
-        torch.set_num_threads(spec.runtime.threads)
-    setup = set_up(spec, workspace, in_memory=False)
-    _suit(spec, setup, device)
-    source = next(iter(setup.sources.values()))
-    bands = source.input.bands
-    remarks = [
-        f"{len(source)} images with bands {', '.join(b.name for b in bands)} ({_units(setup.pack)}); "
-        f"{spec.optim.samples / len(source):.1f} passes over them.",
-        f"{spec.optim.steps} steps of {spec.optim.batch_size}; peak learning rate {spec.optim.peak_lr:.2e}.",
-    ]
-    encoder = setup.method.encoder
-    if (source.input.height, source.input.width) != (encoder.image_size, encoder.image_size):
-        remarks.append(
-            f"Stored images have {source.input.height}×{source.input.width} pixels; views have {encoder.image_size}."
-        )
-    disk = require_disk(spec, setup.method, workspace)
-    remarks.append(f"Checkpoints and model: up to {disk / 1e6:.0f} MB on disk.")
-    return remarks + setup.method.remarks + _try_step(spec, setup, device)
-
-
-def _units(pack: Pack) -> str:
-    return "/".join(sorted({band.unit for layer in pack.info.layers for band in layer.bands}))
-
-
-def _try_step(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[str]:
-    """One forward and backward pass at the requested size; on a CPU a part of it where the whole would take long."""
-    micro_batch = spec.optim.batch_size // spec.optim.accumulate
-    module = PretrainModule(spec, setup.method, setup.sources).to(device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    try:
-        _one_pass(spec, module, device, min(4, micro_batch))  # warms up
-        before = _peak_memory()
-        start = time.perf_counter()
-        _one_pass(spec, module, device, min(8, micro_batch))
-        per_image = (time.perf_counter() - start) / min(8, micro_batch)
-        size = micro_batch if device.type == "cuda" else min(micro_batch, max(8, int(10 / per_image)))
-        start = time.perf_counter()
-        _one_pass(spec, module, device, size)
-        per_image = (time.perf_counter() - start) / size
-    except torch.OutOfMemoryError as error:
-        raise RsfmError(
-            f"A pass over {micro_batch} images does not fit into the GPU's memory. Raise optim.accumulate or lower "
-            "optim.batch_size."
-        ) from error
-    remarks = []
-    if size < micro_batch:
-        remarks.append(f"Tried with {size} images instead of {micro_batch}, to be quick.")
-    if device.type == "cuda":
-        remarks.append(f"Peak GPU memory: {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB.")
-    else:
-        grown = (_peak_memory() - before) * micro_batch / size
-        free = psutil.virtual_memory().available
-        if grown > free:
-            raise RsfmError(
-                f"A pass over {micro_batch} images needs about {grown / 1e9:.0f} GB of memory, but {free / 1e9:.0f} GB "
-                "are free. Raise optim.accumulate or lower optim.batch_size."
-            )
-        remarks.append(f"Memory for one pass: about {max(grown, 1e6) / 1e9:.2f} GB.")
-    minutes = per_image * spec.optim.samples / 60
-    remarks.append(f"About {1 / per_image:.0f} images/s here: {minutes:.0f} minutes in all, monitors not counted.")
-    return remarks
-
-
-def _peak_memory() -> int:
-    """The most bytes that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _one_pass(spec: PretrainSpec, module: PretrainModule, device: torch.device, size: int) -> None:
-    """Data, views, loss and gradients of `size` images; refuses a loss that is not finite."""
-    generator = step_generator(device, spec.seed, 0)
-    index = torch.arange(size) % len(next(iter(module.sources.values())))
-    stored = {name: source[index.numpy()].to(device) for name, source in module.sources.items()}
-    batch = module.standardise({**stored, "index": index.to(device)})
-    with torch.no_grad():
-        views = module.method.views(batch, generator, Progress(0, spec.optim.steps, 0))
-    bf16 = lightning_precision(spec, device) == "bf16-mixed"
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-        total = module.method.loss(views).total
-    total.backward()
-    module.method.pending.clear()
-    module.zero_grad(set_to_none=True)
-    if not torch.isfinite(total):
-        raise RsfmError("The first loss is not finite: check the pack's statistics and values.")

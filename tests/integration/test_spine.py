@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs import client
 from rsfm.packs import Pack
-from rsfm.store.runs import open_run
+from rsfm.store.runs import RunFolder, open_run
 from rsfm.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(900)
@@ -48,6 +49,13 @@ def check_comparison(rows: list[dict], models: list[str], n: int) -> None:
                 assert row["seed_kind"] == "evaluation seeds"
 
 
+def check_memory(workspace: Workspace, run: RunFolder) -> None:
+    """What the dry run says of the memory is what the run then took."""
+    (said,) = [r for r in client.dry_run(run.spec(), workspace).remarks if r.startswith("Peak memory: about ")]
+    (took,) = [e["peak_memory_bytes"] for e in run.events() if e.get("peak_memory_bytes")]
+    assert float(said.split()[3]) == pytest.approx(took / 1e9, rel=0.2)
+
+
 def test_synthetic_pack_to_curve(rsfm, workspace: Workspace) -> None:
     rsfm("data", "prepare", "synthetic-landsat7", "--limit", "120")
     pack = Pack.named(workspace, "synthetic-landsat7")
@@ -57,7 +65,9 @@ def test_synthetic_pack_to_curve(rsfm, workspace: Workspace) -> None:
     )
     assert answer["state"] == "succeeded"
     run_id = answer["run_id"]
-    assert open_run(workspace, run_id).spec().seed == 3
+    run = open_run(workspace, run_id)
+    assert run.spec().seed == 3
+    check_memory(workspace, run)
     for model in (run_id, "band-stats"):
         rsfm("evaluate", "--model", model, "--dataset", pack.name, "--seeds", "0,1")
     rows = json.loads(rsfm("compare", "--json"))

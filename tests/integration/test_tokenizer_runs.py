@@ -15,7 +15,7 @@ from rsfm.specs import PretrainSpec, pretrain_spec
 from rsfm.store.job import Stopped
 from rsfm.store.runs import RunFolder
 from rsfm.train import recorder
-from rsfm.train.pretrain import dry_run
+from rsfm.train.trial import dry_run
 from rsfm.workspace import Workspace
 
 torch.set_num_threads(1)
