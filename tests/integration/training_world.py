@@ -9,6 +9,7 @@ import numpy as np
 from rsfm.bands import Band
 from rsfm.models.export import load_encoder
 from rsfm.pack_arrays import write_arrays
+from rsfm.registry import DRY_RUN_TARGETS, load
 from rsfm.specs import PretrainSpec
 from rsfm.store.files import read_jsonl
 from rsfm.store.job import JobContext
@@ -58,6 +59,11 @@ class StopAt(JobContext):
 
     def stop_requested(self):
         return self.stop_step == getattr(self, "seen", None)
+
+
+def dry_run(spec: PretrainSpec, workspace: Workspace) -> list[str]:
+    """What is checked before such a run is queued."""
+    return load(DRY_RUN_TARGETS[spec.kind])(spec, workspace)
 
 
 def start(workspace: Workspace, spec: PretrainSpec) -> RunFolder:
