@@ -55,6 +55,29 @@ ALARMS: dict[str, Alarm] = {
             lambda v: v["teacher_entropy_share"] > 0.98,
         ),
         Alarm(
+            "uniform-patches", "Uniform collapse of the patches",
+            "The teacher spreads every hidden patch evenly over all prototypes: the patch loss teaches nothing.",
+            "Lower the patch temperature, use fewer prototypes, or a longer warm-up.",
+            ("patch_entropy_share",),
+            lambda v: v["patch_entropy_share"] > 0.98,
+        ),
+        Alarm(
+            "collapsed-projections", "Collapse of the projections",
+            "All views of all images are projected to one place: partners are alike, and so are strangers.",
+            "Lower the learning rate or raise the temperature; check BatchNorm in the projector.",
+            ("alignment", "uniformity"),
+            # Spread evenly, uniformity is about −4.
+            lambda v: v["alignment"] < 0.02 and v["uniformity"] > -0.1,
+        ),
+        Alarm(
+            "partners-given-away", "Partners are given away",
+            "Nearly every view finds its partner first: something besides the content tells who belongs together.",
+            "Use smaller crops and more jitter. Look for frames, stamps or no-data that both views show; in MoCo, use "
+            "more BatchNorm groups.",
+            ("contrastive_top1",),
+            lambda v: v["contrastive_top1"] > 0.99,
+        ),
+        Alarm(
             "dimensional-collapse", "Dimensional collapse",
             "One direction holds more than half of the features' variance: most dimensions carry little.",
             "Common for masked reconstruction. Compare kNN on standardised features; train longer or use more masking.",

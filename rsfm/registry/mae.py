@@ -65,7 +65,7 @@ ENTRY = MethodEntry(
         "The loss starts between 1 and 2 (near 1.8 at the paper's decoder size) and falls below 1, which is "
         "what predicting zero gives with normalised patches; then it flattens slowly. kNN accuracy, where "
         "there are labels, is the sign of progress. RankMe drops from its value at random initialisation and "
-        "then holds; a steady fall is an alarm."
+        "then holds; a steady fall is a bad sign."
     ),
     presets={
         "smoke": Preset(
