@@ -8,6 +8,8 @@ from torch import Tensor
 from rsfm.losses.gather import mean_over_processes
 
 EPS = 1e-6  # inside the square root of the targets' normalisation
+#: Patches with less than this share of the data's variance are flat: nothing was observed there, or open water.
+FLAT_VARIANCE = 1e-4
 
 
 def patch_variance(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,6 +54,13 @@ def pixel_targets(patches: Tensor, *, norm_pix: bool, flat_variance: float) -> t
     _, variance, centred = patch_variance(patches)
     counts = variance.squeeze(-1) >= flat_variance
     return standardise_patches(centred, variance) if norm_pix else patches, counts
+
+
+def flat_patches(images: Tensor, patch_size: int) -> Tensor:
+    """(B, C, H, W) standardised images to (B, N) bool: patches, row by row, whose bands' mean is flat."""
+    rows, columns = (side // patch_size for side in images.shape[2:])
+    patches = images.mean(dim=1).unflatten(1, (rows, patch_size)).unflatten(3, (columns, patch_size))
+    return patches.transpose(2, 3).flatten(3).var(dim=-1).flatten(1) < FLAT_VARIANCE
 
 
 def masked_patch_mse(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:

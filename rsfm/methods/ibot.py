@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsfm.data.source import Batch, LayerInput
+from rsfm.losses.reconstruction import flat_patches
 from rsfm.losses.self_distillation import entropy, image_weights, on_patches, prototype_use
 from rsfm.masking.block import block_mask, draw_ratios, mask_counts, random_mask
 from rsfm.methods.base import LossParts, Panel, Progress, Views, scalar
@@ -75,7 +76,8 @@ class OverlapDecoder(nn.Module):
 class IBOT(DINO):
     """DINO on masked global crops, and the teacher's view of every hidden patch as the student's target there.
 
-    Views: DINO's, and `hidden` (G, B, N) bool; `overlap` (B, S, S) bool where the overlap is learned.
+    Views: DINO's, and `hidden` and `flat` (G, B, N) bool; `overlap` (B, S, S) bool where the overlap is learned. Flat
+    patches (without observation, or open water) are hidden like others, and do not count: they say nothing.
     """
 
     params: IBOTParams
@@ -100,6 +102,7 @@ class IBOT(DINO):
         views, p = dict(super().views(batch, generator, progress)), self.params
         crops = views["global"]
         views["hidden"] = self._masks(crops.shape[0] * crops.shape[1], generator).unflatten(0, crops.shape[:2])
+        views["flat"] = flat_patches(crops.flatten(0, 1), self.student.patch_size).unflatten(0, crops.shape[:2])
         value = linear_warmup(
             progress.samples, p.temperature_warmup_samples, p.patch_temperature_start, p.patch_temperature
         )
@@ -122,7 +125,8 @@ class IBOT(DINO):
     def loss(self, views: Views) -> LossParts:
         p, hidden = self.params, views["hidden"].flatten(0, 1)
         teacher, student, classes = self.encode(views, hidden, self.mask_token)
-        where = hidden.flatten().nonzero().squeeze(1)
+        counted = views["hidden"] & ~views["flat"]
+        where = counted.flatten().nonzero().squeeze(1)
         patches = student[:, self.student.prefix_tokens :].flatten(0, 1)[where]
         z = self.head.embed(torch.cat([classes, patches]))
         z_class, z_patch = z[: len(classes)], z[len(classes) :]
@@ -131,7 +135,7 @@ class IBOT(DINO):
         self.pending.append(left)
         value, logs = self.class_term(targets, self.head.prototypes(z_class), views)
         parts = {"class": p.lambda_class * value}
-        value, more = self._patch_term(patch_logits, self.head.patch_prototypes(z_patch), views)
+        value, more = self._patch_term(patch_logits, self.head.patch_prototypes(z_patch), counted, views)
         parts["patch"] = p.lambda_patch * value
         logs |= more
         if self.overlap is not None:
@@ -141,8 +145,8 @@ class IBOT(DINO):
         return LossParts(torch.stack(list(parts.values())).sum(), parts, logs)
 
     def _teacher_logits(self, tokens: Tensor, where: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """From the teacher's tokens and the places (M,) of hidden patches: (G·B, K) logits of the images, (M, K) of
-        the hidden patches, and what the centres need."""
+        """From the teacher's tokens and the places (M,) of patches that count: (G·B, K) logits of the images, (M, K) of
+        these patches, and what the centres need."""
         head, patches = self.teacher_head, tokens[:, self.encoder.prefix_tokens :].flatten(0, 1)
         images = head(tokens[:, 0])
         left = sums("class", images.sum(dim=0), len(images))
@@ -154,10 +158,12 @@ class IBOT(DINO):
         total = head.patch_prototypes(z.sum(dim=0, keepdim=True))[0]
         return images, head.patch_prototypes(z[where]), left | sums("patch", total, len(z))
 
-    def _patch_term(self, teacher: Tensor, student: Tensor, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The patch loss and its logs, from (M, K) logits of both networks on the hidden patches."""
-        hidden, count = views["hidden"], self.params.prototypes
-        weights = image_weights(hidden)
+    def _patch_term(
+        self, teacher: Tensor, student: Tensor, counted: Tensor, views: Views
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The patch loss and its logs, from (M, K) logits of both networks on the (G, B, N) patches that count."""
+        count = self.params.prototypes
+        weights = image_weights(counted)
         targets = self.targets(teacher, self.patch_centre, views["patch_temperature"])
         value = on_patches(targets, student, weights, self.params.student_temperature)
         with torch.no_grad():
@@ -169,7 +175,8 @@ class IBOT(DINO):
                 "patch_entropy_share": spread / math.log(count),
                 "patch_prototype_use": prototype_use(targets.argmax(dim=-1), count),
                 "patch_agreement": ((targets.argmax(-1) == student.argmax(-1)) * weights).sum() / share,
-                "patch_centre_norm": self.patch_centre.norm(), "mask_share": hidden.float().mean(),
+                "patch_centre_norm": self.patch_centre.norm(), "mask_share": views["hidden"].float().mean(),
+                "flat_patch_share": views["flat"].float().mean(),
             }  # fmt: skip
         return value, logs
 

@@ -14,6 +14,7 @@ from rsfm.data.source import Batch, LayerInput
 from rsfm.data.views import cut
 from rsfm.errors import RsfmError
 from rsfm.losses.gather import sum_over_processes
+from rsfm.losses.reconstruction import flat_patches
 from rsfm.losses.tokens import entropy_of_counts, masked_token_loss, token_counts
 from rsfm.masking.block import block_mask
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
@@ -131,17 +132,19 @@ class TokenMIM(Method):
         token_view = image if same else cut(images, size, boxes, flips)
         hidden = block_mask(len(images), encoder.grid, self.target, generator, min_area=self.min_area)
         return {
-            "image": image, "hidden": hidden, "token_view": token_view, "tokens": self.source.tokens(token_view),
+            "image": image, "hidden": hidden, "flat": flat_patches(image, encoder.patch_size),
+            "token_view": token_view, "tokens": self.source.tokens(token_view),
         }  # fmt: skip
 
-    def logits(self, views: Views) -> Tensor:
-        """(M, V) scores at the hidden places of the batch, image by image."""
+    def logits(self, views: Views, where: Tensor) -> Tensor:
+        """(M, V) scores at (B, N) bool places of the batch, image by image."""
         tokens = self.encoder.forward_tokens(views["image"], hidden=views["hidden"], mask_token=self.mask_token)
-        return self.head(tokens[:, self.encoder.prefix_tokens :][views["hidden"]])
+        return self.head(tokens[:, self.encoder.prefix_tokens :][where])
 
     def loss(self, views: Views) -> LossParts:
-        """Cross-entropy at the hidden places; beside it, how far it is below the entropy of the tokens."""
-        total, accuracy = masked_token_loss(self.logits(views), views["tokens"][views["hidden"]])
+        """Cross-entropy at the hidden places that are not flat; beside it, how far it is below the tokens' entropy."""
+        counted = views["hidden"] & ~views["flat"]
+        total, accuracy = masked_token_loss(self.logits(views, counted), views["tokens"][counted])
         counts = token_counts(views["tokens"], self.source.codes)
         self.pending.append({"counts": counts})
         # Over many batches: the entropy of a few counts of many tokens would come out too low.
@@ -149,6 +152,7 @@ class TokenMIM(Method):
         logs = {
             "masked_accuracy": accuracy, "token_entropy": entropy, "token_gain": entropy - total.detach(),
             "codebook_use": entropy.exp() / self.source.codes, "masked_share": views["hidden"].float().mean(),
+            "flat_patch_share": views["flat"].float().mean(),
         }  # fmt: skip
         return LossParts(total, {"cross_entropy": total}, logs)
 
@@ -171,7 +175,7 @@ class TokenMIM(Method):
 
     def previews(self, views: Views) -> list[Panel]:
         grid, true = self.encoder.grid, views["tokens"]
-        likeliest = self.logits(views).argmax(dim=-1)
+        likeliest = self.logits(views, views["hidden"]).argmax(dim=-1)
         predicted = true.masked_scatter(views["hidden"], likeliest)
         rows = [
             ("view for the tokens", views["token_view"]), ("masked", self.masked(views)),

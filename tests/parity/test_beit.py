@@ -70,13 +70,31 @@ def test_images_that_hide_more_count_more():
     torch.testing.assert_close(both, (2 * each[0] + 9 * each[1]) / 11)
 
 
+def test_patches_without_observation_do_not_count():
+    method = beit()
+    views = views_of(method, 2)
+    image = views["image"].clone()
+    image[0] = 0.3
+    seen = dict(method.views(Batch({"image": image}, torch.arange(2)), generator(), Progress(0, 10, 0)))
+    assert not views["flat"].any() and seen["flat"][0].all() and not seen["flat"][1].any()
+    views["hidden"] = torch.ones(2, 16, dtype=torch.bool)
+    views["flat"] = torch.zeros(2, 16, dtype=torch.bool)
+    views["flat"][0, 5] = True
+    without = views["tokens"].clone()
+    without[0, 5] = (without[0, 5] + 1) % method.source.codes
+    with torch.no_grad():
+        assert method.loss(views).total == method.loss({**views, "tokens": without}).total
+        counted = {**views, "flat": torch.zeros_like(views["flat"])}
+        assert method.loss(counted).total != method.loss({**counted, "tokens": without}).total
+
+
 def test_initial_cross_entropy_of_a_large_codebook():
     """ln 8192 + half the variance of the logits: 9.05 to 9.15 for a width of 768."""
     encoder = {**TINY, "width": 768, "depth": 1, "heads": 12}
     method = TokenMIM.build_with(spec_of(32, encoder=encoder), layer_of(), Dice(8192))
     views = views_of(method, 8)
     with torch.no_grad():
-        logits = method.logits(views).double()
+        logits = method.logits(views, views["hidden"]).double()
     expected = (logits.logsumexp(dim=1) - logits.mean(dim=1)).mean().item()  # over all tokens, equally likely
     assert 9.05 <= expected <= 9.15
     cut = 0.02**2 * (1 - 2 * math.exp(-0.5) / math.sqrt(2 * math.pi) / math.erf(1 / math.sqrt(2)))
@@ -269,7 +287,7 @@ def test_previews_show_true_and_predicted_tokens():
     with torch.no_grad():
         (panel,) = method.previews(views)
         rows = dict(panel.rows)
-        likeliest = method.logits(views).argmax(dim=-1)
+        likeliest = method.logits(views, views["hidden"]).argmax(dim=-1)
     predicted = views["tokens"].clone()
     predicted[views["hidden"]] = likeliest
     torch.testing.assert_close(rows["predicted tokens"], method.source.show(predicted, (4, 4)))

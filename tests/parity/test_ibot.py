@@ -52,6 +52,23 @@ def test_the_teachers_head_starts_as_the_students(shared):
     assert same == shared
 
 
+def test_patches_without_observation_do_not_count():
+    """Hidden from the student like others, but the loss is that of the rest."""
+    method = make("ibot", mask_ratios=[0.9], mask_spreads=[0.0], **{"augment": {**PLAIN, "blur_sigma_max": 0.1}})
+    stored = batch(method)
+    stored.images["image"][:3, :, :, :] = -0.5
+    with torch.no_grad():
+        found = dict(method.views(stored, generator(), START))
+        assert found["flat"][:, :3].all() and not found["flat"][:, 3:].any()
+        alone = {**found, "hidden": found["hidden"] & ~found["flat"]}
+        parts, logs = (method.loss(found), method.loss(alone).logs)
+        assert parts.logs["flat_patch_share"].item() == pytest.approx(0.5)
+        nothing = method.loss({**found, "flat": torch.ones_like(found["flat"])}).parts["patch"]
+    assert nothing.item() == 0
+    # Images that count nothing stay in the denominator; what the student sees of the others is the same.
+    torch.testing.assert_close(parts.logs["patch_ce"], logs["patch_ce"])
+
+
 # -- masks -----------------------------------------------------------------------------------------------------------
 
 

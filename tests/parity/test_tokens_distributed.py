@@ -40,7 +40,9 @@ def _views() -> list[dict[str, Tensor]]:
     hidden[:4, :2] = True
     hidden[4:, :12] = True
     tokens = torch.randint(8, (8, 16), generator=_generator(3))
-    return [{"image": images}, {"image": images, "hidden": hidden, "tokens": tokens}]
+    flat = torch.zeros_like(hidden)
+    flat[0, 0] = True
+    return [{"image": images}, {"image": images, "hidden": hidden, "flat": flat, "tokens": tokens}]
 
 
 def _step(method: Method, views: dict[str, Tensor]) -> Tensor:
