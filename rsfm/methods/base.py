@@ -73,7 +73,7 @@ def decay_groups(named: Iterable[tuple[str, nn.Parameter]], lr_scale: float = 1.
         if not parameter.requires_grad:
             continue
         last = name.rpartition(".")[2]
-        exempt = parameter.ndim <= 1 or last == "bias" or last.endswith(("token", "positions"))
+        exempt = parameter.ndim <= 1 or last == "bias" or last.endswith(("token", "positions", "position_bias_table"))
         (free if exempt else decayed).append(parameter)
     groups = [ParamGroup(decayed, True, lr_scale), ParamGroup(free, False, lr_scale)]
     return [group for group in groups if group.parameters]

@@ -104,7 +104,9 @@ class VQTokenizerTraining(Method):
         # Random codes are nothing to commit to: the vectors would all be drawn to the same few.
         committed = self.params.commitment * commitment(vectors, codes) * (self.usage.sum() > 0)
         self.pending.append({"vectors": vectors.detach().flatten(0, 1), "tokens": tokens.flatten()})
-        used = perplexity(token_counts(tokens, len(encoder.codebook)))
+        # Over many batches: one of them may hold fewer patches than there are codes.
+        counts = torch.lerp(self.usage, token_counts(tokens, len(encoder.codebook)), 1 - self.params.code_momentum)
+        used = perplexity(counts)
         logs = {
             "codebook_perplexity": used, "codebook_use": used / len(encoder.codebook),
             "codes_replaced": self.reseeded.clone(), "code_cosine": (vectors.detach() * codes).sum(dim=-1).mean(),

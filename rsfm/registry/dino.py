@@ -171,6 +171,7 @@ ENTRY = MethodEntry(
             vit(
                 "s", samples=384_000_000, warmup=12_800_000, base_lr=5e-4, clip=3.0, accumulate=4, prototypes=65_536,
                 global_min_scale=0.25, temperature_warmup_samples=38_400_000, freeze_prototypes_samples=1_280_000,
+                augment={"flips": "horizontal"},
             ),
         ),
         "vit-b": Preset(
@@ -178,7 +179,7 @@ ENTRY = MethodEntry(
             vit(
                 "b", samples=512_000_000, warmup=12_800_000, base_lr=7.5e-4, clip=0.3, min_lr=2e-6, accumulate=8,
                 prototypes=65_536, global_min_scale=0.25, temperature_warmup_samples=64_000_000,
-                freeze_prototypes_samples=3_840_000,
+                freeze_prototypes_samples=3_840_000, augment={"flips": "horizontal"},
             ),
         ),
     },

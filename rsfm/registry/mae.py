@@ -111,7 +111,9 @@ ENTRY = MethodEntry(
                     "samples": 1_024_000_000, "batch_size": 4096, "warmup_samples": 51_200_000,
                     "base_lr": 1.5e-4, "accumulate": 8,
                 },
-                "method_params": {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16},
+                "method_params": {
+                    "decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16, "flips": "horizontal",
+                },
                 "runtime": GPU_RUNTIME,
             },
         ),

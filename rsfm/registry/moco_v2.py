@@ -43,6 +43,7 @@ def _paper(epochs: int) -> dict[str, Any]:
             "optimizer": "sgd", "samples": epochs * 1_280_000, "batch_size": 256, "warmup_samples": 0,
             "base_lr": 0.03, "beta1": 0.9, "weight_decay": 1e-4,
         },
+        "method_params": {"augment": {"flips": "horizontal"}},
         "runtime": {**GPU_RUNTIME, "monitor_every_steps": 2000, "checkpoint_every_steps": 2000},
     }  # fmt: skip
 

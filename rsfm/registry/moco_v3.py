@@ -49,6 +49,7 @@ def _paper(width: int, heads: int, accumulate: int) -> dict[str, Any]:
             "samples": 384_000_000, "batch_size": 4096, "accumulate": accumulate, "warmup_samples": 51_200_000,
             "base_lr": 1.5e-4, "weight_decay": 0.1, "beta2": 0.999,
         },
+        "method_params": {"augment": {"flips": "horizontal"}},
         "runtime": GPU_RUNTIME,
     }  # fmt: skip
 

@@ -37,10 +37,9 @@ def _vit(width: int, heads: int, *, batch_size: int, accumulate: int) -> dict[st
         "image_size": 224,
         "encoder": {"patch_size": 16, "width": width, "depth": 12, "heads": heads},
         "optim": {
-            "samples": 384_000_000, "batch_size": batch_size, "accumulate": accumulate, "warmup_samples": 51_200_000,
+            "samples": 384_000_000, "batch_size": batch_size, "accumulate": accumulate, "warmup_samples": 12_800_000,
             "base_lr": 1.5e-4, "weight_decay": 0.1, "beta2": 0.999,
         },
-        "method_params": {"projector_width": 4096, "projection_dim": 256},
         "runtime": GPU_RUNTIME,
     }  # fmt: skip
 

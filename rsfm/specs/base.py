@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from rsfm.errors import RsfmError
 
@@ -18,6 +18,14 @@ class Params(BaseModel):
     """Base of everything inside a spec: unknown keys are refused, never ignored."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _rest_by_default(cls, value: Any, info: ValidationInfo) -> Any:
+        """Of settings that are themselves several, those left out are this field's default, not their own class's."""
+        default = cls.model_fields[str(info.field_name)].default
+        partly = isinstance(default, BaseModel) and isinstance(value, dict)
+        return {**default.model_dump(), **value} if partly else value
 
 
 def one_line(error: ValidationError) -> str:
