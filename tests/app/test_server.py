@@ -51,6 +51,17 @@ def test_options_are_known_to_streamlit_and_send_nothing_out() -> None:
     assert set(LIGHT) == set(DARK)
 
 
+def test_what_stays_until_the_end_costs_no_run_of_a_page_anything() -> None:
+    """The garbage collector stops every thread while it looks."""
+    code = (
+        "import gc, threading; from app.asgi import warm_up; stop = threading.Event(); stop.set(); warm_up(stop);"
+        "print(gc.get_freeze_count(), len(gc.get_objects()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    frozen, looked_at = map(int, done.stdout.split())
+    assert frozen > 50_000 and looked_at < 5_000
+
+
 def test_what_the_dashboard_serves_is_part_of_the_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = settings["tool"]["setuptools"]["package-data"]["app"]
