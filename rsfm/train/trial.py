@@ -78,26 +78,29 @@ def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[s
     try:
         _one_pass(spec, module, device, few)
         optimiser = _step_in_place(spec, module)
+        _fastest(spec, module, device, few)
         small = _peak_memory(device)
-        per_image = _seconds(spec, module, device, some) / some
+        per_image = _fastest(spec, module, device, some)
         size = micro_batch
         if device.type == "cpu":
             affordable = max(some, int(_LAST_S / per_image))
             size = min(micro_batch, max(some, affordable // _PASSES))
             monitors.take_fewer(affordable)
+        per_image = _fastest(spec, module, device, size)
+        peak = _peak_memory(device)
+        if size < micro_batch:
+            peak += (peak - small) * (micro_batch - size) // (size - few)
         monitors.measure(setup.method.encoder, device, partial(_precision, spec, device))
-        per_image = min(_seconds(spec, module, device, size) for _ in range(_PASSES)) / size
     except torch.OutOfMemoryError as error:
         raise RsfmError(
             f"A pass over {micro_batch} images does not fit into the GPU's memory. Raise optim.accumulate or lower "
             "optim.batch_size."
         ) from error
-    peak = _peak_memory(device)
+    peak = max(peak, _peak_memory(device))
     del optimiser  # kept until here for its memory
     remarks = []
     if size < micro_batch:
         remarks.append(f"Tried with {size} images instead of {micro_batch}, to be quick.")
-        peak += (peak - small) * (micro_batch - size) // (size - few)
     if device.type == "cuda":
         remarks.append(f"Peak GPU memory: {peak / 1e9:.2f} GB.")
     else:
@@ -134,6 +137,11 @@ def _step_in_place(spec: PretrainSpec, module: PretrainModule) -> torch.optim.Op
         group["lr"] = 0.0
     optimiser.step()
     return optimiser
+
+
+def _fastest(spec: PretrainSpec, module: PretrainModule, device: torch.device, size: int) -> float:
+    """Seconds per image of the fastest of the passes of `size` images; after the last of them, memory grows no more."""
+    return min(_seconds(spec, module, device, size) for _ in range(_PASSES)) / size
 
 
 def _seconds(spec: PretrainSpec, module: PretrainModule, device: torch.device, size: int) -> float:

@@ -119,8 +119,9 @@ def run(page: ClientConnection) -> str:
     """Have a page's script run, as a click does; what its last message is."""
     message = BackMsg()
     message.rerun_script.SetInParent()
-    with contextlib.suppress(ConnectionClosed):
+    with contextlib.suppress(ConnectionClosed):  # what was said before it closed is read all the same
         page.send(message.SerializeToString())
+    with contextlib.suppress(ConnectionClosed):
         for sent in page:
             said = ForwardMsg.FromString(sent).WhichOneof("type")
             if said in ("script_finished", "auth_redirect"):
