@@ -239,7 +239,13 @@ def _from_timm(
         raise RsfmError(
             f"{title} {there} class token: set encoder.class_token={str('class_token' in renamed).lower()}."
         )
-    if grid is None and "positions" in renamed:
-        side = round((len(renamed["positions"]) - encoder.prefix_tokens) ** 0.5)
-        grid = (side, side)
+    if "positions" in renamed:
+        prefix, count = encoder.prefix_tokens, len(renamed["positions"])
+        if grid is None:
+            side = round((count - prefix) ** 0.5)
+            grid = (side, side)
+        if count == grid[0] * grid[1]:  # of patches only, as in DeiT III: the class token has none, which is zero
+            renamed["positions"] = F.pad(renamed["positions"], (0, 0, prefix, 0))
+        elif count != grid[0] * grid[1] + prefix:
+            raise RsfmError(f"{title} has {count} learned positions, which are no square grid.")
     return Weights(title, renamed, bands, "patch_projection.weight", grid, left_out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -74,6 +76,23 @@ def test_other_sizes_resample_positions(timm_weights, workspace):
     assert encoder.positions.shape == (37, 192)
     flat = torch.cat([theirs[:1], torch.full((196, 192), 0.3)])
     torch.testing.assert_close(warm.resample_positions(flat, (14, 14), (6, 6), 1)[1:], torch.full((36, 192), 0.3))
+
+
+@pytest.mark.parametrize("size", [224, 96])
+def test_positions_of_patches_only_leave_the_class_token_none(tmp_path, workspace, monkeypatch, size):
+    create = partial(timm.create_model, no_embed_class=True)
+    network = create(TIMM).eval()
+    torch.nn.init.normal_(network.pos_embed)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    monkeypatch.setattr(imagenet, "cached_weights", lambda config: tmp_path / "w.pth")
+    monkeypatch.setattr(timm, "create_model", create)
+    encoder = build_encoder(LIKE_TIMM, 3, size, seed=1).eval()
+    loaded(encoder, InitParams(weights=f"timm:{TIMM}"), layer(size=size), workspace)
+    assert not encoder.positions[0].any() and encoder.positions[1:].any(1).all()
+    if size == 224:
+        x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            torch.testing.assert_close(encoder.forward_tokens(x), network.forward_features(x), atol=1e-4, rtol=1e-4)
 
 
 def test_inflating_keeps_known_bands_and_the_size_of_the_response(timm_weights, workspace):
