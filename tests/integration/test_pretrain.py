@@ -56,6 +56,8 @@ def test_a_run_leaves_metrics_previews_checkpoints_and_a_model(world, capsys):
         assert {"loss", "lr", "weight_decay", "grad_norm", "grad_norm_first", "flat_patch_share"} <= set(rows[step])
     for step in (0, 6, 12, 14):
         assert {"std_l2", "rankme", "rankme_centered", "top1_eigen_share", "knn"} <= set(rows[step])
+        # A fresh network would trip them: they begin when a tenth of the training is done.
+        assert any(name.startswith("alarm/") for name in rows[step]) == (step > 0)
     assert rows[1]["lr"] == 0
     assert rows[14]["knn"] > 0.9  # the classes differ in their mean
     throughput = [r["values"] for r in read_jsonl(run.path / "metrics.jsonl")[0] if "throughput" in r["values"]]
