@@ -40,6 +40,7 @@ class View:
         scale: smallest and largest area share of its crop.
         blur_p, solarize_p: chances of blur and (colour images) solarisation.
         degrade_p: chance of a resolution degradation by a factor log-uniform in [1, `degrade_factor`].
+        beside: side of the views that it belongs to, whose pixels blur is measured in; None: it is one of them.
     """
 
     size: int
@@ -48,6 +49,7 @@ class View:
     solarize_p: float = 0.0
     degrade_p: float = 0.0
     degrade_factor: float = 8.0
+    beside: int | None = None
 
 
 def colour_order(bands: list[ModelBand]) -> list[int] | None:
@@ -158,7 +160,7 @@ class Augmenter(nn.Module):
         rows, columns = view_matrices(boxes, flips, height, width, view.size)
         if view.blur_p > 0:
             sigma = uniform((count,), self.params.blur_sigma_min, self.params.blur_sigma_max, generator)
-            sigma = torch.where(chance(count, view.blur_p, generator), sigma * view.size / 224, 0.0)
+            sigma = torch.where(chance(count, view.blur_p, generator), sigma * (view.beside or view.size) / 224, 0.0)
             blur = blur_matrix(sigma, view.size)
             rows, columns = blur @ rows, blur @ columns
         if view.degrade_p > 0:

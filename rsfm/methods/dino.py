@@ -69,7 +69,8 @@ class DINO(Method):
         self.first_view = View(student.image_size, (params.global_min_scale, 1.0), params.blur_p_first)
         self.second_view = View(student.image_size, self.first_view.scale, params.blur_p_second, params.solarize_p)
         scale = (params.local_min_scale, params.local_max_scale)
-        self.local_view = View(params.local_size, scale, params.blur_p_local, **degrade)
+        # Blurred by as many pixels as the global views, as in the authors' code: local ones lose more of their detail.
+        self.local_view = View(params.local_size, scale, params.blur_p_local, **degrade, beside=student.image_size)
         self.coarse_view = View(student.image_size, self.first_view.scale, **degrade)
 
     @classmethod

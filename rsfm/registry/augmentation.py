@@ -35,8 +35,8 @@ class AugmentParams(Params):
     band_drop_p: float = Field(
         0.0, ge=0, lt=1, title="Band drop", description="Chance that a band is set to its mean (no colour images)."
     )
-    blur_sigma_min: float = Field(0.1, gt=0, title="Least blur", description="Sigma in pixels of a 224-pixel view.")
-    blur_sigma_max: float = Field(2.0, gt=0, title="Most blur", description="Sigma in pixels of a 224-pixel view.")
+    blur_sigma_min: float = Field(0.1, gt=0, title="Least blur", description="Sigma; pixels of global views of 224.")
+    blur_sigma_max: float = Field(2.0, gt=0, title="Most blur", description="Sigma; pixels of global views of 224.")
 
     @model_validator(mode="after")
     def _order(self) -> AugmentParams:

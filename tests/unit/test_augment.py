@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import rsfm.data.augment as augmentation
 from rsfm.data.augment import Augmenter, View, blur_matrix, colour_order, degradation_table
 from rsfm.data.source import LayerInput
 from rsfm.data.views import resampling_matrix
@@ -88,6 +89,15 @@ def test_blur_keeps_constants_and_spreads_by_sigma():
     torch.testing.assert_close(matrix.sum(-1), torch.ones(2, 33))
     place = torch.arange(33.0) - 16
     assert (matrix[1, 16] * place**2).sum().sqrt().item() == pytest.approx(2.0, rel=1e-2)
+
+
+@pytest.mark.parametrize(("beside", "sigma"), [(None, 1.0), (64, 2.0)])
+def test_blur_is_measured_in_pixels_of_the_global_views(monkeypatch, beside, sigma):
+    taken = []
+    monkeypatch.setattr(augmentation, "blur_matrix", lambda s, n: taken.append(s) or blur_matrix(s, n))
+    params = PLAIN.model_copy(update={"blur_sigma_min": 7.0, "blur_sigma_max": 7.0})
+    Augmenter(layer(), params)(images(3), View(32, (0.2, 1), blur_p=1.0, beside=beside), generator())
+    torch.testing.assert_close(taken, [torch.full((3,), sigma)])
 
 
 def test_triangle_rows_sum_to_one():
