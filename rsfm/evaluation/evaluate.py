@@ -23,6 +23,7 @@ from rsfm.errors import RsfmError
 from rsfm.evaluation.attempts import start_over_if_changed
 from rsfm.evaluation.batches import IGNORE, LabelledImages
 from rsfm.evaluation.features import FeatureCache, extract, forward
+from rsfm.evaluation.finite import outputs
 from rsfm.evaluation.fit import Reports, fit_network, task_loss
 from rsfm.evaluation.heads import centroid_predict, fit_linear, knn_predict
 from rsfm.evaluation.kept import kept_bytes, save_network
@@ -116,9 +117,9 @@ def _try_step(
         step = min(step, (time.perf_counter() - start) / count)
     if not torch.isfinite(loss):
         raise RsfmError(f"Model {model.name} gives a loss that is not finite on pack {what.pack.name!r}.")
-    worst = images.read(what.test_split, slice(0, 1), what.severities[-1]).to(device)
-    with torch.no_grad():
-        network.eval()(worst.images, worst.target.shape[-2:])
+    row, severity = slice(0, 1), what.severities[-1]
+    worst = images.read(what.test_split, row, severity).to(device)
+    outputs(network.eval(), worst, images, what.test_split, row, severity, spec.fit.precision)
     trained = spec.fit.epochs * len(what.draws[spec.eval_seeds[0]])
     encoding *= maps.encodings / max(1, sum(a != "finetune" for a in what.adaptations))  # shared by the heads
     return encoding + step * len(spec.eval_seeds) * (trained + len(what.severities) * what.n_test / 3)
@@ -332,8 +333,7 @@ class Evaluation:
                 self.context.check_stop()
             rows = slice(start, min(start + size, total))
             batch = source.read(split, rows, severity).to(self.device)
-            with autocast(self.spec.fit.precision, self.device):
-                logits = network(batch.images, batch.target.shape[-2:]).float()
+            _, logits = outputs(network, batch, self.images, split, rows, severity, self.spec.fit.precision)
             if self.what.task.dense:
                 yield self._map_counts(batch.target, logits.argmax(dim=1)), logits[:0]
             else:

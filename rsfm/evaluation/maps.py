@@ -28,6 +28,7 @@ from torch import Tensor
 
 from rsfm.errors import RsfmError
 from rsfm.evaluation.batches import Batch, LabelledImages, flipped
+from rsfm.evaluation.finite import require_finite
 from rsfm.evaluation.images import PackImages, Rows
 from rsfm.evaluation.networks import autocast, encode, maps_of
 from rsfm.evaluation.plan import Plan
@@ -187,7 +188,7 @@ class FrozenMaps:
             after_batch: called with the number of encoded images; may raise to stop.
 
         Raises:
-            RsfmError: the disk is full.
+            RsfmError: the disk is full, or maps are not finite.
         """
         for severity in severities:
             for layer in self.images.layers:
@@ -258,7 +259,9 @@ class FrozenMaps:
                 images = kept.layer.read(views.split, rows, severity)
                 images = flipped(images, _coins(flip, len(rows), images.device))
                 with autocast(self.precision, self.device):
-                    lines = kept.to_bytes(encode(self.model, images))
+                    levels = encode(self.model, images)
+                require_finite(levels, kept.layer, views.split, rows, severity, self.model.name)
+                lines = kept.to_bytes(levels)
                 try:
                     file.write(lines)
                     file.flush()

@@ -21,7 +21,7 @@ from rsfm.tasks import Adaptation, Task
 #: Without weight decay though they are no vectors: tokens and positions.
 _NO_DECAY = ("class_token", "positions", "cls_token", "reg_token", "pos_embed", "*relative_position_bias_table")
 
-#: An image (B, C, H, W) in the bands' units, or the maps that a frozen encoder gives for it.
+#: An image (B, C, H, W) in the bands' units, or what an encoder gives for it: maps, or one feature vector.
 Image = Tensor | list[Tensor]
 
 
@@ -47,6 +47,14 @@ class TaskNetwork(nn.Module):
         if not self.frozen:
             self.model.trainable.train(mode)
         return self
+
+    def encoded(self, images: Sequence[Image]) -> list[list[Tensor]]:
+        """What the encoder gives for each image, as `forward` takes it too; what is encoded already stays as it is."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return [self._encoded(image) if isinstance(image, Tensor) else image for image in images]
+
+    def _encoded(self, image: Tensor) -> list[Tensor]:
+        raise NotImplementedError
 
     def head_parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(n, p) for n, p in self.named_parameters() if not n.startswith("model.")]
@@ -86,11 +94,12 @@ class LabelNetwork(TaskNetwork):
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, images: Sequence[Tensor], size: Sequence[int] | None = None) -> Tensor:
-        """One (B, C, H, W) to (B, outputs)."""
-        (image,) = images
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features = self.model.features(standardise(image, self.model.mean, self.model.std))
+    def _encoded(self, image: Tensor) -> list[Tensor]:
+        return [self.model.features(standardise(image, self.model.mean, self.model.std))]
+
+    def forward(self, images: Sequence[Image], size: Sequence[int] | None = None) -> Tensor:
+        """One (B, C, H, W), or what `encoded` makes of it, to (B, outputs)."""
+        ((features,),) = self.encoded(images)
         return self.head(features)
 
 
@@ -183,16 +192,12 @@ class MapNetwork(TaskNetwork):
             channels = self.neck.channels
         self.decoder = UPerNet(channels, classes, fusion=fusion, width=fit.decoder_width, pool_width=fit.pool_width)
 
-    def _maps(self, image: Image) -> list[Tensor]:
-        levels = image
-        if isinstance(image, Tensor):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                levels = encode(self.model, image)
-        return levels if self.neck is None else self.neck(levels)
+    def _encoded(self, image: Tensor) -> list[Tensor]:
+        return encode(self.model, image)
 
     def forward(self, images: Sequence[Image], size: Sequence[int]) -> Tensor:
-        """One or two (B, C, H, W), or what `encode` makes of them, to (B, classes, *size) float32 logits."""
-        maps = [self._maps(image) for image in images]
+        """One or two (B, C, H, W), or what `encoded` makes of them, to (B, classes, *size) float32 logits."""
+        maps = [levels if self.neck is None else self.neck(levels) for levels in self.encoded(images)]
         return self.decoder(maps[0], maps[1] if len(maps) > 1 else None, size).float()
 
 
