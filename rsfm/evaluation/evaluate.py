@@ -22,6 +22,7 @@ from rsfm.device import granted_device
 from rsfm.errors import RsfmError
 from rsfm.evaluation.attempts import start_over_if_changed
 from rsfm.evaluation.batches import IGNORE, LabelledImages
+from rsfm.evaluation.facts import Looked, input_facts
 from rsfm.evaluation.features import FeatureCache, extract, forward
 from rsfm.evaluation.finite import outputs
 from rsfm.evaluation.fit import Reports, fit_network, task_loss
@@ -37,15 +38,11 @@ from rsfm.models.baselines import resolve
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
 from rsfm.store.job import JobContext
-from rsfm.store.lint import farthest_band
 from rsfm.tasks import ADAPTATIONS, Adaptation
-from rsfm.train.monitors import rankme, std_l2
 from rsfm.workspace import Workspace
 
 #: Below this many multiplications per pass, a second thread waits more than it works.
 _SMALL = 1e8
-#: How many test images the result lint is told about: features, and inputs.
-_LOOK_AT, _LOOK_AT_INPUTS = 2048, 64
 
 
 def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
@@ -172,7 +169,7 @@ class Evaluation:
         self.steps = Steps(spec, what, context, maps=self.maps.to_keep)
         self._features: tuple[dict[float, Tensor], dict[float, Tensor]] | None = None
         self._facts: dict[float, dict[str, float]] = {}
-        self.input_facts = _input_facts(what, model, self.images)
+        self.input_facts = input_facts(self.images, model)
 
     def predictions(self) -> list[Prediction]:
         found: list[Prediction] = []
@@ -209,13 +206,11 @@ class Evaluation:
         return self._features
 
     def feature_facts(self, severity: float) -> dict[str, float]:
-        """What the result lint looks for collapse in: of at most `_LOOK_AT` test images."""
+        """What the result lint looks for collapse in."""
         if severity not in self._facts:
-            features = self.features()[1][severity][:_LOOK_AT].cpu()
-            self._facts[severity] = {
-                "feature_dim": features.shape[1], "feature_std_l2": std_l2(features),
-                "feature_rank": rankme(features - features.mean(dim=0)),
-            }  # fmt: skip
+            looked = Looked()
+            looked.add(self.features()[1][severity])
+            self._facts[severity] = looked.facts()
         return self._facts[severity]
 
     def _on_features(self, adaptation: Adaptation, seed: int) -> list[Prediction]:
@@ -309,8 +304,14 @@ class Evaluation:
 
     def _tested(self, network: TaskNetwork, adaptation: Adaptation, seed: int, severity: float) -> Prediction:
         phase = f"testing {adaptation}-{seed} {severity:g}{self.what.operator.severity_unit}"
-        parts = list(self._outputs(network, self.what.test_split, severity, phase))
-        facts = {"deterministic": False, **self.input_facts}
+        learnt = next(network.model.parameters(), None) is not None  # what has no weights cannot collapse
+        known = network.frozen and severity in self._facts  # of another head or seed: its features are the same
+        looked = Looked() if learnt and not known else None
+        parts = list(self._outputs(network, self.what.test_split, severity, phase, looked))
+        found = looked.facts() if looked else self._facts.get(severity, {})
+        if network.frozen:
+            self._facts[severity] = found
+        facts = {"deterministic": False, **found, **self.input_facts}
         if self.what.task.dense:
             counts = np.concatenate([counts for counts, _ in parts])
             return Prediction(adaptation, seed, severity, counts, facts=facts)
@@ -322,7 +323,7 @@ class Evaluation:
 
     @torch.no_grad()
     def _outputs(
-        self, network: TaskNetwork, split: str, severity: float, phase: str = ""
+        self, network: TaskNetwork, split: str, severity: float, phase: str = "", looked: Looked | None = None
     ) -> Iterator[tuple[np.ndarray, Tensor]]:
         """For each batch of a split its counts (maps), and the logits (labels of whole images); may raise `Stopped`."""
         total = self.what.pack.info.splits[split]
@@ -333,7 +334,10 @@ class Evaluation:
                 self.context.check_stop()
             rows = slice(start, min(start + size, total))
             batch = source.read(split, rows, severity).to(self.device)
-            _, logits = outputs(network, batch, self.images, split, rows, severity, self.spec.fit.precision)
+            encoded, logits = outputs(network, batch, self.images, split, rows, severity, self.spec.fit.precision)
+            for layer, levels in zip(self.images.layers, encoded, strict=True):
+                if looked and self.what.degraded(layer.layer):
+                    looked.add(levels[-1])
             if self.what.task.dense:
                 yield self._map_counts(batch.target, logits.argmax(dim=1)), logits[:0]
             else:
@@ -362,15 +366,6 @@ class Evaluation:
         else:
             counts = metrics.classification_counts(truth, logits.argmax(dim=1).numpy())
         return float(function(counts.sum(axis=0)))
-
-
-def _input_facts(what: Plan, model: FeatureModel, images: LabelledImages) -> dict[str, Any]:
-    """What the result lint looks for wrong units in: the standardised input of some test images, as they are."""
-    layer = images.layers[0]
-    values = layer.read(what.test_split, slice(0, _LOOK_AT_INPUTS), what.operator.identity)
-    inputs = (values - model.mean) / model.std  # not `standardise`: it hides what is not finite
-    std, mean = torch.std_mean(inputs.double(), dim=(0, 2, 3), correction=0)
-    return farthest_band(layer.names, mean.tolist(), std.tolist())
 
 
 def _network(spec: EvaluateSpec, what: Plan, model: FeatureModel, adaptation: Adaptation, seed: int) -> TaskNetwork:
