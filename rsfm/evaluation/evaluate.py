@@ -32,12 +32,13 @@ from rsfm.evaluation.maps import FrozenMaps
 from rsfm.evaluation.networks import TaskNetwork, autocast, build, encode
 from rsfm.evaluation.plan import Plan, plan
 from rsfm.evaluation.remarks import evaluation_remarks
+from rsfm.evaluation.room import Room, sweep
 from rsfm.evaluation.scores import Prediction, mean_ap, save_predictions, score_rows
 from rsfm.evaluation.steps import Steps
 from rsfm.models.baselines import resolve
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
-from rsfm.store.job import JobContext
+from rsfm.store.job import JobContext, Stopped
 from rsfm.tasks import ADAPTATIONS, Adaptation
 from rsfm.workspace import Workspace
 
@@ -77,7 +78,7 @@ def dry_run(spec: EvaluateSpec, workspace: Workspace) -> list[str]:
             raise RsfmError(
                 f"The features take {needed / 1e9:.1f} GB, more than is free on the disk of {workspace.root}."
             )
-    maps = FrozenMaps(spec, what, model, images, workspace.runs / "maps", dry=True)
+    maps = FrozenMaps(spec, what, model, images, Room(workspace))
     remarks += maps.remarks
     for adaptation in fitted:
         taken = _try_step(spec, what, model, images, maps, adaptation, device)
@@ -140,6 +141,8 @@ def run_job(spec: EvaluateSpec, context: JobContext) -> None:
         print(f"note: {remark}", flush=True)
     if changed := start_over_if_changed(what, model, context):
         print(f"note: Starts over: not as in the attempt before: {', '.join(changed)}.", flush=True)
+    if freed := sweep(context.workspace):
+        print(f"note: Maps of runs that have ended are deleted ({freed / 1e9:.1f} GB).", flush=True)
     evaluation = Evaluation(spec, what, model, context, device)
     for remark in evaluation.maps.remarks:
         print(f"note: {remark}", flush=True)
@@ -165,7 +168,8 @@ class Evaluation:
     ) -> None:
         self.spec, self.what, self.model, self.context, self.device = spec, what, model, context, device
         self.images = LabelledImages(what, model)
-        self.maps = FrozenMaps(spec, what, model, self.images, context.folder.path / "checkpoints" / "maps")
+        self.room = Room(context.workspace, context.folder)
+        self.maps = FrozenMaps(spec, what, model, self.images, self.room)
         self.steps = Steps(spec, what, context, maps=self.maps.to_keep)
         self._features: tuple[dict[float, Tensor], dict[float, Tensor]] | None = None
         self._facts: dict[float, dict[str, float]] = {}
@@ -178,10 +182,12 @@ class Evaluation:
                 fitted = self.what.task.trains(adaptation)
                 for seed in self.spec.eval_seeds:
                     found += self._trained(adaptation, seed) if fitted else self._on_features(adaptation, seed)
-        except RsfmError:  # nothing that the same run could go on from, unlike a stop
-            self.maps.discard()
+        except Stopped:  # the next attempt goes on with the maps
             raise
-        self.maps.discard()
+        except Exception:
+            self.room.give_back()
+            raise
+        self.room.give_back()
         self.steps.finish()
         return found
 

@@ -9,15 +9,18 @@ What cannot be kept, or would not be asked for more often than there are views, 
 crops, jitter, and operators that draw numbers anew for every epoch.
 
 Maps are kept as the encoder gives them, bit for bit: float32, or bfloat16 where it computes in that. Half precision
-would save half of the disk, but residual streams of transformers hold values that it rounds coarsely or cannot hold,
-and scores would depend on whether maps were kept. They are large (3 MB for a 256 px image and a ViT-B in float32), so
-they are not a cache for other runs: they stay over stops and kills of their run, and are deleted when it is done.
+would save half of the disk, but residual streams of transformers hold values that it rounds coarsely or cannot hold.
+What is left is the last bit, which hangs on the other images of a pass (kept maps are made `_PIECE` at a time, others
+batch by batch): linear probes do not show it, but a decoder's many steps can make single pixels of it, as another GPU
+would. So a run decides once what it keeps: with its maps, an attempt goes on as if there had been no stop.
+
+Maps are large (3 MB for a 256 px image and a ViT-B in float32), so they are not a cache for other runs: they stay over
+stops and kills of their run, and are deleted when it is done (`rsfm.evaluation.room`).
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +35,12 @@ from rsfm.evaluation.finite import require_finite
 from rsfm.evaluation.images import PackImages, Rows
 from rsfm.evaluation.networks import autocast, encode, maps_of
 from rsfm.evaluation.plan import Plan
+from rsfm.evaluation.room import Room
 from rsfm.models.export import FeatureModel
 from rsfm.specs import EvaluateSpec
-from rsfm.store.files import read_json, write_json
 
 #: Images per forward pass: more are slower on a CPU, and enough for a GPU.
 _PIECE = 32
-#: Kept maps take no more than this share of the free disk.
-_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,22 +146,21 @@ class FrozenMaps:
     """
 
     def __init__(
-        self, spec: EvaluateSpec, what: Plan, model: FeatureModel, images: LabelledImages, folder: Path, *,
-        dry: bool = False,
+        self, spec: EvaluateSpec, what: Plan, model: FeatureModel, images: LabelledImages, room: Room
     ) -> None:  # fmt: skip
-        """No map is written yet. With `dry` nothing is: only the disk of `folder` is looked at."""
-        self.model, self.images, self.device, self.folder = model, images, model.mean.device, folder
+        """No map is written yet."""
+        self.model, self.images, self.device, self.room = model, images, model.mean.device, room
         self.precision, self._levels = spec.fit.precision, {}
         asked = views_asked(spec, what)
         learnt = next(model.parameters(), None) is not None  # without weights there is nothing to spare
-        worth = [v for v in asked if learnt and v.uses > v.per_image]
-        allowed = self._allowed(spec, dry) if worth else 0
+        worth = [self._described(v) for v in asked if learnt and v.uses > v.per_image]
+        allowed = room.claim(sum(kept.bytes for kept in worth), spec.maps_gb * 1e9) if worth else 0
         self._at: dict[tuple[str, str, float], _Kept] = {}
         self.kept: list[_Kept] = []
         too_large: list[_Kept] = []
         left = allowed
-        for views in sorted(worth, key=lambda v: v.per_image / v.uses):
-            kept = self._described(views)
+        for kept in sorted(worth, key=lambda k: k.views.per_image / k.views.uses):
+            views = kept.views
             if kept.bytes > left:
                 too_large.append(kept)
                 continue
@@ -213,26 +213,9 @@ class FrozenMaps:
             found.append(kept.read(kept.positions(chosen, level, codes), self.device))
         return Batch(found, self.images.targets(split, rows))
 
-    def discard(self) -> None:
-        """Give the disk back."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-
     def _level(self, layer: str, severity: float | np.ndarray) -> float | np.ndarray:
         what = self.images.what
         return severity if what.degraded(layer) else what.operator.identity
-
-    def _allowed(self, spec: EvaluateSpec, dry: bool) -> int:
-        """Bytes that may be taken: as in the first attempt, so that no score hangs on how full the disk was since."""
-        note = self.folder / "allowed.json"
-        if before := read_json(note):
-            return before["bytes"]
-        there = next(place for place in self.folder.parents if place.exists())
-        allowed = int(min(spec.maps_gb * 1e9, _SHARE * shutil.disk_usage(there).free))
-        if not dry:
-            note.parent.mkdir(parents=True, exist_ok=True)
-            write_json(note, {"bytes": allowed})
-        return allowed
 
     def _described(self, views: Views) -> _Kept:
         (layer,) = (layer for layer in self.images.layers if layer.layer == views.layer)
@@ -240,7 +223,7 @@ class FrozenMaps:
         if size not in self._levels:
             with autocast(self.precision, self.device):
                 self._levels[size] = maps_of(self.model, size)
-        return _Kept(views, layer, self._levels[size], self.folder)
+        return _Kept(views, layer, self._levels[size], self.room.folder)
 
     @torch.no_grad()
     def _fill(self, kept: _Kept, after_batch: Callable[[int], None]) -> None:

@@ -10,10 +10,10 @@ none:
     basis            hash of the model's weights and preprocessing and of the way they were evaluated
     deterministic    true where evaluation seeds change nothing (kNN on all training samples), so that equal scores
                      are no surprise
-    feature_dim      dimensions of the frozen features behind this score;
+    feature_dim      dimensions of the features behind this score;
     feature_std_l2   mean over them of the standard deviation of the ℓ2-normalised features of the test images
-                     (healthy: about 1/√d);
-    feature_rank     RankMe (arXiv 2210.02885) of the same features minus their mean
+                     (healthy: about 1/√d); of maps in the mean over a few places, each between images
+    feature_rank     RankMe (arXiv 2210.02885) of the same features minus their mean, of maps each place's own
     input_band       the band whose input is farthest from what the model was made for (`farthest_band`);
     input_mean, input_std  mean and standard deviation over the pixels of that band as the model gets it, (value - mean)
                      / std: about 0 and 1

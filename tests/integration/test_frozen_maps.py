@@ -1,4 +1,7 @@
-"""Decoders on a frozen encoder: each view of an image is encoded once, and the scores are as if it was not kept."""
+"""Decoders on a frozen encoder: each view of an image is encoded once, and the scores are as if it was not kept.
+
+To the last digit for linear probes and after stops and kills; up to rounding for decoders.
+"""
 
 from __future__ import annotations
 
@@ -170,14 +173,16 @@ def test_bfloat16_is_kept_as_it_is(workspace: Workspace, monkeypatch: pytest.Mon
     pd.testing.assert_frame_equal(kept[COLUMNS], again[COLUMNS], check_exact=True)
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize(
+    ("end", "heads"), [("stop", ["linear"]), ("kill", ["linear"]), ("stop", ["decoder"]), ("kill", ["decoder"])]
+)
 def test_an_attempt_goes_on_where_encoding_ended(
-    workspace: Workspace, encoded: list[bytes], monkeypatch: pytest.MonkeyPatch, end: str
+    workspace: Workspace, encoded: list[bytes], monkeypatch: pytest.MonkeyPatch, end: str, heads: list[str]
 ) -> None:
     """Nothing is encoded twice but what a kill cut off; what is half written is thrown away."""
     fields(workspace)
     monkeypatch.setattr(module, "_PIECE", 4)
-    settings = {**ASKED, "fit": {**QUICK_FIT, "flips": "horizontal"}}
+    settings = {**ASKED, "adaptations": heads, "fit": {**QUICK_FIT, "flips": "horizontal"}}
     whole, _ = evaluate(workspace, MODEL, "fields", **settings)
     once = len(encoded)
     encoded.clear()
@@ -210,6 +215,29 @@ def test_an_attempt_goes_on_where_encoding_ended(
     found = pd.DataFrame(read_jsonl(run.path / "scores.jsonl")[0])
     pd.testing.assert_frame_equal(found[COLUMNS], whole[COLUMNS], check_exact=True)
     assert not folder.exists()
+
+
+def test_any_error_gives_the_disk_back_and_what_a_kill_leaves_the_next_evaluation_does(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields(workspace)
+    spec = request(workspace, MODEL, "fields", **ASKED)
+    read, left = _Kept.read, []
+    for error in (torch.OutOfMemoryError, KeyboardInterrupt):
+
+        def fails(self: _Kept, *rest: Any, error: type[BaseException] = error) -> list[torch.Tensor]:
+            raise error
+
+        monkeypatch.setattr(_Kept, "read", fails)
+        run = create_run(workspace, spec)
+        with pytest.raises(error):
+            run_job(spec, JobContext(workspace, run, 1))
+        left.append(run.path / "checkpoints" / "maps")
+    assert [folder.exists() for folder in left] == [False, True]
+    run.add_event(state="failed", attempt=1)
+    monkeypatch.setattr(_Kept, "read", read)
+    evaluate(workspace, MODEL, "fields", **ASKED)
+    assert "note: Maps of runs that have ended are deleted" in capsys.readouterr().out and not left[1].exists()
 
 
 @pytest.mark.parametrize("failure", ["The loss of linear-0", "cannot be written: .* Lower maps_gb"])
