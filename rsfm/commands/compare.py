@@ -131,9 +131,7 @@ def print_comparison(
         rows, firsts = [], []
         for _, curve in part.groupby([k for k in CURVE_KEYS if k in part.columns], sort=False, dropna=False):
             at = {row.severity: row for row in curve.itertuples()}
-            cells = [
-                f"{at[s].mean:.3f} [{at[s].ci_low:.3f}, {at[s].ci_high:.3f}]" if s in at else "" for s in severities
-            ]
+            cells = [_with_interval(at[s]) if s in at else "" for s in severities]
             first = curve.iloc[0]
             kinds = curve.groupby("seed_kind", sort=False)["seeds"].agg(["min", "max"])  # of a kind at each severity
             seeds = ", ".join(seeds_text(kind, fewest, most) for kind, fewest, most in kinds.itertuples())
@@ -161,6 +159,11 @@ def _named(row: pd.Series, differing: Sequence[str]) -> str:
     words = {"bands": "on {}", "train_degrade": "trained with {}", "split": "{}", "degrade_target": "{} degraded"}
     more = [words[name].format(row[name]) for name in differing if row[name] != "none"]
     return " ".join([str(row["model_title"]), *more])
+
+
+def _with_interval(row: Any) -> str:
+    """A score and its interval, where that is known."""
+    return f"{row.mean:.3f}" + (f" [{row.ci_low:.3f}, {row.ci_high:.3f}]" if row.ci_low == row.ci_low else "")
 
 
 def _size(row: pd.Series) -> str:
@@ -288,7 +291,7 @@ def _normalised(store: Store, dataset: str | None, adaptation: str | None, as_js
         several = _several(part, "parts")
         rows = []
         for (_, parts), curve in part.groupby(["model_group", "parts"], sort=False):
-            at = {row.severity: f"{row.mean:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]" for row in curve.itertuples()}
+            at = {row.severity: _with_interval(row) for row in curve.itertuples()}
             cells = [at.get(s, "") for s in severities]
             rows.append([curve["model_title"].iloc[0], *cells, *([parts] if several else [])])
         more = f" · {operator}" * (operator != "bilinear") + f" · trained with {trained}" * (trained != "none")

@@ -216,7 +216,8 @@ ORDER BY {_SCORE_ORDER}
 # As `rsfm.stats.student.standard_errors`; of a single seed NULL.
 _T_95 = f"[{', '.join(map(str, T_95))}][least(seeds - 1, {len(T_95)})]"
 
-# Folds the scores named `valid`: evaluation seeds within a model seed first.
+# Folds the scores named `valid`: evaluation seeds within a model seed first. What one seed has no interval for has none
+# at all: the spread over seeds says nothing of other test images.
 _FOLD = f"""
 names AS (
     SELECT model_group, arg_max(model, (time, run, seq)) AS model, arg_max(model_title, (time, run, seq)) AS model_title
@@ -226,7 +227,8 @@ of_a_model AS (
     SELECT model_group, dataset, pack_hash, split, task, adaptation, bands, operator, severity, degrade_target,
            train_degrade, metric, model_seed,
            avg(value) AS mean, stddev_samp(value) AS eval_std, count(*) AS eval_seeds,
-           avg(greatest(0, value - ci_low)) AS below, avg(greatest(0, ci_high - value)) AS above,
+           CASE WHEN count(ci_low) = count(*) THEN avg(greatest(0, value - ci_low)) END AS below,
+           CASE WHEN count(ci_high) = count(*) THEN avg(greatest(0, ci_high - value)) END AS above,
            max(ci_low) AS own_low, max(ci_high) AS own_high, max(n) AS n, max(scenes) AS scenes, max(gsd_m) AS gsd_m,
            bool_or(synthetic) AS synthetic
     FROM valid GROUP BY ALL
@@ -237,17 +239,18 @@ point AS (
            avg(o.mean) AS mean, CASE WHEN count(*) > 1 THEN stddev_samp(o.mean) ELSE max(o.eval_std) END AS std,
            CASE WHEN count(*) > 1 THEN count(*) ELSE max(o.eval_seeds) END AS seeds,
            CASE WHEN count(*) > 1 THEN 'model seeds' ELSE 'evaluation seeds' END AS seed_kind,
-           avg(o.below) AS below, avg(o.above) AS above, max(o.own_low) AS own_low, max(o.own_high) AS own_high,
-           max(o.n) AS n, max(o.scenes) AS scenes, max(o.gsd_m) AS gsd_m,
-           bool_or(o.synthetic) AS synthetic
+           CASE WHEN count(o.below) = count(*) THEN avg(o.below) END AS below,
+           CASE WHEN count(o.above) = count(*) THEN avg(o.above) END AS above,
+           max(o.own_low) AS own_low, max(o.own_high) AS own_high,
+           max(o.n) AS n, max(o.scenes) AS scenes, max(o.gsd_m) AS gsd_m, bool_or(o.synthetic) AS synthetic
     FROM of_a_model o GROUP BY ALL
 )
 SELECT n.model, n.model_title, p.model_group, p.dataset, p.synthetic, p.task, p.adaptation, p.operator, p.severity,
        p.gsd_m, p.metric, p.mean, p.std,
        CASE WHEN p.seeds = 1 THEN p.own_low
-            ELSE greatest(0, p.mean - sqrt(coalesce(p.below, 0) ** 2 + p.of_seeds ** 2)) END AS ci_low,
+            WHEN p.below IS NOT NULL THEN greatest(0, p.mean - sqrt(p.below ** 2 + p.of_seeds ** 2)) END AS ci_low,
        CASE WHEN p.seeds = 1 THEN p.own_high
-            ELSE least(1, p.mean + sqrt(coalesce(p.above, 0) ** 2 + p.of_seeds ** 2)) END AS ci_high,
+            WHEN p.above IS NOT NULL THEN least(1, p.mean + sqrt(p.above ** 2 + p.of_seeds ** 2)) END AS ci_high,
        p.n, p.scenes, p.seeds, p.seed_kind, p.pack_hash, p.split, p.bands, p.degrade_target, p.train_degrade
 FROM (SELECT *, {_T_95} * std / sqrt(seeds) AS of_seeds FROM point) p JOIN names n USING (model_group)
 ORDER BY p.dataset, p.task, p.adaptation, p.metric, n.model_title, p.model_group, p.operator, p.bands, p.severity

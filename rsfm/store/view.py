@@ -161,8 +161,9 @@ class Store(Answers):
 
         with Student's t for the seeds there are: 12.7 for two, 4.3 for three, 2.8 for five.
         All seeds are measured on the same test samples, so averaging over seeds does not shrink the bootstrap's half
-        width; the spread over seeds shrinks with their number. A single value keeps its own interval. `n` is the
-        number of test samples. Scores are shares, so an interval ends at 0 and 1.
+        width; the spread over seeds shrinks with their number. A single value keeps its own interval; where a seed has
+        none (a test set of one scene), there is none, for the spread over seeds says nothing of other scenes. `n` is
+        the number of test samples. Scores are shares, so an interval ends at 0 and 1.
 
         Raises:
             ValueError: `run_id` with another argument.

@@ -17,7 +17,6 @@ from app.components.degradation import (
     axis_ticks,
     baselines,
     degradation_figure,
-    interval,
     variant_text,
     variants,
 )
@@ -101,9 +100,17 @@ def test_every_key_of_a_curve_is_named_or_the_models_own() -> None:
     assert set(VARIANTS) | own == set(CURVE_KEYS)
 
 
-def test_the_interval_falls_back_to_the_spread() -> None:
-    rows = compare_rows(ROWS, ci_low=float("nan"), ci_high=float("nan"))
-    assert [high - low for low, high in map(interval, rows.to_dict("records"))] == pytest.approx([0.02] * 8)
+def test_where_no_interval_is_known_none_is_drawn() -> None:
+    rows = compare_rows({"a": ROWS["a"]})
+    rows.loc[rows["severity"] == 2, ["ci_low", "ci_high"]] = float("nan")
+    figure = degradation_figure(rows, model_looks(["a"], []), axis="factor")
+    (band,) = [t for t in figure.data if t.fill == "toself"]
+    assert sorted(set(band.x)) == [1, 4, 8] and not np.isnan(np.array(band.y, float)).any()
+    said = dict(zip(lines_of(figure)[0].x, lines_of(figure)[0].hovertext, strict=True))
+    assert "[" not in said[2] and "std" in said[2] and "[" in said[4]
+    rows[["ci_low", "ci_high"]] = float("nan")
+    figure = degradation_figure(rows, model_looks(["a"], []), axis="factor")
+    assert len(figure.data) == 1 and figure.data[0].error_y.array is None, "a spread over seeds is no interval"
 
 
 def test_findings_stand_beside_the_rows_that_they_are_about() -> None:

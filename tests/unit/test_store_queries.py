@@ -71,12 +71,21 @@ def test_an_interval_ends_at_one(workspace: Workspace) -> None:
     assert row["ci_low"] == pytest.approx(0.95 - student.ppf(0.975, 1) * np.std([0.9, 1.0], ddof=1) / math.sqrt(2))
 
 
-def test_points_without_an_interval_have_only_their_spread(workspace: Workspace) -> None:
+def test_no_interval_where_a_seed_has_none_however_alike_the_seeds_are(workspace: Workspace) -> None:
     none = {"ci_low": None, "ci_high": None}
-    rows = [score(severity=1, **none), *(score(severity=2, eval_seed=i, value=0.4 + i / 10, **none) for i in range(3))]
-    one, two = scored(workspace, *rows).compare().itertuples()
-    assert math.isnan(one.ci_low) and math.isnan(one.ci_high)
-    assert two.ci_high - two.mean == pytest.approx(student.ppf(0.975, 2) * two.std / math.sqrt(3))
+    lacking = {2: (0, 1, 2), 4: (1,), 8: ()}
+    rows = [
+        score(severity=s, eval_seed=i, value=0.4 + i / 10, **(none if i in seeds else {}))
+        for s, seeds in lacking.items()
+        for i in range(3)
+    ]
+    one, two, four, eight = scored(workspace, score(severity=1, **none), *rows).compare().itertuples()
+    for point in (one, two, four):
+        assert math.isnan(point.ci_low) and math.isnan(point.ci_high)
+    assert two.std == pytest.approx(0.1) and two.mean == pytest.approx(0.5) and 0 < eight.ci_low < 0.5 < eight.ci_high
+    models = [score(severity=1, model_seed=i, **(none if i else {})) for i in range(2)]
+    (point,) = scored(workspace, *models).compare(dataset="pack").query("severity == 1").itertuples()
+    assert math.isnan(point.ci_low) and point.seeds == 2
 
 
 def test_compare_has_the_promised_columns_filters_and_only_the_newest_pack(workspace: Workspace) -> None:
