@@ -16,7 +16,8 @@ sample by sample), and V the variance over samples of the difference of seed mea
 
     variance = M_a / S_a + M_b / S_b + max(0, V - I_a / S_a - I_b / S_b),        with M_x at least I_x
 
-so that what belongs to both sources is counted once. The test is Student's with Satterthwaite's degrees of freedom.
+so that what belongs to both sources is counted once. The test is Student's with Satterthwaite's degrees of freedom,
+those of V as many as there are samples that decide it (`_freedom`).
 This is the analysis of multi-reader, multi-case studies of diagnostic imaging (Dorfman, Berbaum and Metz 1992; Hillis
 2007), with seeds as readers that each belong to one model.
 
@@ -146,6 +147,18 @@ def _noise(x: Measured) -> float:
     return float((rest**2).sum()) / ((seeds - 1) * (n - 1)) / n
 
 
+def _freedom(values: np.ndarray) -> float:
+    """Degrees of freedom of the variance of (n,) pseudo-values: at most n - 1.
+
+    Fewer where some of them decide, because few samples differ at all, or scenes are of different sizes: with m values
+    apart from the rest it rests on m, not on n. (Σ d²)² / Σ d⁴ counts them, and is n / 3 for normal values.
+    """
+    squares = (values - values.mean()) ** 2
+    if not squares.any():
+        return len(values) - 1
+    return max(1.0, min(len(values) - 1, 3 * float(squares.sum() ** 2 / (squares**2).sum()) - 1))
+
+
 def _between_seeds(parts: Sequence[Measured], weights: Sequence[float], seeds: Sequence[int]) -> tuple[float, int]:
     """Variance of one seed's weighted sum over test sets between these seeds (M), and its degrees of freedom."""
     folded = sum(w * x.scores[[x.seeds.index(s) for s in seeds]] for w, x in zip(weights, parts, strict=True))
@@ -201,7 +214,7 @@ def mean_difference(
             parts.append((between / len(seeds) + lent, min(freedom, least)))
             for t in tests:
                 of_samples[t] -= weights[t] ** 2 * _noise(x[t]) * (1 / len(x[t].seeds) + (t in single))
-    parts += [(max(0.0, v), len(d) - 1) for v, d in zip(of_samples, per_sample, strict=True)]
+    parts += [(max(0.0, v), _freedom(d)) for v, d in zip(of_samples, per_sample, strict=True)]
     variance = sum(v for v, _ in parts)
     if variance == 0:
         p_value = 1.0 if difference == 0 else 2.0 ** (1 - n)

@@ -8,8 +8,9 @@ is still far too narrow. Binomial intervals need no resampling. That of Clopper 
 Where samples are parts of scenes, it takes an effective number of them, after Korn and Graubard (1998): as many
 independent samples as would leave a share as uncertain as these are, by how much scenes differ. That is estimated from
 the scenes with both outcomes at hand, and says nothing where there are few of the rarer one. So the number is drawn
-towards that of scenes, which it cannot be worse than: all the way where one outcome does not occur, and not at all
-where ten scenes have the rarer one.
+towards that of scenes, which it cannot be below: all the way where one outcome does not occur, and not at all where ten
+scenes have the rarer one. Scenes of different sizes count as the number of equal ones that are worth as much (Kish
+1965): 200 tiles of one scene and 190 of nineteen others are worth fewer than four.
 """
 
 from __future__ import annotations
@@ -75,11 +76,13 @@ def proportion_interval(counts: np.ndarray, *, level: float = 0.95) -> tuple[np.
 def _effective(has: np.ndarray, all_: np.ndarray, share: np.ndarray) -> np.ndarray:
     """The number of independent samples that say as much as these scenes do."""
     scenes, n = len(has), all_.sum(axis=0)
+    worth = np.where(n > 0, np.maximum(2, n**2 / (all_**2).sum(axis=0)), 2)
     # Of the share: its variance between scenes (of a ratio), and what independent samples would have.
     found = ((has - share * all_) ** 2).sum(axis=0) * scenes / (scenes - 1) / n**2
     independent = share * (1 - share) / (n - 1)
-    estimated = (Z_95 / standard_errors(scenes)) ** 2  # from few scenes, so that it may be too small
-    whole = np.clip(n * estimated / np.maximum(found / independent, 1), scenes, n)
+    # From few scenes, so that it may be too small.
+    estimated = (Z_95 / np.vectorize(standard_errors)(np.floor(worth).astype(int))) ** 2
+    whole = np.clip(n * estimated / np.maximum(found / independent, 1), worth, n)
     rarer = np.minimum((has > 0).sum(axis=0), (has < all_).sum(axis=0))
     trusted = np.minimum(1, rarer / _ENOUGH)
-    return np.where(rarer == 0, scenes, 1 / ((1 - trusted) / scenes + trusted / whole))
+    return np.where(rarer == 0, worth, 1 / ((1 - trusted) / worth + trusted / whole))

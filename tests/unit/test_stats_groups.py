@@ -245,6 +245,26 @@ def test_samples_alone_would_call_equal_recipes_different() -> None:
     assert false / 100 > 0.25
 
 
+@pytest.mark.parametrize("sizes", [[200] + 19 * [10], 3 * [200] + 27 * [5]])
+def test_equal_models_over_scenes_of_different_sizes(sizes: list[int]) -> None:
+    """A few large scenes decide; with n - 1 degrees of freedom up to 14 % of equal pairs would be called different."""
+    rng = np.random.default_rng(4)
+    calls = 0
+    for _ in range(600):
+        of_scene = rng.beta(1.2, 1.2, (3, len(sizes)))
+        pair = [rng.binomial(sizes, (of_scene[0] + own) / 2) for own in of_scene[1:]]
+        one, other = (stats.measure({(0, 0): np.stack([x, sizes], axis=1)}, ACCURACY) for x in pair)
+        calls += stats.group_difference(one, other).p_value < 0.05
+    assert calls / 600 < 0.1
+
+
+def test_few_samples_that_decide_leave_few_degrees_of_freedom() -> None:
+    a, b = np.ones((2, 700))
+    b[:4] = 0
+    found = stats.group_difference(table(a[None]), table(b[None]))
+    assert found.degrees_of_freedom == pytest.approx(3 * 4 - 1, abs=0.2) and found.p_value > 0.05
+
+
 def test_intervals_of_pooled_differences_cover_the_truth() -> None:
     """F1 over tiles of which most hold no change, three seeds: 95 % intervals cover in 91 to 99 % of 300 repeats."""
 

@@ -59,6 +59,20 @@ def test_intervals_of_tiles_hold_the_truth(scenes: int, tiles: int, share: float
         assert (high - low).mean() < 0.7 * (one_each[1] - one_each[0]), "tiles that differ are worth more than scenes"
 
 
+@pytest.mark.parametrize(
+    ("sizes", "least"), [([200] + 19 * [10], 0.97), (list(range(1, 41)), 0.92), (3 * [200] + 27 * [5], 0.75)]
+)
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("alike", [0.05, 0.3, 0.9])
+def test_scenes_of_different_sizes_are_worth_fewer(sizes: list[int], least: float, share: float, alike: float) -> None:
+    """Taken for as many scenes as there are, the first of these hold the truth in 44 to 83 %."""
+    rng = np.random.default_rng(3)
+    of_scene = rng.beta(share * (1 / alike - 1), (1 - share) * (1 / alike - 1), (len(sizes), 1500))
+    all_ = np.broadcast_to(np.array(sizes)[:, None], of_scene.shape)
+    low, high = stats.proportion_interval(np.stack([rng.binomial(all_, of_scene), all_], axis=-1))
+    assert ((low <= share) & (share <= high)).mean() >= least
+
+
 def test_where_no_tile_is_wrong_there_are_as_many_samples_as_scenes() -> None:
     tiles = np.full((20, 2), 16.0)
     assert np.allclose(stats.proportion_interval(tiles), stats.proportion_interval(images(20, 20)))
