@@ -22,7 +22,7 @@ from rsfm.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(ROOT / "tests" / "app"))
+sys.path[:0] = [str(ROOT / "tests" / name) for name in ("app", "integration")]
 from browser import FLAGS, find  # noqa: E402 - its folder is not a package
 
 
