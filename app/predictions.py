@@ -76,6 +76,14 @@ def artifact_file(workspace: Workspace, run_id: str, path: str) -> Path:
     return file
 
 
+def require_place(info: PredictionInfo) -> None:
+    """Raises:
+    RsfmError: the scene has no place on Earth, so nothing of it can be asked for by one.
+    """
+    if info.scene.bounds is None:
+        raise RsfmError(f"The scene of {info.run_id} has no place on Earth: there is no map of it, only pictures.")
+
+
 # -- bands ---------------------------------------------------------------------------------------------------------
 def find_look(layer: LayerEntry, key: str | None) -> View:
     """The way to look at an image layer with that key; without one the first.
@@ -206,12 +214,17 @@ def values_at(workspace: Workspace, run_id: str, longitude: float, latitude: flo
 
     Returns:
         layers: [{kind, title, text}], only those that were observed there.
+
+    Raises:
+        RsfmError: the scene has no place on Earth.
     """
+    info = open_prediction(workspace, run_id)
+    require_place(info)
     rio_tiler = load("rio_tiler.io")
     from rio_tiler.errors import PointOutsideBounds
 
     found = []
-    for layer in open_prediction(workspace, run_id).layers:
+    for layer in info.layers:
         file = artifact_file(workspace, run_id, layer.file)
         try:
             with _readable(layer), _gdal(), rio_tiler.Reader(str(file)) as source:
@@ -251,11 +264,11 @@ def _readable(layer: LayerEntry) -> Iterator[None]:
     """Raises:
     DamagedError: what is read inside is no whole raster.
     """
-    from rasterio.errors import RasterioError
+    from rasterio.errors import CRSError, RasterioError
 
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CRSError, OSError) as error:
         raise DamagedError(
             f"The file of {layer.title} cannot be read, it is damaged or cut off: {first_line(error)}. Predict again."
         ) from error

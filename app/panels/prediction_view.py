@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pandas as pd
 import streamlit as st
 
@@ -162,7 +164,9 @@ def pictures(info: PredictionInfo) -> None:
     with st.grid(2, min_column_width=320):
         for layer in info.layers:
             look = find_look(layer, None).key if layer.bands else ""
-            url = f"/rsfm/predictions/{info.run_id}/{layer.kind}.png?bands={look}&size=640"
+            # The key holds a band's name: unquoted it could end the address, and begin another one.
+            query = urlencode({"bands": look, "size": 640})
+            url = f"/rsfm/predictions/{info.run_id}/{layer.kind}.png?{query}"
             with st.container(gap="xxsmall"):
                 st.markdown(f"![{plain(layer.title)}]({url})")
                 st.caption(plain(layer.title))

@@ -24,6 +24,7 @@ from app.predictions import (
     open_prediction,
     preview,
     ramp_colours,
+    require_place,
     tile,
     values_at,
 )  # fmt: skip
@@ -59,6 +60,7 @@ def tile_png(request: Request, workspace: Workspace) -> Response:
     run_id, z, x, y = (request.path_params[k] for k in ("run_id", "z", "x", "y"))
     if not (0 <= z <= MAX_ZOOM and 0 <= x < 2**z and 0 <= y < 2**z):
         raise HTTPException(404, "There is no such tile.")
+    require_place(open_prediction(workspace, run_id))
     layer, file = layer_file(workspace, run_id, request.path_params["kind"])
     look, stretch = _look(request, layer)
     try:

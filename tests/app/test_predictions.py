@@ -151,6 +151,8 @@ def test_outlines_can_be_drawn_and_downloaded(client: TestClient, made: Predicte
         "tiles/..%2f..%2fetc/classes/0/0/0.png", "tiles/{run}/..%2fimage/0/0/0.png", "predictions/{run}/passwd.png",
         "predictions/{run}/outlines.exe", "predictions/..%2f{run}/values?lon=1&lat=1", "maps/predictions/nobody",
         "maps/predictions/{nowhere}", "maps/predictions/{run}?beside=nobody", "predictions/{evaluation}/classes.png",
+        "tiles/{nowhere}/classes/0/0/0.png", "predictions/{nowhere}/values?lon=1&lat=1",
+        "maps/predictions/{run}?beside={nowhere}",
         "tiles/{run}/image/0/0/0.png?bands=band:99", "tiles/{run}/image/0/0/0.png?bands=<script>",
     ],
 )  # fmt: skip
@@ -221,6 +223,21 @@ def test_a_damaged_layer_is_told(client: TestClient, made: Predicted) -> None:
         assert [a.status_code for a in answers] == [410, 404, 404]
         for answer in answers:
             assert "damaged or cut off" in answer.text and str(made.workspace.root) not in answer.text
+
+
+def test_a_layer_that_has_lost_its_place_is_told(client: TestClient, made: Predicted) -> None:
+    z, x, y = middle_tile(made, made.coarser)
+    file, other = (made.workspace.runs / run / "artifacts/image.tif" for run in (made.coarser, made.nowhere))
+    whole = file.read_bytes()
+    file.write_bytes(other.read_bytes())
+    try:
+        answers = [
+            client.get(f"/rsfm/tiles/{made.coarser}/image/{z}/{x}/{y}.png"),
+            client.get(f"/rsfm/predictions/{made.coarser}/values?lon=15.001&lat=45.1525"),
+        ]
+    finally:
+        file.write_bytes(whole)
+    assert [a.status_code for a in answers] == [410, 404] and all("damaged" in a.text for a in answers)
 
 
 def test_only_the_shown_bands_are_opened(tmp_path: Path) -> None:
@@ -346,7 +363,8 @@ def test_a_prediction_of_the_address_that_cannot_be_shown_is_told(open_page: Ope
         (open_prediction(made.workspace, made.change).model.evaluation, "has no prediction"),
     ):  # fmt: skip
         test = open_page(made.workspace, "segmentation", prediction=run_id)
-        assert not test.exception and len(test.warning) == 1 and test.get("iframe") is not None
+        assert not test.exception and len(test.warning) == 1
+        assert test.selectbox(key="url.prediction").value == made.nowhere, "the newest is shown instead"
         assert reason in test.warning[0].value.replace("\\", "")
 
 
@@ -393,6 +411,32 @@ def test_a_scene_without_a_place_is_shown_as_pictures(open_page: Open, made: Pre
     assert not test.exception and not test.get("iframe")
     assert f"/rsfm/predictions/{made.nowhere}/classes.png" in said(test) and "no place on Earth" in said(test)
     assert "No truth was given" in said(test)
+
+
+@pytest.mark.parametrize(
+    "band", ["4 (red) [10 m]", "r&size=16#x", 'x) ![i](http://example.com/x.png "', "</a> _r_ :red[x]"]
+)
+def test_a_picture_of_any_band_is_that_band_and_nothing_else(
+    open_page: Open, client: TestClient, made: Predicted, band: str
+) -> None:
+    """Grey pictures are asked for by the band's name, which is whatever the file says."""
+    file = prediction_file(made.workspace.runs / made.nowhere)
+    before = read_json(file)
+    changed = json.loads(json.dumps(before))
+    image = next(x for x in changed["layers"] if x["kind"] == "image")
+    for number, known in enumerate(image["bands"]):
+        known |= {"name": f"other {number}" if number else band, "wavelength_nm": None}
+    try:
+        write_json(file, changed)
+        test = open_page(made.workspace, "segmentation", prediction=made.nowhere)
+        (shown,) = [m.value for m in test.markdown if "/image.png" in m.value]
+        address = re.fullmatch(r"!\[Image\]\((/rsfm/predictions/[\w/.-]+\?[\w=&%.+-]+)\)", shown)[1]
+        grey = picture(client.get(address))
+    finally:
+        write_json(file, before)
+    assert grey.shape[:2] == (120, 160) and np.array_equal(grey[..., 0], grey[..., 1])
+    plain = picture(client.get(f"/rsfm/predictions/{made.nowhere}/image.png?bands=band:red"))
+    assert np.array_equal(grey, plain)
 
 
 def test_the_view_of_the_address_is_taken_once(open_page: Open, made: Predicted) -> None:
