@@ -142,9 +142,10 @@ class BigEarthNetReader(EntryReader):
                 raise BadFile(patch.s2, "has no Sentinel-1 partner")
             arrays[_S1] = self._bands(patch.s1, _S1)[1]
         date = re.search(r"_(\d{4})(\d{2})(\d{2})T", patch.id)
+        # Patches of one Sentinel-2 product have its light and haze in common: <product>_<row>_<column>.
         return Sample(
-            arrays, labels=labels, date="-".join(date.groups()) if date else None, crs=header.crs,
-            transform=header.transform, gsd_m=self.entry.gsd_m,
+            arrays, labels=labels, scene=patch.id.rsplit("_", 2)[0], date="-".join(date.groups()) if date else None,
+            crs=header.crs, transform=header.transform, gsd_m=self.entry.gsd_m,
         )  # fmt: skip
 
     def _labels(self, patch: Patch) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from rsfm.workspace import Workspace
 
 DEFAULTS: dict[str, Any] = {
     "tile_size": 0, "stride": 0, "edges": "cover", "coding": "index", "values": [], "colours": [], "ignore": [],
-    "split_seed": 0, "test_share": TEST_SHARE, "below": [],
+    "split_seed": 0, "test_share": TEST_SHARE, "below": [], "scene": "",
 }  # fmt: skip
 
 
@@ -44,6 +45,9 @@ class DenseFolderReader(EntryReader):
         coding, values, colours, ignore: what the numbers in the masks mean, see `MaskCoding`.
         split_seed, test_share: how images are divided where no folder names a split. Tiles follow their image.
         below: folders to look into, the first of these that exists, e.g. `Real/subset`.
+        scene: regular expression for the names of images that are themselves cut from larger ones; its group is what
+            they were cut from, e.g. `(.+)_\\d+_\\d+` for `test_102_0512_0000`. Such parts are not independent: they are
+            divided together, and intervals and tests count what they were cut from. Empty: each image is its own scene.
     """
 
     task: Task
@@ -58,6 +62,7 @@ class DenseFolderReader(EntryReader):
         self.stride: int = spec.stride or (0 if spec.tile_size else self.options["stride"])
         if self.stride and not self.tile:
             raise RsfmError(f"{entry.title} is not cut into tiles: give a tile size with the stride.")
+        self._part_of = self._pattern(self.options["scene"])
         self.coding = MaskCoding.of(self.options, self.classes(), entry.title)
         self._groups = self._list()
         if not any(g.problem is None for g in self._groups):
@@ -71,6 +76,21 @@ class DenseFolderReader(EntryReader):
         self._last: _Scene | BadFile | None = None
         self._last_name: str | None = None
 
+    @staticmethod
+    def _pattern(text: str) -> re.Pattern[str] | None:
+        try:
+            pattern = re.compile(text) if text else None
+        except re.error as error:
+            raise RsfmError(f"Option scene, {text!r}, is no regular expression: {error}.") from error
+        if pattern is not None and pattern.groups != 1:
+            raise RsfmError(f"Option scene, {text!r}, needs one group in parentheses: the name of the larger image.")
+        return pattern
+
+    def _scene_of(self, name: str) -> str:
+        """The larger image that an image of that name was cut from, or itself."""
+        found = self._part_of and self._part_of.fullmatch(name)
+        return found[1] if found else name
+
     # -- what there is -------------------------------------------------------------------------------------------------
     def _list(self) -> list[Group]:
         below = next((b for b in self.options["below"] if (self.source / b).is_dir()), "")
@@ -80,7 +100,7 @@ class DenseFolderReader(EntryReader):
             raise RsfmError(f"{self.source} holds no files that belong together (looked for {wanted}).")
         if found.unused:
             self._notes.append(f"Not used: {counted(found.unused, 'images')} in other folders.")
-        groups, note = divide(found.items, self.options["split_seed"], self.options["test_share"])
+        groups, note = divide(found.items, self.options["split_seed"], self.options["test_share"], self._scene_of)
         self._notes += [note] if note else []
         return groups
 
@@ -173,8 +193,8 @@ class DenseFolderReader(EntryReader):
             transform = transform and _shifted(transform, tile)
         gsd = ground_gsd(header.crs, transform, *size) or self.entry.gsd_m
         return Sample(
-            arrays, scene=group.name, date=self._date(group), crs=header.crs, transform=transform, gsd_m=gsd,
-            part=tile is not None,
+            arrays, scene=self._scene_of(group.name), date=self._date(group), crs=header.crs, transform=transform,
+            gsd_m=gsd, part=tile is not None,
         )  # fmt: skip
 
     def _date(self, group: Group) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -144,8 +144,13 @@ def _named_splits(items: list[Group]) -> list[Group]:
     return [replace(g, split=SPLITS[m.group(1).lower()]) for g, m in zip(items, said, strict=True) if m]
 
 
-def divide(items: list[Group], seed: int, test_share: float) -> tuple[list[Group], str | None]:
-    """Give every group a split where the folder names none: a share of them, drawn by a hash of (seed, name), is test.
+def divide(
+    items: list[Group], seed: int, test_share: float, scene: Callable[[str], str] = str
+) -> tuple[list[Group], str | None]:
+    """Give every group a split where the folder names none: a share of the scenes, drawn by a hash, is for testing.
+
+    Args:
+        scene: name of a group -> that of the scene that it is a part of; parts of one scene are not divided.
 
     Returns:
         the groups, and a note on what was done (None where the folder said it all).
@@ -161,7 +166,11 @@ def divide(items: list[Group], seed: int, test_share: float) -> tuple[list[Group
             f"{len(without)} of {len(items)} images lie in no split folder, e.g. {without[0].name!r}: "
             "put all into train, val or test, or none."
         )
-    test = draw_test([g.name for g in items], seed, test_share, least=1)
-    divided = [replace(g, split="test" if g.name in test else "train") for g in items]
-    drawn = f"{len(test)} of {len(items)} images (a share of {test_share:.0%}) were drawn as test images (seed {seed})."
+    scenes = list(dict.fromkeys(scene(g.name) for g in items))
+    test = draw_test(scenes, seed, test_share, least=1)
+    divided = [replace(g, split="test" if scene(g.name) in test else "train") for g in items]
+    what = "images" if len(scenes) == len(items) else "scenes"
+    drawn = (
+        f"{len(test)} of {len(scenes)} {what} (a share of {test_share:.0%}) were drawn as test {what} (seed {seed})."
+    )
     return divided, f"No split was given: {drawn}"

@@ -86,6 +86,7 @@ def test_bigearthnet_v2(tmp_path, workspace):
             )
             assert list(row["labels"]) == list(frame.loc[frame["patch_id"] == row["id"], "labels"].iloc[0])
     first = pack.split_samples("train").iloc[0]
+    assert first["scene"] and first["id"].startswith(f"{first['scene']}_"), "patches of one product"
     assert (first["date"], first["gsd_m"], first["crs"]) == ("2017-06-13", 10.0, "EPSG:32633")
     assert list(first["transform"])[:3] == [10, 0, 404_400]
 

@@ -106,6 +106,14 @@ def test_the_draw_is_seeded_and_its_share_is_an_option(tmp_path, workspace):
         pack_of(folder, workspace, options={"test_share": 1.5})
 
 
+def test_parts_of_larger_images_are_divided_together_and_say_what_they_are_parts_of(tmp_path, workspace):
+    names = [f"area{i}_{row:04d}_0000" for i in range(5) for row in (0, 16, 32)] + ["alone"]
+    pack = pack_of(segmentation_tree(tmp_path / "set", names), workspace, options={"scene": r"(.+)_\d+_\d+"})
+    assert set(pack.samples["scene"]) == {*(f"area{i}" for i in range(5)), "alone"}
+    assert pack.samples.groupby("scene")["split"].nunique().max() == 1
+    assert any("1 of 6 scenes (a share of 20%) were drawn as test scenes" in n for n in pack.info.notes)
+
+
 # -- planted faults ----------------------------------------------------------------------------------------------------
 def _cut(path) -> None:
     path.write_bytes(path.read_bytes()[:100])
@@ -277,6 +285,8 @@ def test_a_changed_mask_makes_the_pack_anew(tmp_path, workspace):
         ({"options": {"nonsense": 1}}, "no option nonsense"),
         ({"options": {"coding": "binary"}}, "two classes"),
         ({"options": {"edges": "pad"}, "tile_size": 8}, "cover, drop"),
+        ({"options": {"scene": "(a"}}, "no regular expression"),
+        ({"options": {"scene": "a+"}}, "needs one group"),
         ({"tile_size": 64, "options": {"edges": "drop"}}, "More than half .* no tile of 64 fits"),
     ],
 )
