@@ -45,6 +45,13 @@ def compare(
         str | None,
         typer.Option(help="Two models with a comma: is the first one better? A group, a run, a baseline or a title."),
     ] = None,
+    trained: Annotated[
+        str | None,
+        typer.Option(
+            help="With --models: how each was fitted, none or the operator of its training images: bilinear,none "
+            "(then one model may be named twice); else only equal ways are compared."
+        ),
+    ] = None,
     tiers: Annotated[bool, typer.Option("--tiers", help="Which models cannot be told apart.")] = False,
     normalised: Annotated[
         bool, typer.Option("--normalised", help="One number per model: 0 is the best constant prediction, 1 perfect.")
@@ -63,12 +70,13 @@ def compare(
         raise typer.BadParameter("choose one of --models, --tiers and --normalised")
     if metric is not None and normalised:
         raise typer.BadParameter("--normalised takes each task's primary metric: leave --metric out")
+    if trained is not None and models is None:
+        raise typer.BadParameter("--trained says how the two of --models were fitted: name them")
     if models is not None:
-        pair = split(models)
-        if len(pair) != 2:
-            raise typer.BadParameter(f"--models takes two models with a comma, got {models!r}")
+        pair = _pair(models, "--models", "models")
+        ways = None if trained is None else _pair(trained, "--trained", "ways of training")
         with _index(place) as store:
-            _paired(store, pair[0], pair[1], dataset, adaptation, metric, as_json)
+            _paired(store, *pair, dataset, adaptation, metric, ways, as_json)
     elif tiers:
         with _index(place) as store:
             _tiers(store, dataset, adaptation, metric, as_json)
@@ -82,6 +90,13 @@ def compare(
         print_json(frame_rows(frame[[*COMPARE_COLUMNS, *SUMMARY_COLUMNS]]))
     else:
         print_comparison(place, dataset, adaptation, metric)
+
+
+def _pair(text: str, option: str, what: str) -> tuple[str, str]:
+    found = split(text)
+    if len(found) != 2:
+        raise typer.BadParameter(f"{option} takes two {what} with a comma, got {text!r}")
+    return found[0], found[1]
 
 
 @contextlib.contextmanager
@@ -186,7 +201,14 @@ def _print_left_out(lines: Sequence[str]) -> None:
 
 # -- one model against another --------------------------------------------------------------------------------------
 def _paired(
-    store: Store, a: str, b: str, dataset: str | None, adaptation: str | None, metric: str | None, as_json: bool
+    store: Store,
+    a: str,
+    b: str,
+    dataset: str | None,
+    adaptation: str | None,
+    metric: str | None,
+    trained: tuple[str, str] | None,
+    as_json: bool,
 ) -> None:
     from rsfm import comparison
     from rsfm.degrade import severity_text
@@ -194,7 +216,7 @@ def _paired(
     if store.scores(dataset=dataset).empty:
         _require_known(store.workspace, dataset)
         raise RsfmError(NOTHING)
-    frame = comparison.paired(store, a, b, dataset, adaptation=adaptation, metric=metric)
+    frame = comparison.paired(store, a, b, dataset, adaptation=adaptation, metric=metric, trained=trained)
     verdict = comparison.verdict(frame)
     if as_json:
         print_json(

@@ -82,6 +82,7 @@ def paired(
     alpha: float = 0.05,
     where: Where | None = None,
     places: Places | None = None,
+    trained: tuple[str, str] | None = None,
 ) -> pd.DataFrame:
     """Compare two models wherever both were measured by the same protocol, on the newest content that both saw.
 
@@ -92,6 +93,8 @@ def paired(
             counts that the evaluations left.
         where: further columns of the scores -> the values that count.
         places: of `rsfm.comparison.models.PLACE`; only these count.
+        trained: `train_degrade` of either, "none" or an operator, where that is what should differ: of one model, then,
+            what was fitted on degraded images against what was not. `train_degrade` of the result names both.
 
     Returns:
         A row per cell (`PROTOCOL`) with `COLUMNS`. `difference` is mean_a - mean_b, with its 95 % interval and
@@ -109,6 +112,8 @@ def paired(
     scores = store.scores(dataset=dataset)
     sides = [rows_of(scores, name) for name in (model_a, model_b)]
     names = [label(rows, scores) for rows in sides]
+    if trained is not None:
+        sides, names = _trained(sides, names, trained)
     if sides[0].index.intersection(sides[1].index).size:
         raise RsfmError(f"{model_a!r} and {model_b!r} share results: they are the same model, or one is a part of it.")
     left_out: list[str] = []
@@ -118,6 +123,8 @@ def paired(
     sides = _same_content(sides, names, left_out)
     samples: Samples = {}
     a, b = (measurements(store, rows, left_out, metric=metric, samples=samples) for rows in sides)
+    if trained is not None:
+        a, b = (_named(cells, "train_degrade", " / ".join(trained)) for cells in (a, b))
     _note_unpaired(a, b, names, left_out)
     rows = [
         _row(cell, one, other)
@@ -139,6 +146,25 @@ def judged(cells: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     first = np.where(better, cells["difference"] > 0, cells["difference"] < 0)
     verdicts = np.where(adjusted < alpha, np.where(first, "a", "b"), "no difference")
     return cells.assign(p_adjusted=adjusted, verdict=verdicts)
+
+
+def _trained(
+    sides: list[pd.DataFrame], names: list[str], trained: tuple[str, str]
+) -> tuple[list[pd.DataFrame], list[str]]:
+    """The rows of each side that were fitted in its way, and names that say so."""
+    found = []
+    for rows, name, how in zip(sides, names, trained, strict=True):
+        found.append(rows[rows["train_degrade"] == how])
+        if found[-1].empty:
+            known = ", ".join(sorted(rows["train_degrade"].unique()))
+            raise RsfmError(f"No results of {name} trained with {how!r}. There are: {known}.")
+    return found, [f"{name}, trained with {how}" for name, how in zip(names, trained, strict=True)]
+
+
+def _named(cells: dict[Cell, list[Measurement]], key: str, value: str) -> dict[Cell, list[Measurement]]:
+    """The same, of one value of `PROTOCOL` in all cells."""
+    at = PROTOCOL.index(key)
+    return {(*cell[:at], value, *cell[at + 1 :]): found for cell, found in cells.items()}
 
 
 def _sortable(value: object) -> tuple[bool, object]:

@@ -160,6 +160,28 @@ def test_two_models_as_json(lab: Workspace) -> None:
     assert answer["rows"][0]["difference"] < 0 and len(answer["left_out"]) == 2
 
 
+def test_fitted_on_degraded_images_or_not(workspace: Workspace) -> None:
+    """The one model against itself: whether training on degraded images helps, and where."""
+    rng = np.random.default_rng(0)
+    hard = rng.random(N)
+    evaluated(workspace, "m", curve(rng, N, {1.0: 0.8, 4.0: 0.4}, seeds=3, difficulty=hard), title="MAE")
+    helped = curve(rng, N, {1.0: 0.8, 4.0: 0.75}, seeds=3, difficulty=hard)
+    evaluated(workspace, "m", helped, title="MAE", train_degrade="bilinear")
+    text = run(workspace, "--models", "m,MAE", "--trained", "bilinear,none")
+    assert text.startswith("A  MAE, trained with bilinear  (3 evaluation seeds)\nB  MAE, trained with none")
+    assert "is never worse than MAE, trained with none, and better in 1 of 2 cells" in " ".join(text.split())
+    rows = json.loads(run(workspace, "--models", "m,m", "--trained", "none,bilinear", "--json"))["rows"]
+    assert [(r["severity"], r["verdict"], r["train_degrade"]) for r in rows] == [
+        (1.0, "no difference", "none / bilinear"), (4.0, "b", "none / bilinear"),
+    ]  # fmt: skip
+    with pytest.raises(RsfmError, match="No results of MAE trained with 'area'"):
+        run(workspace, "--models", "m,m", "--trained", "none,area")
+    with pytest.raises(RsfmError, match="share results"):
+        run(workspace, "--models", "m,m", "--trained", "none,none")
+    assert "name them" in refused(workspace, "--trained", "none,bilinear")
+    assert "two ways of training" in refused(workspace, "--models", "m,m", "--trained", "none")
+
+
 def test_tiers(lab: Workspace) -> None:
     text = run(lab, "--tiers", "--dataset", "pack")
     assert "pack · accuracy · knn · test" in text
