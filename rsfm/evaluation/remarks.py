@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from rsfm import stats
 from rsfm.evaluation.batches import view_remarks
 from rsfm.evaluation.plan import Plan
@@ -26,7 +28,9 @@ def evaluation_remarks(spec: EvaluateSpec, what: Plan, model: FeatureModel) -> l
     if scenes < stats.FEW_SCENES:
         remarks.append(stats.few_scenes(what.n_test, scenes))
     elif scenes < what.n_test:
-        remarks.append(f"{samples_text(what.n_test, scenes)}: intervals and tests take a scene as one.")
+        worth = stats.equal_scenes(np.bincount(what.test_scenes))
+        few = f" They are of different sizes, and worth {worth:.0f} of one size." if worth < scenes / 2 else ""
+        remarks.append(f"{samples_text(what.n_test, scenes)}: intervals and tests take a scene as one.{few}")
     if layer.gsd_m is None:
         remarks.append(f"Pack {info.name!r} has no GSD in metres: its curve has factors only.")
     if what.operator.identity not in what.severities:

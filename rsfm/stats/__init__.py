@@ -24,14 +24,14 @@ from rsfm.stats.groups import (
     seeds_text,
     uneven,
 )
-from rsfm.stats.intervals import is_proportion, proportion_interval, score_interval
+from rsfm.stats.intervals import equal_scenes, is_proportion, proportion_interval, score_interval
 from rsfm.stats.ranking import NormalisedMean, folded_error, normalised_mean, tiers
 from rsfm.stats.significance import McNemar, holm, mcnemar_exact
 
 __all__ = [
     "CURVE_KEYS", "FEW_SCENES", "CurveSummary", "GroupDifference", "McNemar", "Measured", "NormalisedMean",
-    "auc_normalised", "bootstrap_pooled", "bootstrap_weighted", "common_seeds", "few_scenes", "fold", "folded_error",
-    "group_difference", "holm", "is_proportion", "jackknife", "mcnemar_exact", "mean_difference", "measure",
-    "normalised_mean", "per_scene", "proportion_interval", "scale_auc", "score_interval", "seeds_text", "summarise",
-    "tiers", "uneven",
+    "auc_normalised", "bootstrap_pooled", "bootstrap_weighted", "common_seeds", "equal_scenes", "few_scenes",
+    "fold", "folded_error", "group_difference", "holm", "is_proportion", "jackknife", "mcnemar_exact",
+    "mean_difference", "measure", "normalised_mean", "per_scene", "proportion_interval", "scale_auc",
+    "score_interval", "seeds_text", "summarise", "tiers", "uneven",
 ]  # fmt: skip

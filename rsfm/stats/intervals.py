@@ -73,10 +73,15 @@ def proportion_interval(counts: np.ndarray, *, level: float = 0.95) -> tuple[np.
     return np.where(np.isnan(share), np.nan, low), np.where(np.isnan(share), np.nan, high)
 
 
+def equal_scenes(sizes: np.ndarray) -> np.ndarray:
+    """How many scenes of one size are worth as much as those of these sizes (scenes, ...): Kish's number."""
+    return sizes.sum(axis=0) ** 2 / (sizes**2).sum(axis=0)
+
+
 def _effective(has: np.ndarray, all_: np.ndarray, share: np.ndarray) -> np.ndarray:
     """The number of independent samples that say as much as these scenes do."""
     scenes, n = len(has), all_.sum(axis=0)
-    worth = np.where(n > 0, np.maximum(2, n**2 / (all_**2).sum(axis=0)), 2)
+    worth = np.where(n > 0, np.maximum(2, equal_scenes(all_)), 2)
     # Of the share: its variance between scenes (of a ratio), and what independent samples would have.
     found = ((has - share * all_) ** 2).sum(axis=0) * scenes / (scenes - 1) / n**2
     independent = share * (1 - share) / (n - 1)

@@ -73,6 +73,11 @@ def test_scenes_of_different_sizes_are_worth_fewer(sizes: list[int], least: floa
     assert ((low <= share) & (share <= high)).mean() >= least
 
 
+def test_equal_scenes() -> None:
+    assert stats.equal_scenes(np.full(12, 7)) == pytest.approx(12)
+    assert stats.equal_scenes(np.array([200] + 19 * [10])) == pytest.approx(390**2 / (200**2 + 19 * 10**2))
+
+
 def test_where_no_tile_is_wrong_there_are_as_many_samples_as_scenes() -> None:
     tiles = np.full((20, 2), 16.0)
     assert np.allclose(stats.proportion_interval(tiles), stats.proportion_interval(images(20, 20)))
