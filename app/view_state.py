@@ -8,7 +8,7 @@ page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,13 @@ def put(name: str, value: Any) -> None:
             del st.query_params[name]
     elif st.query_params.get_all(name) != _texts(value):
         st.query_params[name] = _texts(value)
+
+
+def put_together(values: Mapping[str, Any]) -> None:
+    """As `put`, all at once: each change of its own would be a step for Back."""
+    kept = {name: st.query_params.get_all(name) for name in st.query_params if name not in values}
+    given = {name: _texts(value) for name, value in values.items() if value is not None and value not in ("", [])}
+    st.query_params.from_dict({**kept, **given})
 
 
 def place_for_notices() -> None:
@@ -131,9 +138,7 @@ def _changed(name: str, read: Callable[[list[str]], Any], left_out: Any, clears:
         # A widget whose labels have just changed may hand back a label instead of a value: that is not a choice.
         return
     if any(other in st.query_params for other in clears):
-        # All at once: each change of its own would be a step for Back.
-        kept = {n: st.query_params.get_all(n) for n in st.query_params if n != name and n not in clears}
-        st.query_params.from_dict(kept if value is None else {**kept, name: _texts(value)})
+        put_together({**dict.fromkeys(clears), name: value})
     else:
         put(name, value)
 

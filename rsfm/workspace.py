@@ -59,6 +59,11 @@ class Workspace:
         return self.root / "features"
 
     @property
+    def selections(self) -> Path:
+        """Selections of samples that are too long for an address; see `app.kept_selections`."""
+        return self.root / "selections"
+
+    @property
     def datasets(self) -> Path:
         """Entries that the user added (`rsfm data add`), one JSON file each."""
         return self.root / "datasets"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ class Coloring:
         palette: colours as #rrggbb.
         names: of the categories 1, 2, …; empty for numbers.
         limits: of the colour scale, for numbers.
+        ends: what stands at its two ends; empty: the limits.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Coloring:
     palette: tuple[str, ...]
     names: tuple[str, ...] = ()
     limits: tuple[float, float] = (0.0, 1.0)
+    ends: tuple[str, str] | tuple[()] = ()
 
 
 def by_category(title: str, column: pd.Series, order: Sequence[str] = ()) -> Coloring:
@@ -80,6 +82,14 @@ def by_number(title: str, column: pd.Series, limits: tuple[float, float] | None 
     shares = np.clip((np.where(known, values, low) - low) / (high - low), 0, 1)
     codes = np.where(known, 1 + np.rint(shares * (len(_SCALE) - 1)), 0).astype(np.uint8)
     return Coloring(title, codes, (_UNKNOWN, *_SCALE), limits=(float(low), float(high)))
+
+
+def by_date(title: str, column: pd.Series) -> Coloring:
+    """Times (UTC) on a scale from the first to the last one, which stand at its ends as days."""
+    first, last = column.min(), column.max()
+    days = (column - first) / pd.Timedelta(days=1)
+    ends = () if pd.isna(first) else (f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")
+    return replace(by_number(title, days), ends=ends)
 
 
 def _text(content: bytes) -> str:
@@ -122,7 +132,7 @@ def points_map(
         "selected": _text(np.packbits(mask, bitorder="little").tobytes()) if mask.any() else "",
         "legend": {
             "title": visible(coloring.title), "names": [visible(n) for n in coloring.names] or None,
-            "limits": [number(v) for v in coloring.limits],
+            "limits": list(coloring.ends) or [number(v) for v in coloring.limits],
         },
     }  # fmt: skip
     _plot(key=key, data=data, on_chosen_change=on_choose)

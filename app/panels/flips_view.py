@@ -17,7 +17,7 @@ from app.page import EMBEDDINGS, run_link
 from app.panels.model_tests import newest
 from app.panels.sample_grid import labels_of
 from app.routes.thumbnails import TARGET_LAYERS, thumbnail_url
-from app.selection import select
+from app.selection import picked
 from app.state import open_embedding_info, open_pack, store, store_of, workspace
 from app.text import missing, plain, visible
 from app.view_state import choose, choose_one_of, choose_or_none, page_control, page_number, put, say_unknown
@@ -298,8 +298,7 @@ def _embeddings_button(pack: Pack, split: str, ids: list[str]) -> None:
     ):  # fmt: skip
         chosen = set(ids)
         mine = (pack.samples["split"] == split) & pack.samples["id"].isin(chosen)
-        select(pack.info.content_hash, np.flatnonzero(mine))
-        st.switch_page(EMBEDDINGS, query_params={"map": maps[0]})
+        st.switch_page(EMBEDDINGS, query_params={"map": maps[0], **picked(pack, np.flatnonzero(mine))})
 
 
 def _maps_of(content: str) -> list[str]:

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from app.components.embedding import MOST_COLORS, by_category, by_number, chosen_points
+from app.kept_selections import Selection, word_of
 from app.routes import build_routes
 from rsfm.comparison.outcomes import outcomes
 from rsfm.embedding_info import PATH, Embedding, read_embedding, write_embedding
@@ -82,8 +83,9 @@ def marked(data: dict) -> list[int]:
 
 def select(test: AppTest, points: list[int]) -> AppTest:
     """As a lasso in the browser does, which AppTest cannot draw."""
-    info = Pack.named(Workspace.resolve(), "synthetic-landsat7").info
-    test.session_state["selection.samples"] = (info.content_hash, np.array(points))
+    place = Workspace.resolve()
+    content = Pack.named(place, "synthetic-landsat7").info.content_hash
+    test.query_params["pick"] = word_of(place, Selection(content, np.array(points)))
     return test.run()
 
 
@@ -115,6 +117,55 @@ def test_two_maps_show_one_selection(open_page: Open, world: Workspace) -> None:
     assert "3 selected" in [s.value for s in test.subheader]
     test.button(key="embeddings.clear").click().run()
     assert not any(data["selected"] for data in drawn(test)) and not test.subheader
+
+
+@pytest.mark.parametrize("longest", [1000, 0], ids=["in the address", "in the workspace"])
+def test_a_link_restores_the_selection_in_another_browser(
+    open_page: Open, world: Workspace, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
+    monkeypatch.setattr("app.kept_selections.LONGEST_WORD", longest)
+    test = select(open_page(world, "embeddings", show="Neighbours"), [0, 3, 57])
+    sample = list(Pack.named(world, "synthetic-landsat7").samples["id"])[3]
+    box = test.selectbox(key="url.of")
+    box.select(next(o for o in box.options if sample in o)).run()
+    query = {name: test.query_params[name] for name in ("map", "pick", "show", "of")}
+    assert query["of"].endswith(sample) and query["pick"].startswith("kept-") == (not longest)
+    other = open_page(world, "embeddings", **query)
+    assert not other.exception and marked(drawn(other)[0]) == [0, 3, 57]
+    assert other.selectbox(key="url.of").value == query["of"] and "3 selected" in [s.value for s in other.subheader]
+    other.button(key="embeddings.clear").click().run()
+    assert not other.exception and not {"pick", "of"} & set(other.query_params)
+
+
+def test_what_the_address_selects_in_vain_is_said(open_page: Open, world: Workspace) -> None:
+    content = Pack.named(world, "synthetic-landsat7").info.content_hash
+    for word, why in (
+        (word_of(world, Selection("otherpack", np.array([1]))), "of another pack"),
+        (word_of(world, Selection(content, np.array([60]))), "of another pack"),
+        ("kept-" + "0" * 20, "not in this workspace"), ("x", "stands for no selection"),
+    ):  # fmt: skip
+        test = open_page(world, "embeddings", pick=word)
+        assert not test.exception and why in said(test).replace("\\", "") and not marked(drawn(test)[0]), word
+
+
+def test_what_is_left_out_is_said(open_page: Open, world: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "app.panels.selection_view"
+    test = select(open_page(world, "embeddings", show="Neighbours"), [0, 1, 2])
+    assert "Offered" not in said(test) and "embeddings of this pack" not in said(test)
+    for name, most in (("MOST_OFFERED", 2), ("MOST_MODELS", 1), ("MOST_LABELS", 0)):
+        monkeypatch.setattr(f"{page}.{name}", most)
+    text = said(test.run())
+    assert "the first 2 of 3 selected samples" in text and "By 1 of 2 embeddings" in text and "1 further labels" in text
+    assert text.count("itself") == 1 and len(test.selectbox(key="url.of").options) == 2
+
+
+def test_the_table_is_written_only_when_it_is_asked_for(
+    open_page: Open, world: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = open_page(world, "embeddings", show="Table")
+    monkeypatch.setattr(pd.DataFrame, "to_csv", lambda *_, **__: pytest.fail("written in vain"))
+    test = select(test, [0, 1])
+    assert not test.exception and len(test.dataframe[0].value) == 2 and len(test.get("download_button")) == 1
 
 
 def test_what_the_browser_sends_is_one_bit_per_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +233,39 @@ def test_colours(open_page: Open, world: Workspace) -> None:
         assert not test.exception and "no colours" not in said(test)
         numbers = drawn(test)[0]["legend"]["names"] is None
         assert numbers == (title in ("Neighbours kept", scores[0])), title
+
+
+def test_every_column_that_tells_samples_apart_is_a_colour(open_page: Open, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    for folder in (workspace.runs, workspace.packs, workspace.models):
+        folder.mkdir(parents=True)
+    pack = make_pack(workspace, "p")
+    file = workspace.packs / "p" / "samples.parquet"
+    days = pd.date_range("2020-01-01", periods=60).strftime("%Y-%m-%d")
+    samples = pd.read_parquet(file).assign(
+        date=[None, *days[1:]], cloud=np.linspace(0, 60, 60), night=[True, False] * 30, same=1,
+        taken=pd.to_datetime(days), each=[[i] for i in range(60)], **{HOSTILE: ["a", "b", None] * 20},
+    )  # fmt: skip
+    samples.to_parquet(file)
+    embed(workspace, pack, model="band-stats", title="B")
+    test = open_page(workspace, "embeddings")
+    titles = test.selectbox(key="url.color").options
+    assert titles[:2] == ["Label", "Split"] and len(titles) == len(set(titles))
+    assert {"Date", "Longitude (west)", "Latitude (north)", "cloud", "night", "taken"} <= set(titles)
+    assert not {"Sensor", "GSD (m)", "Grid", "same", "each", "id", "row", "transform"} & set(titles)
+    legends = {}
+    for key in ("date", "column@cloud", "column@night", "column@taken", f"column@{HOSTILE}", "column@west"):
+        test = open_page(workspace, "embeddings", color=key)
+        assert not test.exception and test.query_params["color"] == key
+        legends[key] = drawn(test)[0]["legend"]
+    assert legends["date"]["names"] is None and legends["date"]["limits"] == ["2020-01-02", "2020-02-29"]
+    assert legends["column@taken"]["limits"] == ["2020-01-01", "2020-02-29"]
+    assert legends["column@cloud"]["limits"] == ["0", "60"] and sorted(legends["column@night"]["names"]) == [
+        "False",
+        "True",
+    ]
+    assert legends[f"column@{HOSTILE}"]["names"] == ["a", "b"] and "\u202e" not in legends[f"column@{HOSTILE}"]["title"]
+    assert float(legends["column@west"]["limits"][0]) == 10
 
 
 def test_scores_of_other_settings_colour_nothing(open_page: Open, world: Workspace) -> None:

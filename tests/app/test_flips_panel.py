@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 from test_routes import client_of
 
+from app.kept_selections import selection_of
 from app.routes.thumbnails import thumbnail_url
 from app.state import store_of
 from rsfm.comparison import curve_id
@@ -169,9 +170,9 @@ def test_the_samples_can_be_shown_on_the_page_embeddings(open_page: Open, tmp_pa
     test = open_page(workspace, "degradation", **query)
     test.button(key="flips.embeddings").click().run()
     assert not test.exception
-    content, rows = test.session_state["selection.samples"]
-    chosen = pack.samples.iloc[list(rows)]
-    assert content == pack.info.content_hash and set(chosen["split"]) == {"test"}
+    found = selection_of(workspace, test.query_params["pick"])
+    chosen = pack.samples.iloc[found.positions]
+    assert found.content == pack.info.content_hash and set(chosen["split"]) == {"test"}
     assert len(chosen) == WRONG[4.0] - WRONG[1.0]
 
 

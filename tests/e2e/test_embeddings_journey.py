@@ -111,6 +111,15 @@ def test_from_an_embedding_to_what_a_lasso_holds(
     upper, lower = plots.first.evaluate(OPAQUE)
     assert upper > 5 * count and lower < 0.1 * upper
 
+    # A link shows them in another browser, and so does this page when it is loaded again.
+    other = visit(analyst.base, height=1600).open("/embeddings?" + analyst.query())
+    page.reload()
+    for one in (other, analyst):
+        expect(one.page.get_by_role("heading", name=f"{count} selected")).to_be_visible()
+        for plot in (one.page.locator(".stage").nth(0), one.page.locator(".stage").nth(1)):
+            expect(plot).to_have_attribute("data-chosen", str(count))
+        assert in_thumbnails(one.page) and set(in_thumbnails(one.page)) <= wanted
+
     # The very same samples on the map; then what is near the first one.
     tabs = page.get_by_role("radiogroup", name="Selected")
     tabs.get_by_text("Map", exact=True).click()
@@ -142,4 +151,5 @@ def test_from_an_embedding_to_what_a_lasso_holds(
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save", exact=True).first.click()
     assert Image.open(saved.value.path()).size > (box["width"], box["height"])
-    assert analyst.foreign() == [] and analyst.troubles == []
+    for one in (analyst, other):
+        assert one.foreign() == [] and one.troubles == []
