@@ -21,7 +21,7 @@ def parts(workspace: Workspace) -> dict[str, list[Path]]:
     return {
         "Packs": [workspace.packs],
         "Runs": [workspace.runs],
-        "Models": [workspace.models, workspace.weights],
+        "Models": [workspace.models, workspace.weights, workspace.exports],
         "Features": [workspace.features],
         "Downloads": [workspace.downloads],
         "Index": sorted(workspace.root.glob("index.duckdb*")),

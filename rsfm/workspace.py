@@ -59,6 +59,11 @@ class Workspace:
         return self.root / "features"
 
     @property
+    def exports(self) -> Path:
+        """Models in other forms, made for a download; may be deleted at any time."""
+        return self.root / "exports"
+
+    @property
     def selections(self) -> Path:
         """Selections of samples that are too long for an address; see `app.kept_selections`."""
         return self.root / "selections"

@@ -14,10 +14,11 @@ from app.components.measures import adaptation_title, metric_title, operator_tit
 from app.components.model_table import headlines
 from app.page import CHANGE, DATASETS, EMBEDDINGS, LAUNCH, MODELS, RUN, SEGMENTATION, model_titles
 from app.predictions import open_prediction
-from app.routes.models import card_of, package_url
+from app.routes.models import card_of, onnx_url, package_url
 from app.state import open_embedding_info, store, workspace
 from app.text import KIND_ICON, method_label, metres, missing, model_name, number, plain, size, visible
 from app.view_state import choose_one_of
+from jobs.exports import export_onnx, onnx_file
 from rsfm.errors import RsfmError
 from rsfm.model_card import apart, sensor_title
 from rsfm.model_info import ModelInfo, ModelOrigin, model_folder
@@ -156,15 +157,33 @@ def visible_text(data: bytes) -> str:
     return "\n".join(visible(line) for line in data.decode("utf-8", "replace").splitlines())
 
 
+def _onnx(name: str) -> None:
+    """Writes the encoder as ONNX when asked, then offers it."""
+    file = onnx_file(workspace(), name)
+    if file.is_file():
+        st.link_button(f"Download ONNX ({size(file.stat().st_size)})", onnx_url(name), icon=":material/download:")
+    elif st.button("Export ONNX", icon=":material/output:", key="models.onnx"):
+        try:
+            with st.spinner("Writing the encoder as ONNX and comparing it with the model…", show_time=True):
+                remark = export_onnx(workspace(), name)
+        except RsfmError as error:
+            st.error(plain(error), icon=":material/block:")
+        else:
+            st.toast(plain(remark), icon=":material/check:", duration="long")
+            st.rerun()
+
+
 def _export_tab(info: ModelInfo, weights: Any) -> None:
     st.markdown("**For another lab**")
     st.caption(f"Weights ({size(weights)}), description and model card in one zip; import it there.")
     st.link_button("Download zip", package_url(info.name), icon=":material/download:", type="primary")
     st.markdown("**For other programs**")
     st.caption(
-        "ONNX of the encoder: band values in, one feature vector per image out, for any number of images. Written and "
-        "compared with the model on the machine of the lab:"
+        "ONNX of the encoder: band values in, one feature vector per image out, for any number of images. It is "
+        "written, and compared with the model, on the machine of the lab."
     )
+    _onnx(info.name)
+    st.caption("The same from a terminal:")
     st.code(f"rsfm export {info.name} --format onnx --output {info.name}.onnx", language="bash", wrap_lines=True)
 
 
@@ -191,7 +210,7 @@ def model_view(model: dict[str, Any]) -> None:
         )
     st.caption("  ·  ".join((plain(name), plain(sensor_title(info.sensor)), metres(info.gsd_m))))
     tiles = (
-        ("Parameters", number(model["parameters"])), ("Architecture", visible(info.architecture)),
+        ("Parameters", number(model["parameters"])), ("Architecture", plain(info.architecture)),
         ("Features", number(info.feature_dim)), ("Bands", str(len(info.bands))),
         ("Image size", f"{info.image_size} px"), ("Samples seen", number(info.samples)),
     )  # fmt: skip

@@ -29,6 +29,7 @@ TABLE: dict[str, str] = {
     "/predictions/{run_id}/outlines.{form}": "app.routes.predictions:outlines",
     "/predictions/{run_id}/{kind}.png": "app.routes.predictions:preview_png",
     "/models/{name}/package.zip": "app.routes.models:package",
+    "/models/{name}/encoder.onnx": "app.routes.models:encoder",
     "/vendor/{name}": "app.routes.vendor:vendor",
 }
 

@@ -1,4 +1,4 @@
-"""Models to take away: one zip with weights, description and card."""
+"""Models to take away: one zip with weights, description and card; or the encoder as ONNX."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import IO
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 import data_catalog
 from app.state import store_of
+from jobs.exports import onnx_file
 from rsfm.errors import RsfmError
 from rsfm.model_card import gather, model_card
 from rsfm.model_info import ModelInfo, model_folder
@@ -26,6 +27,10 @@ _CHUNK = 1 << 20
 
 def package_url(name: str) -> str:
     return f"/rsfm/models/{quote(name, safe='')}/package.zip"
+
+
+def onnx_url(name: str) -> str:
+    return f"/rsfm/models/{quote(name, safe='')}/encoder.onnx"
 
 
 def card_of(workspace: Workspace, info: ModelInfo, folder: Path) -> str:
@@ -61,3 +66,14 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         while chunk := file.read(_CHUNK):
             yield chunk
+
+
+def encoder(request: Request, workspace: Workspace) -> Response:
+    """`/rsfm/models/{name}/encoder.onnx`: as it was written last (see `jobs.exports`)."""
+    name = request.path_params["name"]
+    file = onnx_file(workspace, name)
+    if not file.is_file():
+        raise RsfmError(f"Model {name} is not written as ONNX (any more): write it on the page Models.")
+    return FileResponse(
+        file, media_type="application/octet-stream", filename=f"{name}.onnx", headers={"Cache-Control": "no-store"}
+    )

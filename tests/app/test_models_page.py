@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.components.model_table import best_scores
 from app.routes import build_routes
+from app.text import plain
 from rsfm.model_info import ModelInfo
 from rsfm.specs import EvaluateSpec, pretrain_spec
 from rsfm.store.files import append_jsonl, write_json
@@ -166,6 +167,42 @@ def test_the_download_is_a_whole_package(lab: Workspace) -> None:
         assert client.get(f"/rsfm/models/{bad}/package.zip").status_code == 404
 
 
+def test_a_model_is_written_as_onnx_from_the_page(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from starlette.applications import Starlette
+
+    from app.panels import model_view
+    from jobs.exports import onnx_file
+    from rsfm.errors import RsfmError
+
+    workspace = make_lab(tmp_path / "w")
+    name = model_of(workspace)
+    client = TestClient(Starlette(routes=build_routes(workspace)))
+    asked: list[str] = []
+
+    def write(place: Workspace, model: str) -> str:
+        asked.append(model)
+        if len(asked) == 1:
+            raise RsfmError("It has *no* form in ONNX.")
+        onnx_file(place, model).parent.mkdir()
+        onnx_file(place, model).write_bytes(b"onnx")
+        return "differs by 1e-7"
+
+    monkeypatch.setattr(model_view, "export_onnx", write)
+    test = open_page(workspace, "models", tab="Export")
+    assert len(test.get("link_button")) == 1 and client.get(f"/rsfm/models/{name}/encoder.onnx").status_code == 404
+    test.button(key="models.onnx").click().run()
+    assert not test.exception and [e.value for e in test.error] == ["It has \\*no\\* form in ONNX\\."]
+    test.button(key="models.onnx").click().run()
+    assert not test.exception and not test.error and asked == [name, name]
+    assert "models.onnx" not in [b.key for b in test.button]
+    link = test.get("link_button")[1].proto
+    answer = client.get(link.url)
+    assert answer.content == b"onnx" and answer.headers["content-disposition"].endswith(f'filename="{name}.onnx"')
+    assert client.get("/rsfm/models/nothing/encoder.onnx").status_code == 404
+
+
 def test_an_upload_is_checked_and_appears(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from app.panels import model_import
     from rsfm.errors import RsfmError
@@ -191,12 +228,16 @@ def test_an_upload_is_checked_and_appears(open_page: Open, tmp_path: Path, monke
     assert [p.name for p in workspace.models.iterdir()] == [name], "the upload itself is gone"
 
 
-def test_titles_of_models_are_text(open_page: Open, hostile_lab: Workspace) -> None:
+def test_titles_of_models_are_text(open_page: Open, tmp_path: Path) -> None:
+    hostile_lab = make_lab(tmp_path / "w", hostile=True)
     folder = hostile_lab.models / model_of(hostile_lab)
-    assert HOSTILE in ModelInfo.read(folder).title
+    info = ModelInfo.read(folder)
+    assert HOSTILE in info.title
+    (folder / "model.json").write_text(info.model_copy(update={"architecture": HOSTILE}).model_dump_json())
     for tab in ("Lineage", "Card"):
         test = open_page(hostile_lab, "models", tab=tab)
         assert not test.exception
         for kind in ("markdown", "caption", "subheader"):
             for element in test.get(kind):
                 assert "<img" not in element.value.replace("\\<", "") and "\u202e" not in element.value
+        assert next(m.value for m in test.metric if m.label == "Architecture") == plain(HOSTILE)

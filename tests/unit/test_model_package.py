@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import signal
+import subprocess
 import sys
 import time
 import zipfile
@@ -314,8 +315,8 @@ def test_an_import_that_fails_leaves_nothing(
         f"p = pathlib.Path({str(workspace.models)!r}, s(os.getpid()) + 'x'); p.mkdir(parents=True); "
         f"(p / 'half').write_text('x'); {end}"
     )
-    real = imports.subprocess.Popen
-    monkeypatch.setattr(imports.subprocess, "Popen", lambda command, **o: real([sys.executable, "-c", code], **o))
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **o: real([sys.executable, "-c", code], **o))
     other = workspace.models / f"{staging_name(1)}x"
     other.mkdir(parents=True)
     with pytest.raises(RsfmError, match=says):
