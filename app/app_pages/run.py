@@ -184,15 +184,14 @@ def progress_tiles(run: dict[str, Any], now: dict[str, Any]) -> None:
         rate = progress.get("rate")
         tiles += [
             ("Progress", "–" if done is None else f"{100 * done:.0f} %", None),
-            ("Throughput", "–" if missing(rate) else f"{number(rate, 3)} /s", f"{unit} per second"),
+            ("Throughput", "–" if missing(rate) else f"{number(rate, 3)} /s", f"{plain(unit)} per second"),
             ("Time left", duration(progress.get("eta_s")), "At the present rate"),
         ]
     elif now["state"] == "queued":
         tiles.append(("Waits since", ago(now["time"] or run.get("created")), None))
     elif done is not None and done < 1:
-        tiles.append(
-            ("Came to", f"{100 * done:.0f} %", f"{number(progress['done'])} of {number(progress['total'])} {unit}")
-        )
+        came = f"{number(progress['done'])} of {number(progress['total'])} {plain(unit)}"
+        tiles.append(("Came to", f"{100 * done:.0f} %", came))
     if run.get("kind") == "pretrain":
         tiles.append(("Loss", number(progress.get("loss", run.get("loss"))), "Last training loss"))
         if not missing(run.get("knn")):  # only where the pack has labels

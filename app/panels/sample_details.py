@@ -16,11 +16,6 @@ from rsfm.histograms import in_units
 from rsfm.packs import LayerInfo, Pack
 
 
-def sample_key(sample: Any) -> str:
-    """What the address calls a sample: `train:3`."""
-    return f"{sample.split}:{int(sample.row)}"
-
-
 def open_sample(key: str | None) -> None:
     put("sample", key)
 

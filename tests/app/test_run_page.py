@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from lab import history, make_lab, score
+from lab import HOSTILE, history, make_lab, score, stamp
 from shown import Open, decoded, run_of, texts
 
 from app.state import open_pack
+from app.text import plain
 from rsfm import registry
 from rsfm.alarms import ALARMS
 from rsfm.errors import RsfmError
 from rsfm.specs import EvaluateSpec
+from rsfm.store.files import write_json
 from rsfm.store.runs import RunFolder, create_run
 from rsfm.workspace import Workspace
 
@@ -26,6 +28,18 @@ def test_run_shows_progress_and_curves(open_page: Open, lab: Workspace) -> None:
     assert len(test.get("plotly_chart")) == 4
     assert "What a healthy run looks like" in texts(test)
     assert test.query_params["run"] == run.id
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_what_a_run_counts_is_text(open_page: Open, tmp_path: Path, state: str) -> None:
+    workspace = make_lab(tmp_path / "w")
+    run = run_of(workspace, state=state)
+    counted = {"attempt": 1, "time": stamp(0), "done": 3, "total": 8, "rate": 2.0, "phase": HOSTILE, "unit": HOSTILE}
+    write_json(run.path / "progress.json", counted)
+    test = open_page(workspace, "run", run=run.id)
+    assert not test.exception
+    about = {m.label: m.proto.help for m in test.metric}["Throughput" if state == "running" else "Came to"]
+    assert plain(HOSTILE) in about
 
 
 @pytest.mark.parametrize("tab", ["Previews", "Log", "Events", "Settings", "Files"])
