@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 import streamlit as st
 
 from app.components.alarms import alarms_by_run
+from app.components.map_view import TAKEN
 from app.components.palette import Look, looks_of_store
 from app.state import store, store_of, workspace
 from app.text import KIND_ICON, STATE_LOOK, missing, plain, run_details, run_title
@@ -37,15 +38,16 @@ CHART = {
 }
 
 
-#: What belongs to one visit of a page: messages about what was just done there.
+#: What belongs to one visit of a page: messages about what was just done there, and what its map began with.
 OF_A_VISIT = (
     "launch.queued", "run.problem", "add.found", "add.run", "add.problem", "notes.problem", "models.problem", TOLD,
+    TAKEN,
 )  # fmt: skip
 P = ParamSpec("P")
 
 
 def entered(path: str) -> None:
-    """Forget the messages of the page before; called on every run of whichever page it is."""
+    """Forget what belongs to the page before; called on every run of whichever page it is."""
     if st.session_state.get("page") != path:
         st.session_state["page"] = path
         for key in OF_A_VISIT:

@@ -96,7 +96,7 @@
     const body = element("div");
     const image = element("img");
     image.alt = "";
-    image.src = options.thumbnail.replace("SPLIT", encodeURIComponent(sample.split)).replace("ROW", sample.row);
+    image.src = options.thumbnail.replace("{split}", encodeURIComponent(sample.split)).replace("{row}", sample.row);
     body.append(image, element("p", sample.label || sample.id));
     const details = [sample.label ? sample.id : "", sample.split, sample.date || ""].filter(Boolean).join(" · ");
     body.append(element("p", details, "soft"));
@@ -127,46 +127,113 @@
     return legend;
   };
 
-  const retile = (layer) => {
-    const query = new URLSearchParams({ v: layer.version, bands: layer.way, stretch: layer.stretch });
-    both((on) => on.getSource(layer.id)?.setTiles([`${location.origin}${layer.tiles}?${query}`]));
+  // A layer as it was chosen, on a map that knows it only as at first.
+  const retile = (on, layer) => {
+    const query = new URLSearchParams({ v: layer.version, bands: layer.now.look, stretch: layer.now.stretch });
+    on.getSource(layer.id).setTiles([`${here(layer.tiles)}?${query}`]);
+  };
+  const fade = (on, layer) => {
+    on.setPaintProperty(layer.id, opacityOf[on.getLayer(layer.id).type], layer.now.opacity);
+  };
+  const dress = (on, layer) => {
+    visible(on, layer.id, layer.now.shown);
+    fade(on, layer);
+    if (layer.ways?.length) retile(on, layer);
+  };
+
+  // Where the map is and what is chosen on it stand in the address of the page around it, so that a link restores both.
+  const news = new Map(); // name in the address -> its value, until the reader pauses
+  let pause;
+  const remember = (name, value) => {
+    news.set(name, value);
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      try {
+        const around = window.parent;
+        const url = new URL(around.location.href);
+        for (const [key, said] of news) if (said) url.searchParams.set(key, said); else url.searchParams.delete(key);
+        news.clear();
+        if (url.href === around.location.href) return;
+        around.history.replaceState(around.history.state, "", url);
+        // The page reads its address again, as when the reader goes back; or its next choice would undo this.
+        around.dispatchEvent(new around.PopStateEvent("popstate", { state: around.history.state }));
+      } catch (error) { /* the map stands alone, or in somebody else's page */ }
+    }, 250);
+  };
+  const rememberPlace = () => {
+    const { lng, lat } = map.getCenter().wrap();
+    remember("at", `${lng.toFixed(5)},${lat.toFixed(5)},${map.getZoom().toFixed(2)}`);
+  };
+  const written = ({ id, ways, now }) => {
+    const parts = [id, Number(now.shown), Number(now.opacity.toFixed(2))];
+    if (ways?.length) parts.push(now.look.replace(/[%,;]/g, encodeURIComponent), now.stretch);
+    return parts.join(",");
+  };
+  const swipe = { on: false, left: "", right: "", share: 0.5 };
+  const rememberChoices = () => {
+    if (!options.prediction) return;
+    const chosen = options.layers.filter((layer) => layer.now && written(layer) !== layer.first).map(written);
+    if (swipe.on) chosen.push(["swipe", swipe.left, swipe.right, Number(swipe.share.toFixed(2))].join(","));
+    remember("map", chosen.join(";"));
+  };
+
+  const select = (title, entries, value) => {
+    const made = element("select");
+    made.setAttribute("aria-label", title);
+    for (const entry of entries) made.append(Object.assign(element("option", entry.title), { value: entry.key }));
+    made.value = value;
+    return made;
   };
 
   const addRow = (layer) => {
     const drawn = map.getLayer(layer.id);
     if (!drawn) return;
-    const property = opacityOf[drawn.type];
-    const shown = layer.visible ?? true;
+    layer.now = {
+      shown: layer.visible ?? true, opacity: map.getPaintProperty(layer.id, opacityOf[drawn.type]) ?? 1,
+      look: layer.ways?.[0]?.key ?? "", stretch: options.stretches?.[0] ?? "",
+    };
+    layer.first = written(layer);
+    if (options.chosen?.[layer.id]) {
+      Object.assign(layer.now, options.chosen[layer.id]);
+      dress(map, layer);
+    }
+    const { now } = layer;
     const row = element("label");
-    const box = Object.assign(element("input"), { type: "checkbox", checked: shown });
-    const range = Object.assign(element("input"), { type: "range", min: 0, max: 1, step: 0.05 });
-    range.value = map.getPaintProperty(layer.id, property) ?? 1;
+    const box = Object.assign(element("input"), { type: "checkbox", checked: now.shown });
+    const range = Object.assign(element("input"), { type: "range", min: 0, max: 1, step: 0.05, value: now.opacity });
     range.setAttribute("aria-label", `Opacity of ${layer.title}`);
     box.addEventListener("change", () => {
-      visible(map, layer.id, box.checked);
-      if (legends.has(layer.id)) legends.get(layer.id).hidden = !box.checked;
+      now.shown = box.checked;
+      visible(map, layer.id, now.shown);
+      if (legends.has(layer.id)) legends.get(layer.id).hidden = !now.shown;
+      rememberChoices();
     });
-    range.addEventListener("input", () => both((on) => on.setPaintProperty(layer.id, property, Number(range.value))));
+    range.addEventListener("input", () => {
+      now.opacity = Number(range.value);
+      both((on) => fade(on, layer));
+      rememberChoices();
+    });
     row.append(box, element("span", layer.title), range);
     panel.append(row);
     rows.set(layer.id, box);
     if (layer.ways?.length > 1) {
-      const choice = element("select");
-      choice.setAttribute("aria-label", `Bands of ${layer.title}`);
-      for (const { key, title } of layer.ways) choice.append(Object.assign(element("option", title), { value: key }));
-      const stretch = element("select");
-      stretch.setAttribute("aria-label", `Stretch of ${layer.title}`);
-      for (const name of options.stretches) stretch.append(Object.assign(element("option", name), { value: name }));
-      const change = () => { layer.way = choice.value; layer.stretch = stretch.value; retile(layer); };
-      choice.addEventListener("change", change);
+      const look = select(`Bands of ${layer.title}`, layer.ways, now.look);
+      const stretches = options.stretches.map((name) => ({ key: name, title: name }));
+      const stretch = select(`Stretch of ${layer.title}`, stretches, now.stretch);
+      const change = () => {
+        Object.assign(now, { look: look.value, stretch: stretch.value });
+        both((on) => retile(on, layer));
+        rememberChoices();
+      };
+      look.addEventListener("change", change);
       stretch.addEventListener("change", change);
       const line = element("div", undefined, "choices");
-      line.append(choice, stretch);
+      line.append(look, stretch);
       panel.append(line);
     }
     if (layer.ramp?.length || (options.prediction && layer.legend?.length)) {
       const legend = layer.ramp?.length ? ramp(layer.ramp) : swatches(layer.legend);
-      legend.hidden = !shown;
+      legend.hidden = !now.shown;
       legends.set(layer.id, legend);
       panel.append(legend);
     }
@@ -183,46 +250,45 @@
     row.append(box, element("span", "Swipe"));
     const line = element("div", undefined, "choices");
     line.hidden = true;
-    const pick = (name, start) => {
-      const select = element("select");
-      select.setAttribute("aria-label", `${name} of the swipe`);
-      for (const { id, title } of rasters) select.append(Object.assign(element("option", title), { value: id }));
-      select.value = start.id;
-      line.append(select);
-      return select;
-    };
     const find = (kind, prefix) => rasters.find((l) => l.id === `${prefix}:${kind}`);
     const main = (prefix) => find("classes", prefix) || find("changes", prefix);
     const two = find("image", "b") !== undefined;
-    const left = pick("Left", (two ? main("a") : find("image_before", "a") || find("image", "a")) || rasters[0]);
-    const right = pick("Right", (two ? main("b") : find("image_before", "a") ? find("image", "a") : main("a")) || rasters[1]);
+    const start = {
+      left: ((two ? main("a") : find("image_before", "a") || find("image", "a")) || rasters[0]).id,
+      right: ((two ? main("b") : find("image_before", "a") ? find("image", "a") : main("a")) || rasters[1]).id,
+    };
+    Object.assign(swipe, start, options.swipe);
+    const sides = rasters.map(({ id, title }) => ({ key: id, title }));
+    const left = select("Left of the swipe", sides, swipe.left);
+    const right = select("Right of the swipe", sides, swipe.right);
+    line.append(left, right);
     panel.append(row, line);
 
-    let share = 0.5;
     const place = (value) => {
-      share = Math.min(1, Math.max(0, value));
-      divider.style.left = `${100 * share}%`;
-      divider.setAttribute("aria-valuenow", Math.round(100 * share));
-      surface.style.clipPath = `inset(0 0 0 ${100 * share}%)`;
+      swipe.share = Math.min(1, Math.max(0, value));
+      divider.style.left = `${100 * swipe.share}%`;
+      divider.setAttribute("aria-valuenow", Math.round(100 * swipe.share));
+      surface.style.clipPath = `inset(0 0 0 ${100 * swipe.share}%)`;
+      rememberChoices();
     };
     divider.addEventListener("pointerdown", (event) => divider.setPointerCapture(event.pointerId));
     divider.addEventListener("pointermove", (event) => {
       if (divider.hasPointerCapture(event.pointerId)) place(event.clientX / document.body.clientWidth);
     });
     divider.addEventListener("keydown", ({ key }) => {
-      if (key === "ArrowLeft" || key === "ArrowRight") place(share + (key === "ArrowLeft" ? -0.02 : 0.02));
+      if (key === "ArrowLeft" || key === "ArrowRight") place(swipe.share + (key === "ArrowLeft" ? -0.02 : 0.02));
     });
 
     const show = () => {
-      for (const [on, chosen] of [[map, left.value], [other, right.value]]) {
+      for (const [on, chosen] of [[map, swipe.left], [other, swipe.right]]) {
         // A map lies on its image; an image lies on nothing.
         const ground = rasters.find((layer) => layer.id === chosen).image ? chosen : `${chosen.split(":")[0]}:image`;
         for (const { id } of options.layers) {
-          if (on.getLayer(id)) visible(on, id, box.checked ? id === chosen || id === ground : rows.get(id).checked);
+          if (on.getLayer(id)) visible(on, id, swipe.on ? id === chosen || id === ground : rows.get(id).checked);
         }
       }
       for (const [id, legend] of legends) {
-        legend.hidden = !(box.checked ? id === left.value || id === right.value : rows.get(id).checked);
+        legend.hidden = !(swipe.on ? id === swipe.left || id === swipe.right : rows.get(id).checked);
       }
     };
     const follow = (from, to) => from.on("move", () => {
@@ -232,14 +298,16 @@
       to.following = false;
     });
     const toggle = () => {
-      line.hidden = divider.hidden = surface.hidden = !box.checked;
-      for (const mark of rows.values()) mark.disabled = box.checked;
+      swipe.on = box.checked;
+      line.hidden = divider.hidden = surface.hidden = !swipe.on;
+      for (const mark of rows.values()) mark.disabled = swipe.on;
       if (!other) {
         document.documentElement.dataset.swipe = "loading";
         other = open("other", { bounds: undefined, center: map.getCenter(), zoom: map.getZoom() });
         watch(other);
         other.on("load", () => {
           replay(other, (name) => name !== "addControl");
+          for (const layer of options.layers) if (layer.now) dress(other, layer);
           follow(map, other);
           follow(other, map);
           other.on("click", clicked);
@@ -250,11 +318,20 @@
         other.resize();
         show();
       }
-      place(share);
+      place(swipe.share);
+    };
+    const choose = () => {
+      Object.assign(swipe, { left: left.value, right: right.value });
+      show();
+      rememberChoices();
     };
     box.addEventListener("change", toggle);
-    left.addEventListener("change", show);
-    right.addEventListener("change", show);
+    left.addEventListener("change", choose);
+    right.addEventListener("change", choose);
+    if (options.swipe) {
+      box.checked = true;
+      toggle();
+    }
   };
 
   // -- values ----------------------------------------------------------------------------------------------------
@@ -280,27 +357,14 @@
     popup(target, lngLat, body, true);
   };
 
-  // The view stands in the address of the page around the map, so that a link restores it.
-  const remember = () => {
-    const { lng, lat } = map.getCenter().wrap();
-    try {
-      const url = new URL(window.parent.location.href);
-      url.searchParams.set("at", `${lng.toFixed(5)},${lat.toFixed(5)},${map.getZoom().toFixed(2)}`);
-      window.parent.history.replaceState(window.parent.history.state, "", url);
-    } catch (error) { /* the map stands alone, or in somebody else's page */ }
-  };
-
   watch(map);
   map.on("load", () => {
     replay(map, () => true);
-    for (const layer of options.prediction ? [...options.layers].reverse() : options.layers) {
-      Object.assign(layer, { way: layer.ways?.[0]?.key ?? "", stretch: options.stretches?.[0] ?? "" });
-      addRow(layer);
-    }
+    for (const layer of options.prediction ? [...options.layers].reverse() : options.layers) addRow(layer);
     if (options.prediction) {
       addSwipe();
       map.on("click", clicked);
-      map.once("idle", () => map.on("moveend", remember));
+      map.once("idle", () => map.on("moveend", rememberPlace));
     } else {
       panel.append(swatches(options.legend));
       map.on("click", "Footprints", (event) => showSample(event.features[0], event.lngLat));

@@ -8,12 +8,13 @@ import pandas as pd
 import streamlit as st
 
 from app.components.ground import choose_ground
+from app.components.map_view import taken
 from app.components.measures import metric_title
 from app.maps.geometry import unwrapped
 from app.page import LAUNCH, empty_state, heading, run_link
 from app.predictions import find_look, open_prediction
 from app.routes.artifacts import artifact_url
-from app.routes.predictions import near, parse_view, prediction_map_url
+from app.routes.predictions import choices_of, near, parse_view, prediction_map_url
 from app.state import store, workspace
 from app.text import metres, missing, number, plain, visible
 from app.view_state import choose, choose_one_of, tell
@@ -201,14 +202,7 @@ def prediction_page(task: str) -> None:
     if info.scene.bounds is None:
         pictures(info)
     else:
-        ground = choose_ground()
-        # The map writes its view into the address by itself; only the first one is for us, or it would begin anew.
-        at = st.session_state.setdefault(f"prediction.at.{run_id}.{beside}.{ground}", st.query_params.get("at"))
-        url = prediction_map_url(
-            run_id, theme=st.context.theme.type or "light", beside=beside if beside in found else None,
-            at=at if (view := parse_view(at)) and near(view, info) else None, ground=ground,
-        )  # fmt: skip
-        st.iframe(url, height=640, alt=f"Map of {info.scene.name}")
+        st.iframe(_map_url(info, found.get(beside or ""), choose_ground()), height=640, alt=f"Map of {info.scene.name}")
     summary(info)
     details(info)
     tab = choose_one_of("Show", ["Classes", "Scores", "Files"], "tab", label_visibility="collapsed")
@@ -220,6 +214,25 @@ def prediction_page(task: str) -> None:
         st.caption("No truth was given to this prediction: give a raster of class numbers to see where it errs.")
     else:
         class_scores(info)
+
+
+def _map_url(info: PredictionInfo, beside: PredictionInfo | None, ground: str) -> str:
+    """The address of the map, with the view and the choices that the page's own address holds when it begins."""
+    theme = st.context.theme.type or "light"
+    of = f"{info.run_id} {beside.run_id if beside else ''} {ground} {theme}"
+
+    def place(text: str) -> tuple[str, list[str]]:
+        view = parse_view(text)
+        return (text, []) if view and near(view, info) else ("", [text])
+
+    def choices(text: str) -> tuple[str, list[str]]:
+        read = choices_of(text, info, beside)
+        return read.stands, read.ignored
+
+    return prediction_map_url(
+        info.run_id, theme=theme, beside=beside.run_id if beside else None, at=taken("at", of, place), ground=ground,
+        chosen=taken("map", of, choices),
+    )  # fmt: skip
 
 
 def _overlap(one: PredictionInfo, other: PredictionInfo) -> bool:

@@ -40,7 +40,7 @@ def scene_map(request: Request, workspace: Workspace) -> Response:
         options={
             "layers": [{"id": i, "title": i} for i in ("Pixels", "Footprints")],
             "legend": [{"title": "scene", "color": OTHER_SPLIT}], "note": "", "copies": bounds[2] - bounds[0] < 180,
-            "thumbnail": f"{base}/ROW.png",
+            "thumbnail": f"{base}/{{row}}.png",
         },
         files={file: vendor_url(file) for file in vendor_files()},
     )  # fmt: skip

@@ -144,7 +144,8 @@ def footprints(request: Request, workspace: Workspace) -> Response:
             ],
             "note": " ".join(notes),
             "copies": bounds[2] - bounds[0] < 180,
-            "thumbnail": f"/rsfm/thumbs/{name}/SPLIT/ROW.png?{query}",
+            # Braces: a quoted name has none, so that nothing but these is filled in.
+            "thumbnail": f"/rsfm/thumbs/{name}/{{split}}/{{row}}.png?{query}",
         },
         files={file: vendor_url(file) for file in vendor_files()},
     )  # fmt: skip

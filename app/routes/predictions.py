@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from app.imaging import View, views_of_bands
+from app.maps.choices import Choices, read_choices
 from app.maps.compose import compose_prediction, render
 from app.maps.geometry import unwrapped
 from app.maps.ground import GROUNDS, page_headers
@@ -108,10 +109,16 @@ def outlines(request: Request, workspace: Workspace) -> Response:
 
 # -- the map -------------------------------------------------------------------------------------------------------
 def prediction_map_url(
-    run_id: str, *, theme: str, beside: str | None = None, at: str | None = None, ground: str = "offline"
-) -> str:
-    """The address of a prediction's map, of another one's layers on it too, at a view `lon,lat,zoom`."""
-    query = {"theme": theme, "ground": ground, **({"beside": beside} if beside else {}), **({"at": at} if at else {})}
+    run_id: str, *, theme: str, beside: str | None = None, at: str | None = None, ground: str = "offline",
+    chosen: str | None = None,
+) -> str:  # fmt: skip
+    """The address of a prediction's map, of another one's layers on it too, at a view `lon,lat,zoom`.
+
+    Args:
+        chosen: layers, looks and swipe, see `app.maps.choices`.
+    """
+    more = {"beside": beside, "at": at, "map": chosen}
+    query = {"theme": theme, "ground": ground, **{k: v for k, v in more.items() if v}}
     return f"/rsfm/maps/predictions/{quote(run_id, safe='')}?{urlencode(query)}"
 
 
@@ -133,6 +140,17 @@ def near(view: tuple[float, float, float], info: PredictionInfo) -> bool:
     away = (view[0] - west) % 360  # degrees to the east of its western edge
     width, height = east - west, north - south
     return (away <= 2 * width or away >= 360 - width) and south - height <= view[1] <= north + height
+
+
+def choices_of(text: str | None, info: PredictionInfo, beside: PredictionInfo | None = None) -> Choices:
+    """What an address says of the layers of a prediction, and of another one beside it."""
+    looks: dict[str, list[str] | None] = {}
+    for prefix, shown in (("a:", info), ("b:", beside)):
+        for layer in shown.layers if shown else []:
+            looks[f"{prefix}{layer.kind}"] = [v.key for v in views_of_bands(layer.bands)] if layer.bands else []
+        if shown and shown.polygons and shown.polygons.count:
+            looks[f"{prefix}outlines"] = None
+    return read_choices(text or "", looks, tuple(STRETCHES))
 
 
 def finest_zoom(info: PredictionInfo) -> int:
@@ -178,7 +196,7 @@ def _drawn(workspace: Workspace, run_id: str, info: PredictionInfo, prefix: str,
 
 
 def prediction_map(request: Request, workspace: Workspace) -> Response:
-    """`/rsfm/maps/predictions/{run_id}?theme=&beside=&at=&ground=`: an HTML page."""
+    """`/rsfm/maps/predictions/{run_id}?theme=&beside=&at=&map=&ground=`: an HTML page."""
     theme = query_choice(request, "theme", ("light", "dark"))
     ground = query_choice(request, "ground", GROUNDS)
     run_id, beside = request.path_params["run_id"], request.query_params.get("beside")
@@ -186,7 +204,7 @@ def prediction_map(request: Request, workspace: Workspace) -> Response:
     if info.scene.bounds is None:
         raise HTTPException(404, "This scene has no place on Earth.")
     layers = _drawn(workspace, run_id, info, "a:", "A: " if beside else "")
-    runs = [run_id]
+    runs, other = [run_id], None
     if beside:
         other = open_prediction(workspace, beside)
         if other.scene.bounds is None:
@@ -194,13 +212,14 @@ def prediction_map(request: Request, workspace: Workspace) -> Response:
         layers += _drawn(workspace, beside, other, "b:", "B: ")
         runs.append(beside)
     notes = ["Trained on synthetic data."] if info.model.synthetic else []
+    chosen = choices_of(request.query_params.get("map"), info, other)
     composed = compose_prediction(
         layers, unwrapped(info.scene.bounds), theme=theme, view=parse_view(request.query_params.get("at")),
         world=vendor_url("world.geojson"), ground=ground,
     )  # fmt: skip
     options = {
         "prediction": True, "layers": [{k: v for k, v in x.items() if k != "data"} for x in layers],
-        "stretches": list(STRETCHES), "note": " ".join(notes),
+        "stretches": list(STRETCHES), "note": " ".join(notes), "chosen": chosen.layers, "swipe": chosen.swipe,
         "values": [f"/rsfm/predictions/{quote(r, safe='')}/values" for r in runs],
     }  # fmt: skip
     files = {file: vendor_url(file) for file in vendor_files()}

@@ -5,16 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import streamlit as st
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
+from app.access import Access
+from app.routes import build_routes
+from app.security import Guard
 from rsfm.store.view import Store
 from rsfm.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lab import SCRIPT, make_lab
+
+if TYPE_CHECKING:
+    from predicted import Predicted
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +85,20 @@ def open_page(monkeypatch: pytest.MonkeyPatch, no_jobs: list) -> Iterator[Callab
 
     yield run
     st.cache_resource.clear()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
+    """Predicted scenes. A test that changes a file of theirs restores it."""
+    from predicted import make_predicted  # torch comes with it, for these tests only
+
+    return make_predicted(tmp_path_factory.mktemp("predicted"))
+
+
+@pytest.fixture
+def client(made: Predicted) -> Iterator[TestClient]:
+    """Asks the routes of `made`, as a browser on this machine does."""
+    access = Access(hosts=frozenset({"testserver"}))
+    app = Starlette(routes=build_routes(made.workspace), middleware=[Middleware(Guard, access=access)])
+    with TestClient(app, raise_server_exceptions=True, follow_redirects=False) as client:
+        yield client

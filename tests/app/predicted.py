@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+import numpy as np
+from httpx import Response
 from lab import history
+from PIL import Image
 from scenes_world import Lab, write_scene, write_village
 
 from rsfm.specs import PredictSpec
@@ -46,6 +50,12 @@ def make_predicted(folder: Path) -> Predicted:
         finished(PredictSpec(evaluation=lab.change, scene=str(after), scene_before=str(before), truth=str(truth))),
         finished(PredictSpec(evaluation=lab.segmentation, scene=str(floating))),
     )
+
+
+def picture(answer: Response) -> np.ndarray:
+    """The PNG of an answer."""
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/png", answer.text
+    return np.asarray(Image.open(io.BytesIO(answer.content)))
 
 
 def _end(run: RunFolder) -> None:

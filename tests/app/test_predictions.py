@@ -1,57 +1,31 @@
-"""Predicted scenes in the browser: tiles, values, outlines, the map's page, and the two pages around it."""
+"""Pictures and numbers of predicted scenes as the routes give them: tiles, previews, values, outlines."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
-from predicted import Predicted, make_predicted
+from predicted import Predicted, picture
 from rio_tiler.io import Reader
 from scenes_world import write_scene
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
-from app.access import Access
 from app.imaging import View, views_of_bands
-from app.maps.compose import compose_prediction
-from app.panels.prediction_view import _overlap
 from app.predictions import find_look, open_prediction, paint, palette_of, positions, preview, tile
-from app.routes import build_routes
-from app.routes.predictions import finest_zoom, near, parse_view, prediction_map_url
-from app.security import Guard
+from app.routes.predictions import finest_zoom, prediction_map_url
 from rsfm.errors import RsfmError
-from rsfm.prediction_info import LayerBand, LayerEntry, PredictionInfo, prediction_file, read_prediction
-from rsfm.specs import PredictSpec
+from rsfm.prediction_info import LayerBand, LayerEntry, prediction_file
 from rsfm.store.files import read_json, write_json
 
 Open = Callable[..., AppTest]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
-    return make_predicted(tmp_path_factory.mktemp("predicted"))
-
-
-@pytest.fixture
-def client(made: Predicted) -> Iterator[TestClient]:
-    access = Access(hosts=frozenset({"testserver"}))
-    app = Starlette(routes=build_routes(made.workspace), middleware=[Middleware(Guard, access=access)])
-    with TestClient(app, raise_server_exceptions=True, follow_redirects=False) as client:
-        yield client
-
-
-def picture(answer: object) -> np.ndarray:
-    assert answer.status_code == 200 and answer.headers["content-type"] == "image/png", answer.text
-    return np.asarray(Image.open(io.BytesIO(answer.content)))
 
 
 def middle_tile(made: Predicted, run_id: str) -> tuple[int, int, int]:
@@ -265,52 +239,6 @@ def test_only_the_shown_bands_are_opened(tmp_path: Path) -> None:
     assert np.abs(drawn.astype(int) - told)[seen].max() <= 3, "one stored number"
 
 
-# -- the map's page ------------------------------------------------------------------------------------------------
-def test_the_map_lists_the_layers_of_both(client: TestClient, made: Predicted) -> None:
-    answer = client.get(prediction_map_url(made.segmentation, theme="dark", beside=made.coarser, at="15.0,45.1,12"))
-    assert answer.status_code == 200 and "default-src 'none'" in answer.headers["content-security-policy"]
-    data = json.loads(re.search(r'id="data">(.*?)</script>', answer.text, re.S)[1])
-    ids = [layer["id"] for layer in data["options"]["layers"]]
-    assert {"a:image", "a:classes", "a:errors", "b:classes"} <= set(ids) and "b:errors" not in ids
-    assert data["map"]["mapOptions"]["zoom"] == 12 and "bounds" not in data["map"]["mapOptions"]
-    shown = {args[0]: args[2] for name, args in data["map"]["calls"] if name == "setLayoutProperty"}
-    assert shown["a:classes"] == "visible" and shown["a:errors"] == "none"
-
-
-def test_each_prediction_has_its_own_place_on_the_map() -> None:
-    layers = [
-        {"id": "a:image", "tiles": "/a/{z}/{x}/{y}.png", "version": "1", "visible": True, "image": True,
-            "bounds": (15, 45, 15.1, 45.1), "maxzoom": 14},
-        {"id": "b:image", "tiles": "/b/{z}/{x}/{y}.png", "version": "1", "visible": True, "image": True,
-            "bounds": (179.9, 45, 180.3, 45.1), "maxzoom": 17},
-    ]  # fmt: skip
-    made = compose_prediction(layers, (15, 45, 15.1, 45.1), theme="light", view=None, world="/w")
-    sources = {args[0]: args[1] for name, args in made["calls"] if name == "addSource"}
-    assert (sources["a:image"]["bounds"], sources["a:image"]["maxzoom"]) == ([15, 45, 15.1, 45.1], 14)
-    assert "bounds" not in sources["b:image"] and sources["b:image"]["maxzoom"] == 17
-
-
-def moved(info: PredictionInfo, *bounds: float) -> PredictionInfo:
-    return info.model_copy(update={"scene": info.scene.model_copy(update={"bounds": bounds})})
-
-
-def test_places_across_the_antimeridian(made: Predicted) -> None:
-    info = open_prediction(made.workspace, made.segmentation)
-    across, east, west, far = (
-        moved(info, w, -18, e, -17) for w, e in ((179.5, -179.5), (-179.8, -179), (179, 179.8), (0, 1))
-    )
-    assert _overlap(across, east) and _overlap(west, across) and not _overlap(east, west)
-    assert not _overlap(across, far) and not _overlap(far, west)
-    assert near((-179.6, -17.5, 9), across) and near((179.6, -17.5, 9), across) and not near((0, -17.5, 9), across)
-    assert near((0.5, -17.5, 9), far) and near((1.5, -16.5, 9), far) and not near((0.5, -15, 9), far)
-
-
-def test_views_that_make_no_sense_are_left_out() -> None:
-    assert parse_view("15.5,-45,7.25") == (15.5, -45.0, 7.25)
-    for text in (None, "", "1,2", "200,0,3", "0,95,3", "0,0,99", "nan,0,1", "a,b,c", "1,2,3,4"):
-        assert parse_view(text) is None, text
-
-
 # -- colours -------------------------------------------------------------------------------------------------------
 def image_layer(*bands: tuple[str, float | None]) -> LayerEntry:
     made = [LayerBand(name=n, wavelength_nm=w, unit="uint8", scale=1, offset=0, p2=10, p98=110) for n, w in bands]
@@ -338,138 +266,3 @@ def test_stretching_shows_the_middle_of_the_numbers() -> None:
     shown = paint(layer, values, valid, look, "normal")[0]
     assert shown[:, 0].tolist() == [0, 0, 128, 255, 255] and shown[:, 3].tolist() == [255, 255, 255, 255, 0]
     assert paint(layer, values, valid, look, "soft")[0, 1, 0] > 0
-
-
-# -- pages ---------------------------------------------------------------------------------------------------------
-def said(test: AppTest) -> str:
-    kinds = ("markdown", "caption", "subheader", "warning", "info")
-    return "\n".join(str(e.value) for kind in kinds for e in test.get(kind)).replace("\\", "")
-
-
-def test_segmentation_page(open_page: Open, made: Predicted) -> None:
-    test = open_page(made.workspace, "segmentation", prediction=made.segmentation)
-    assert not test.exception
-    assert test.get("iframe")[0].proto.src.startswith(f"/rsfm/maps/predictions/{made.segmentation}?")
-    tiles = {m.label: m.value for m in test.metric}
-    assert tiles["Size (px)"] == "160 × 120" and tiles["Pixel"] == "2 m" and "Mean IoU" in tiles
-    assert list(test.dataframe[0].value["Class"]) == ["land", "roof"]
-    options = test.selectbox(key="url.beside").options
-    assert len(options) == 2, "the other prediction of that place; not the one of nowhere, nor those of change"
-
-
-def test_a_prediction_of_the_address_that_cannot_be_shown_is_told(open_page: Open, made: Predicted) -> None:
-    for run_id, reason in (
-        (made.change, "it is on the page Change"), ("20260101-000000-nothing-0000", "There is no run"),
-        (open_prediction(made.workspace, made.change).model.evaluation, "has no prediction"),
-    ):  # fmt: skip
-        test = open_page(made.workspace, "segmentation", prediction=run_id)
-        assert not test.exception and len(test.warning) == 1
-        assert test.selectbox(key="url.prediction").value == made.nowhere, "the newest is shown instead"
-        assert reason in test.warning[0].value.replace("\\", "")
-
-
-@pytest.mark.parametrize("page", ["segmentation", "change"])
-def test_a_link_to_what_is_not_beside_it_is_said(open_page: Open, made: Predicted, page: str) -> None:
-    wanted = {"segmentation": made.segmentation, "change": made.change}[page]
-    test = open_page(made.workspace, page, prediction=wanted, beside="gone", tab="gone")
-    assert not test.exception and [w.value.replace("\\", "") for w in test.warning] == [
-        f"{label}: the address asks for gone, which cannot be chosen here; showing {instead} instead."
-        for label, instead in (("Beside it", "Nothing"), ("Show", "Classes"))
-    ]
-
-
-def test_the_newest_are_listed_and_an_older_one_is_shown_by_its_address(
-    open_page: Open, made: Predicted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.panels.prediction_view.MOST", 1)
-    test = open_page(made.workspace, "segmentation", prediction=made.segmentation)
-    assert not test.exception and not test.warning and len(test.selectbox(key="url.prediction").options) == 2
-    assert made.segmentation in test.get("iframe")[0].proto.src
-
-
-def test_a_prediction_of_another_run_is_refused(made: Predicted, tmp_path: Path) -> None:
-    folder = tmp_path / "another-run"
-    prediction_file(folder).parent.mkdir(parents=True)
-    prediction_file(folder).write_bytes(prediction_file(made.workspace.runs / made.change).read_bytes())
-    with pytest.raises(RsfmError, match=f"another run, {made.change}"):
-        read_prediction(folder)
-
-
-def test_change_page(open_page: Open, made: Predicted) -> None:
-    test = open_page(made.workspace, "change", tab="Scores")
-    assert not test.exception
-    tiles = {m.label: m.value for m in test.metric}
-    assert int(tiles["Places of change"]) > 0 and tiles["Changed area"].endswith("m²")
-    assert "before.tif" in said(test) and "truth.tif" in said(test)
-    assert list(test.dataframe[0].value["Class"])[-1] == "change"
-    test = open_page(made.workspace, "change", tab="Files")
-    assert not test.exception and len(test.get("link_button")) == 5
-
-
-def test_a_scene_without_a_place_is_shown_as_pictures(open_page: Open, made: Predicted) -> None:
-    test = open_page(made.workspace, "segmentation", prediction=made.nowhere, tab="Scores")
-    assert not test.exception and not test.get("iframe")
-    assert f"/rsfm/predictions/{made.nowhere}/classes.png" in said(test) and "no place on Earth" in said(test)
-    assert "No truth was given" in said(test)
-
-
-@pytest.mark.parametrize(
-    "band", ["4 (red) [10 m]", "r&size=16#x", 'x) ![i](http://example.com/x.png "', "</a> _r_ :red[x]"]
-)
-def test_a_picture_of_any_band_is_that_band_and_nothing_else(
-    open_page: Open, client: TestClient, made: Predicted, band: str
-) -> None:
-    """Grey pictures are asked for by the band's name, which is whatever the file says."""
-    file = prediction_file(made.workspace.runs / made.nowhere)
-    before = read_json(file)
-    changed = json.loads(json.dumps(before))
-    image = next(x for x in changed["layers"] if x["kind"] == "image")
-    for number, known in enumerate(image["bands"]):
-        known |= {"name": f"other {number}" if number else band, "wavelength_nm": None}
-    try:
-        write_json(file, changed)
-        test = open_page(made.workspace, "segmentation", prediction=made.nowhere)
-        (shown,) = [m.value for m in test.markdown if "/image.png" in m.value]
-        address = re.fullmatch(r"!\[Image\]\((/rsfm/predictions/[\w/.-]+\?[\w=&%.+-]+)\)", shown)[1]
-        grey = picture(client.get(address))
-    finally:
-        write_json(file, before)
-    assert grey.shape[:2] == (120, 160) and np.array_equal(grey[..., 0], grey[..., 1])
-    plain = picture(client.get(f"/rsfm/predictions/{made.nowhere}/image.png?bands=band:red"))
-    assert np.array_equal(grey, plain)
-
-
-def test_the_view_of_the_address_is_taken_once(open_page: Open, made: Predicted) -> None:
-    test = open_page(made.workspace, "change", at="15.001,45.152,16")
-    address = test.get("iframe")[0].proto.src
-    assert "at=15.001%2C45.152%2C16" in address
-    test.query_params["at"] = "15.002,45.153,17"  # what the map wrote while it was moved
-    assert test.run().get("iframe")[0].proto.src == address, "or it would begin anew at every click on the page"
-    for wrong in ("</script>", "16.5,45.152,16"):  # nothing, and another place
-        assert "at=" not in open_page(made.workspace, "change", at=wrong).get("iframe")[0].proto.src
-
-
-def test_launch_describes_the_network_and_queues_the_scene(open_page: Open, made: Predicted, no_jobs: list) -> None:
-    change = open_prediction(made.workspace, made.change).model.evaluation
-    test = open_page(made.workspace, "launch", job="predict", evaluation=change)
-    assert not test.exception and "Name the file of a scene" in said(test)
-    assert test.button(key="launch.predict.queue").disabled
-    key = f"launch.predict.{change}"
-    test.text_input(key=f"{key}.scene").set_value("/data/after it.tif")
-    test.text_input(key=f"{key}.scene_before").set_value("/data/before.tif").run()
-    assert not test.exception
-    command = test.code[0].value
-    assert f"rsfm predict --evaluation {change} --scene '/data/after it.tif' --before /data/before.tif" in command
-    test.button(key="launch.predict.queue").click().run()
-    (spec,) = [spec for verb, spec in no_jobs if verb == "submit"]
-    assert spec == PredictSpec(evaluation=change, scene="/data/after it.tif", scene_before="/data/before.tif")
-    alone = open_prediction(made.workspace, made.segmentation).model.evaluation
-    test = open_page(made.workspace, "launch", job="predict", evaluation=alone)
-    assert not [t for t in test.text_input if t.key == f"launch.predict.{alone}.scene_before"], "one date only"
-
-
-def test_runs_of_predictions_are_named_by_their_scene(open_page: Open, made: Predicted) -> None:
-    test = open_page(made.workspace, "run", run=made.change)
-    assert not test.exception and "Map of after.tif" in "".join(t.value for t in test.title).replace("\\", "")
-    assert "Open the map" in [link.proto.label for link in test.get("page_link")]
-    assert "Map of after" in list(open_page(made.workspace, "runs").dataframe[0].value["what"])
