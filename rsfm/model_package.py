@@ -136,7 +136,7 @@ def _damage_named(source: Path) -> Iterator[None]:
 
 def _require_names(names: list[str], where: Path) -> None:
     """Raises RsfmError: a file is missing or has no place in a model."""
-    allowed = {WEIGHTS, DESCRIPTION, CARD, "origin.json"}
+    allowed = {WEIGHTS, DESCRIPTION, CARD, "origin.json", "decoder.safetensors"}
     for name in names:
         if Path(name).suffix.lower() in _PICKLES:
             raise RsfmError(

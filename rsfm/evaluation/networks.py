@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsfm.errors import RsfmError
-from rsfm.models.export import FeatureModel, standardise
+from rsfm.models.export import FeatureModel, standardise, state_differences
 from rsfm.models.upernet import UPerNet, ViTNeck
 from rsfm.specs import FitParams
 from rsfm.tasks import Adaptation, Task
@@ -180,6 +180,7 @@ class MapNetwork(TaskNetwork):
         probe = maps_of(model, image_size)
         channels = [level.shape[1] for level in probe]
         fusion = fit.fusion if pairs else "none"
+        begun = fit.decoder_start == "pretrained" and pairs and adaptation != "linear"
         self.neck: ViTNeck | None = None
         self.decoder: nn.Module
         if adaptation == "linear":
@@ -188,9 +189,35 @@ class MapNetwork(TaskNetwork):
         if len(probe) < 2:
             raise RsfmError(f"Model {model.name} has no feature pyramid: use the linear adaptation.")
         if len({tuple(level.shape[-2:]) for level in probe}) == 1:  # a plain ViT's
-            self.neck = ViTNeck(channels[0])
+            self.neck = ViTNeck(channels[0], layer_norm=begun, batch_norm=begun)
             channels = self.neck.channels
         self.decoder = UPerNet(channels, classes, fusion=fusion, width=fit.decoder_width, pool_width=fit.pool_width)
+        if begun:
+            self._begin(fit)
+
+    def _begin(self, fit: FitParams) -> None:
+        """Take over the decoder that was trained with the model, but for its last layer: that is of other classes."""
+        found = self.model.pair_decoder()
+        if found is None:
+            raise RsfmError(
+                f"No decoder was trained with model {self.model.name} (iBOT with lambda_overlap above 0 leaves one): "
+                "set fit.decoder_start=new, or choose another model."
+            )
+        if fit.fusion != "concat":
+            raise RsfmError(
+                f"A pretrained decoder joins two images by concat, not {fit.fusion}: set fit.fusion=concat."
+            )
+        last = "decoder.head."
+        state = {n: t for n, t in found.items() if not n.startswith(last)}
+        wanted = {n: t for n, t in self.state_dict().items() if n.startswith(("neck.", "decoder.")) and last not in n}
+        missing, extra, misshapen = state_differences(state, wanted)
+        if missing or extra or misshapen:
+            pooled = found["decoder.pooling.branches.0.0.weight"].shape[0]
+            raise RsfmError(
+                f"The decoder that was trained with model {self.model.name} is another one than asked for: set "
+                f"fit.decoder_width={found['decoder.mix.0.weight'].shape[0]} and fit.pool_width={pooled}."
+            )
+        self.load_state_dict({**self.state_dict(), **state})
 
     def _encoded(self, image: Tensor) -> list[Tensor]:
         return encode(self.model, image)

@@ -102,6 +102,11 @@ class Method(nn.Module):
         """The encoder that gradients reach: `encoder`, unless that is a moving average."""
         return self.encoder
 
+    @property
+    def pair_decoder(self) -> nn.Module | None:
+        """What was trained on maps of two images (`neck` and `decoder`), for change detection to begin with."""
+        return None
+
     def backbones(self) -> list[Encoder]:
         """Every copy of the encoder: the one that learns and its moving average, where there is one."""
         alike = [m for m in self.modules() if isinstance(m, Encoder) and m.architecture == self.encoder.architecture]

@@ -21,7 +21,7 @@ from rsfm.methods.base import LossParts, Panel, Progress, Views, scalar
 from rsfm.methods.dino import DINO, sums
 from rsfm.models.prototypes import DINOHead
 from rsfm.models.upernet import UPerNet, ViTNeck
-from rsfm.models.vit import ViT, blank_patches, pyramid_blocks
+from rsfm.models.vit import ViT, blank_patches
 from rsfm.registry.dino import DINOParams
 from rsfm.registry.ibot import IBOTParams
 from rsfm.train.schedules import linear_warmup
@@ -52,19 +52,12 @@ def overlap_label(first: Tensor, second: Tensor, flips: Tensor, size: int) -> Te
 
 
 class OverlapDecoder(nn.Module):
-    """Two pyramids, fused by concatenation, to two classes. Reusable for change detection."""
+    """Two pyramids, fused by concatenation, to two classes; change detection can begin with it."""
 
     def __init__(self, encoder: ViT, width: int, pool_width: int) -> None:
         super().__init__()
-        self.blocks = pyramid_blocks(len(encoder.blocks))
         self.neck = ViTNeck(encoder.feature_dim, layer_norm=True, batch_norm=True)
         self.decoder = UPerNet(self.neck.channels, 2, fusion="concat", width=width, pool_width=pool_width)
-
-    def maps(self, encoder: ViT, images: Tensor) -> list[Tensor]:
-        """(B, D, rows, columns) of each level; a shallow encoder serves several levels with one block."""
-        blocks = sorted(set(self.blocks))
-        found = dict(zip(blocks, encoder.forward_pyramid(images, blocks), strict=True))
-        return [found[number] for number in self.blocks]
 
     def forward(self, first: list[Tensor], second: list[Tensor], size: int) -> Tensor:
         # One pass of the neck, so that its batch statistics are those of both views.
@@ -89,6 +82,10 @@ class IBOT(DINO):
         self.overlap: OverlapDecoder | None = None
         if params.lambda_overlap:
             self.overlap = OverlapDecoder(student, params.overlap_width, params.overlap_pool_width)
+
+    @property
+    def pair_decoder(self) -> OverlapDecoder | None:
+        return self.overlap
 
     def make_head(self, params: DINOParams, width: int) -> DINOHead:
         assert isinstance(params, IBOTParams)
@@ -191,8 +188,8 @@ class IBOT(DINO):
     def _overlap_logits(self, views: Views) -> Tensor:
         assert self.overlap is not None
         with torch.no_grad():
-            second = self.overlap.maps(self.encoder, views["global"][1])
-        first = self.overlap.maps(self.student, views.get("student", views["global"])[0])
+            second = self.encoder.maps(views["global"][1])
+        first = self.student.maps(views.get("student", views["global"])[0])
         return self.overlap(first, second, self.student.image_size)
 
     # -- state -----------------------------------------------------------------------------------------------------

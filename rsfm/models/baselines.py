@@ -62,9 +62,10 @@ def resolve(spec: Asked, pack: Pack, workspace: Workspace, device: str | torch.d
     elif family == "random" and rest:
         model = _random_encoder(rest, spec, pack)
     elif not colon and is_run_id(spec.model):
-        encoder, info = load_encoder(model_folder(workspace, spec.model))
+        folder = model_folder(workspace, spec.model)
+        encoder, info = load_encoder(folder)
         _require_bands(info, spec, pack)
-        model = PretrainedModel(encoder, info)
+        model = PretrainedModel(encoder, info, folder)
     else:
         raise RsfmError(f"Unknown model {spec.model!r}: give a run's id or one of {', '.join(BASELINES)}.")
     return model.to(device)

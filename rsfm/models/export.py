@@ -1,7 +1,8 @@
 """Models on disk and models for evaluation.
 
 A model folder holds `model.safetensors` (the encoder's weights) and `model.json` (`ModelInfo`: architecture, bands
-with unit, mean and standard deviation, where it comes from). It appears in one step, and reading it accounts for
+with unit, mean and standard deviation, where it comes from); `decoder.safetensors` where a decoder for pairs of images
+was trained with it, which stays here when the model is handed on. It appears in one step, and reading it accounts for
 every key: nothing is skipped, nothing is guessed.
 """
 
@@ -26,6 +27,7 @@ from rsfm.models.vit import Encoder, ViT
 from rsfm.specs import spec_hash
 from rsfm.store.files import write_json
 
+DECODER = "decoder.safetensors"
 ARCHITECTURES: dict[str, type[Encoder]] = {cls.architecture: cls for cls in (ViT, ResNet, VQTokenizer)}
 
 
@@ -86,6 +88,14 @@ class FeatureModel(nn.Module):
         """
         raise RsfmError(f"Model {self.name} gives no maps: it cannot segment or detect change.")
 
+    def pair_decoder(self) -> dict[str, Tensor] | None:
+        """The weights of `neck` and `decoder` for pairs of images that were trained with this model, if there are any.
+
+        Raises:
+            RsfmError: they cannot be read.
+        """
+        return None
+
     @property
     def trainable(self) -> nn.Module:
         """The network whose weights fine-tuning changes.
@@ -128,14 +138,14 @@ class FeatureModel(nn.Module):
 
 
 class EncoderModel(FeatureModel):
-    """An exported or freshly initialised encoder as a feature model."""
+    """An exported or freshly initialised encoder as a feature model; `folder` is where it was exported to."""
 
-    def __init__(self, encoder: Encoder, info: ModelInfo) -> None:
+    def __init__(self, encoder: Encoder, info: ModelInfo, folder: Path | None = None) -> None:
         super().__init__(
             key=model_key(info), name=info.name, title=info.title or info.name, group=info.group, seed=info.seed,
             bands=info.bands, feature_dim=info.feature_dim,
         )  # fmt: skip
-        self.info = info
+        self.info, self.folder = info, folder
         self.encoder = encoder.eval()
         self.freeze()
 
@@ -144,6 +154,10 @@ class EncoderModel(FeatureModel):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         return self.encoder.maps(x)
+
+    def pair_decoder(self) -> dict[str, Tensor] | None:
+        file = self.folder and self.folder / DECODER
+        return _read(file) if file and file.is_file() else None
 
     @property
     def trainable(self) -> nn.Module:
@@ -157,11 +171,12 @@ def model_key(info: ModelInfo) -> str:
     return spec_hash({**info.model_dump(mode="json", include=fields), "bands": bands})
 
 
-def save_model(folder: Path, encoder: Encoder, info: ModelInfo) -> ModelInfo:
+def save_model(folder: Path, encoder: Encoder, info: ModelInfo, decoder: nn.Module | None = None) -> ModelInfo:
     """Write the model in one step; a model that is already there is replaced.
 
     Args:
         info: its `weights_hash` is filled in here.
+        decoder: for pairs of images, a `neck` and a `decoder`; see `FeatureModel.pair_decoder`.
 
     Returns:
         The description as written.
@@ -177,6 +192,9 @@ def save_model(folder: Path, encoder: Encoder, info: ModelInfo) -> ModelInfo:
     try:
         save_file(state, staging / "model.safetensors")
         write_json(staging / "model.json", info.model_dump(mode="json"))
+        if decoder is not None:
+            state = {name: t.detach().cpu().contiguous() for name, t in decoder.state_dict().items()}
+            save_file(state, staging / DECODER)
         if folder.exists():
             old = folder.with_name(f".old-{folder.name}-{unique}")
             folder.rename(old)
@@ -201,15 +219,19 @@ def load_encoder(folder: Path) -> tuple[Encoder, ModelInfo]:
     if info.architecture not in ARCHITECTURES:
         raise RsfmError(f"Model {info.name} has architecture {info.architecture!r}; known: {', '.join(ARCHITECTURES)}.")
     file = folder / "model.safetensors"
-    try:
-        state = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise RsfmError(f"{file} cannot be read: {error}. Export the model again.") from error
+    state = _read(file)
     encoder = ARCHITECTURES[info.architecture].from_config(info.encoder, len(info.bands), info.image_size)
     load_strictly(encoder, state, where=str(file))
     if weights_hash(state) != info.weights_hash:
         raise RsfmError(f"{file} is not the file that model.json describes: its content hash differs.")
     return encoder, info
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise RsfmError(f"{file} cannot be read: {error}. Export the model again.") from error
 
 
 def state_differences(
@@ -243,4 +265,4 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
 def load_model(folder: Path, device: str | torch.device = "cpu") -> FeatureModel:
     """The model in `folder`, ready to extract features on `device`. Raises as `load_encoder`."""
     encoder, info = load_encoder(folder)
-    return EncoderModel(encoder, info).to(device)
+    return EncoderModel(encoder, info, folder).to(device)

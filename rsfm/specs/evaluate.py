@@ -39,6 +39,11 @@ class FitParams(Params):
     pool_width: int = Field(
         128, ge=8, title="Pooling width", description="Channels of each branch of the decoder's pyramid pooling."
     )
+    decoder_start: Literal["new", "pretrained"] = Field(
+        "new", title="Decoder's start",
+        description="pretrained: from the decoder for pairs that was trained with the model (iBOT's overlap of two "
+        "crops), but for its last layer. It needs fusion=concat and that decoder's widths.",
+    )  # fmt: skip
     flips: Literal["none", "horizontal", "dihedral"] = Field(
         "dihedral", title="Flips", description="dihedral: all 8 flips and quarter turns (nadir imagery has no up)."
     )
@@ -211,6 +216,8 @@ def has_effect(path: str, task: Task, adaptation: str) -> bool:
             return adaptation == "finetune"
         case "fit.fusion":
             return task.pairs and task.trains(adaptation)
+        case "fit.decoder_start":
+            return task.pairs and task.dense and adaptation in ("decoder", "finetune")
         case "fit.decoder_width" | "fit.pool_width":
             return task.dense and adaptation != "linear"
     return task.trains(adaptation)

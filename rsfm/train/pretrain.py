@@ -114,7 +114,8 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, 
         trained_on=pack.name, trained_on_hash=pack.content_hash, synthetic=pack.synthetic, weights_hash="",
         created=utc_now(),
     )  # fmt: skip
-    return save_model(model_folder(context.workspace, context.folder.id), encoder, info)
+    folder = model_folder(context.workspace, context.folder.id)
+    return save_model(folder, encoder, info, setup.method.pair_decoder)
 
 
 def suit_device(spec: PretrainSpec, setup: Setup, device: torch.device) -> None:
