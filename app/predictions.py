@@ -17,8 +17,10 @@ from PIL import Image
 
 from app.imaging import View, views_of_bands
 from app.loading import load
+from app.state import open_pack
+from app.text import visible
 from rsfm.errors import RsfmError
-from rsfm.prediction_info import NODATA, LayerEntry, PredictionInfo, prediction_file, read_prediction
+from rsfm.prediction_info import NODATA, LayerEntry, PredictionInfo, SceneEntry, prediction_file, read_prediction
 from rsfm.scenes import first_line
 from rsfm.store.runs import open_run
 from rsfm.workspace import Workspace
@@ -28,6 +30,8 @@ TILE = 256
 KEPT_TILES = 64_000_000
 #: How strongly an image is stretched: name -> how much of the range between its 2nd and 98th percentile is shown.
 STRETCHES = {"normal": 1.0, "soft": 1.8, "strong": 0.6}
+#: Samples that are named at a place; footprints may lie over each other.
+MOST_SAMPLES = 5
 #: Percent -> colour, of confidence (dark is unsure) and of the probability of change (clear is none).
 _RAMPS = {
     "confidence": ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)),
@@ -213,7 +217,8 @@ def values_at(workspace: Workspace, run_id: str, longitude: float, latitude: flo
     """What each layer holds at a place.
 
     Returns:
-        layers: [{kind, title, text}], only those that were observed there.
+        layers: [{kind, title, text}], only those that were observed there. pixel: its row and column in the scene;
+        None beyond it. samples: of the pack that the network learned from, as `samples_at` finds them.
 
     Raises:
         RsfmError: the scene has no place on Earth.
@@ -234,8 +239,38 @@ def values_at(workspace: Workspace, run_id: str, longitude: float, latitude: flo
         values = np.ma.getdata(point.array)
         if np.ma.getmaskarray(point.array).all():
             continue
-        found.append({"kind": layer.kind, "title": layer.title, "text": _said(layer, values)})
-    return {"run_id": run_id, "layers": found}
+        found.append({"kind": layer.kind, "title": visible(layer.title), "text": visible(_said(layer, values))})
+    pixel = _pixel_at(info.scene, longitude, latitude)
+    samples = samples_at(workspace, info.model.trained_on, longitude, latitude) if pixel else []
+    return {"run_id": run_id, "layers": found, "pixel": pixel, "samples": samples}
+
+
+def _pixel_at(scene: SceneEntry, longitude: float, latitude: float) -> dict[str, int] | None:
+    """Row and column of a place in a scene that has one; None beyond its edges."""
+    from rasterio.warp import transform
+
+    x, y = transform("EPSG:4326", scene.crs, [longitude], [latitude])
+    column, row = ~load("rasterio").Affine(*scene.transform) * (x[0], y[0])
+    inside = 0 <= row < scene.height and 0 <= column < scene.width
+    return {"row": int(row), "column": int(column)} if inside else None
+
+
+def samples_at(workspace: Workspace, name: str, longitude: float, latitude: float) -> list[dict[str, Any]]:
+    """The samples of a pack whose footprint, a box of degrees, holds a place: [{pack, split, row, id}], a few of them.
+
+    Where the pack is not in this workspace, or is not what its own description says, there are none.
+    """
+    try:
+        samples = open_pack(workspace, name).samples
+    except RsfmError:
+        return []
+    # Degrees to the east of the western edge: a footprint may lie across the antimeridian.
+    within = (longitude - samples["west"]) % 360 <= (samples["east"] - samples["west"]) % 360
+    held = samples[within & (samples["south"] <= latitude) & (latitude <= samples["north"])]
+    return [
+        {"pack": name, "split": str(s.split), "row": int(s.row), "id": visible(s.id)}
+        for s in held.head(MOST_SAMPLES).itertuples()
+    ]
 
 
 def _said(layer: LayerEntry, values: np.ndarray) -> str:

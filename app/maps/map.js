@@ -341,19 +341,31 @@
     const answers = await Promise.all(options.values.map(async (url) => {
       try {
         const answer = await fetch(`${url}?lon=${place.lng}&lat=${place.lat}`);
-        return answer.ok ? (await answer.json()).layers : null;
+        return answer.ok ? await answer.json() : null;
       } catch (error) { return null; }
     }));
-    answers.forEach((layers, number) => {
+    const samples = new Map(); // of a pack that both learned from: named once
+    answers.forEach((told, number) => {
       if (answers.length > 1) body.append(element("p", "AB"[number]));
-      for (const { title, text } of layers ?? []) {
+      for (const { title, text } of told?.layers ?? []) {
         const line = element("p", `${title}: `, "soft");
         line.append(element("b", text));
         body.append(line);
       }
-      if (!layers) body.append(element("p", "This could not be read.", "soft"));
-      else if (!layers.length) body.append(element("p", "Nothing was observed here.", "soft"));
+      if (!told) body.append(element("p", "This could not be read.", "soft"));
+      else if (!told.layers.length) body.append(element("p", "Nothing was observed here.", "soft"));
+      if (told?.pixel) body.append(element("p", `Pixel: row ${told.pixel.row}, column ${told.pixel.column}`, "soft"));
+      for (const sample of told?.samples ?? []) samples.set(JSON.stringify(sample), sample);
     });
+    if (samples.size) body.append(element("p", "Samples that lie here, of what the network learned from:", "soft"));
+    for (const { pack, split, row, id } of samples.values()) {
+      const query = new URLSearchParams({ pack, sample: `${split}:${row}` });
+      const link = element("a", `${pack} · ${split} · ${id}`);
+      Object.assign(link, { href: `/datasets?${query}`, target: "_blank", rel: "noopener" });
+      const line = element("p");
+      line.append(link);
+      body.append(line);
+    }
     popup(target, lngLat, body, true);
   };
 

@@ -13,13 +13,14 @@ import pytest
 import rasterio
 from PIL import Image
 from predicted import Predicted, picture
+from rasterio.warp import transform
 from rio_tiler.io import Reader
 from scenes_world import write_scene
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from app.imaging import View, views_of_bands
-from app.predictions import find_look, open_prediction, paint, palette_of, positions, preview, tile
+from app.predictions import find_look, open_prediction, paint, palette_of, positions, preview, samples_at, tile
 from app.routes.predictions import finest_zoom, prediction_map_url
 from rsfm.errors import RsfmError
 from rsfm.prediction_info import LayerBand, LayerEntry, prediction_file
@@ -106,6 +107,25 @@ def test_values_at_a_place(client: TestClient, made: Predicted) -> None:
     assert re.fullmatch(r"red \d+, green \d+, blue \d+ \(uint8\)", told["image"])
     away = client.get(f"/rsfm/predictions/{made.change}/values", params={"lon": west - 1, "lat": south})
     assert away.json()["layers"] == []
+
+
+def test_a_place_has_its_pixel_and_the_samples_that_were_learned_from(client: TestClient, made: Predicted) -> None:
+    west, south, east, north = open_prediction(made.workspace, made.segmentation).scene.bounds
+
+    def told(lon: float, lat: float) -> dict:
+        return client.get(f"/rsfm/predictions/{made.segmentation}/values", params={"lon": lon, "lat": lat}).json()
+
+    with rasterio.open(made.workspace.runs / made.segmentation / "artifacts/image.tif") as file:
+        for row, column, samples in ((30, 20, set(made.west)), (90, 140, set())):
+            (lon,), (lat,) = transform(file.crs, "EPSG:4326", *([v] for v in file.xy(row, column)))
+            here = told(lon, lat)
+            assert here["pixel"] == {"row": row, "column": column}
+            assert {f"{s['split']}:{s['row']}" for s in here["samples"]} == samples
+            assert all(s["pack"] == "fields" and s["id"] for s in here["samples"])
+    beyond = told(west - 0.001, (south + north) / 2)
+    assert beyond["pixel"] is None and beyond["samples"] == []
+    assert told(east - 1e-7, north - 1e-7)["samples"] == [], "a corner of the box of degrees"
+    assert samples_at(made.workspace, "gone", west, south) == []
 
 
 def test_outlines_can_be_drawn_and_downloaded(client: TestClient, made: Predicted) -> None:
