@@ -15,6 +15,7 @@ from typing import Any
 from app.loading import load
 from app.maps.geometry import Bounds
 from app.maps.ground import THEMES, base_style
+from app.text import visible
 
 HERE = Path(__file__).parent
 
@@ -123,7 +124,7 @@ def render(composed: dict[str, Any], *, title: str, theme: str, options: dict[st
     """
     page = (HERE / "map.html").read_text(encoding="utf-8")
     values = {
-        "title": html.escape(title),
+        "title": html.escape(visible(title)),
         "scheme": THEMES[theme]["scheme"],
         "data": for_script({"map": composed, "options": options}),
         **{name.replace("-", "_").replace(".", "_"): html.escape(url) for name, url in files.items()},

@@ -202,7 +202,8 @@ def prediction_page(task: str) -> None:
     if info.scene.bounds is None:
         pictures(info)
     else:
-        st.iframe(_map_url(info, found.get(beside or ""), choose_ground()), height=640, alt=f"Map of {info.scene.name}")
+        url = _map_url(info, found.get(beside or ""), choose_ground())
+        st.iframe(url, height=640, alt=f"Map of {visible(info.scene.name)}")
     summary(info)
     details(info)
     tab = choose_one_of("Show", ["Classes", "Scores", "Files"], "tab", label_visibility="collapsed")

@@ -22,6 +22,7 @@ from app.routes.common import IMMUTABLE, query_choice
 from app.routes.vendor import vendor_files, vendor_url
 from app.sample_filter import SampleFilter
 from app.state import open_pack, opened, pack_stamp
+from app.text import visible
 from rsfm import thumbs
 from rsfm.packs import Pack
 from rsfm.workspace import Workspace
@@ -91,6 +92,8 @@ def _places(pack: Pack, rows: Mapping[str, Sequence[int]] | None) -> tuple[dict[
     boxes = boxes_of(places)
     shown = on_the_map(boxes)
     features = [f for f, is_shown in zip(places["features"], shown, strict=True) if is_shown]
+    for said in (f["properties"] for f in features):
+        said |= {name: visible(said[name]) for name in ("id", "label") if said[name] is not None}
     return {**places, "features": features}, boxes[~shown]
 
 

@@ -31,6 +31,7 @@ from app.predictions import (
 )  # fmt: skip
 from app.routes.common import IMMUTABLE, public_message, query_choice, query_int
 from app.routes.vendor import vendor_files, vendor_url
+from app.text import visible
 from rsfm.prediction_info import LayerEntry, PredictionInfo, prediction_file
 from rsfm.store.runs import open_run
 from rsfm.workspace import Workspace
@@ -171,12 +172,13 @@ def _drawn(workspace: Workspace, run_id: str, info: PredictionInfo, prefix: str,
         base = f"/rsfm/tiles/{quote(run_id, safe='')}/{layer.kind}/{{z}}/{{x}}/{{y}}.png"
         ways = views_of_bands(layer.bands) if layer.bands else []
         legend = [
-            {"title": i.label, "color": i.colour, "share": i.share} for i in layer.legend if not i.clear
+            {"title": visible(i.label), "color": i.colour, "share": i.share} for i in layer.legend if not i.clear
         ]  # fmt: skip
         found.append(
             {
-                "id": f"{prefix}{layer.kind}", "title": f"{title}{layer.title}", "kind": layer.kind, "tiles": base,
-                "version": version, "ways": [{"key": w.key, "title": w.title} for w in ways], "legend": legend,
+                "id": f"{prefix}{layer.kind}", "title": f"{title}{visible(layer.title)}", "kind": layer.kind,
+                "tiles": base,
+                "version": version, "ways": [{"key": w.key, "title": visible(w.title)} for w in ways], "legend": legend,
                 "ramp": ramp_colours(layer.kind) if layer.unit == "percent" else [],
                 # The ground and the answer at first; what explains it at a click.
                 "visible": layer.kind in ("image", "classes", "changes"), "image": bool(ways), **place,

@@ -10,8 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pytest
-from predicted import Predicted, picture
+from predicted import Predicted, hostile_copy, picture
 from shown import MARKUP
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
@@ -19,7 +20,9 @@ from app.maps.choices import read_choices
 from app.maps.compose import compose_prediction
 from app.panels.prediction_view import _overlap
 from app.predictions import open_prediction
+from app.routes import build_routes
 from app.routes.predictions import near, parse_view, prediction_map_url
+from app.routes.vendor import MAPS
 from rsfm.errors import RsfmError
 from rsfm.prediction_info import PredictionInfo, prediction_file, read_prediction
 from rsfm.specs import PredictSpec
@@ -72,6 +75,52 @@ def test_views_that_make_no_sense_are_left_out() -> None:
     assert parse_view("15.5,-45,7.25") == (15.5, -45.0, 7.25)
     for text in (None, "", "1,2", "200,0,3", "0,95,3", "0,0,99", "nan,0,1", "a,b,c", "1,2,3,4"):
         assert parse_view(text) is None, text
+
+
+# -- names that try to be code --------------------------------------------------------------------------------------
+#: What turns the reading direction round.
+TURNS = re.compile("[\u202e\u2066]")
+
+
+@pytest.fixture(scope="module")
+def hostile(made: Predicted, tmp_path_factory: pytest.TempPathFactory) -> Predicted:
+    return hostile_copy(made, tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.mark.parametrize("run", ["segmentation", "change", "nowhere"])
+@pytest.mark.parametrize("tab", ["Classes", "Scores", "Files"])
+def test_names_of_a_prediction_are_never_markup(open_page: Open, hostile: Predicted, run: str, tab: str) -> None:
+    page = "change" if run == "change" else "segmentation"
+    test = open_page(hostile.workspace, page, prediction=getattr(hostile, run), tab=tab)
+    assert not test.exception
+    bodies = [e for kind in ("markdown", "caption", "info", "warning", "badge") for e in test.get(kind)]
+    shown = [str(e.value) for e in bodies] + [e.proto.label for k in ("metric", "link_button") for e in test.get(k)]
+    assert not any(getattr(e.proto, "allow_html", False) for e in bodies)
+    for body in shown:
+        # Our own pictures are the only ones.
+        assert not MARKUP.search(re.sub(r"!\[[^]]*\\\)[^]]*]\(/rsfm/[\w./?=&%+-]*\)", "", body)), body
+    assert sum("onerror" in body for body in shown) >= 2, "scene and model, and the remark"
+    told = [shown, [s.options for s in test.selectbox], [f.value.astype(str).to_dict() for f in test.dataframe]]
+    assert "onerror" in str(told[1]) and not TURNS.search(json.dumps(told, ensure_ascii=False))
+
+
+def test_names_on_a_map_cannot_end_its_script(hostile: Predicted) -> None:
+    client = TestClient(Starlette(routes=build_routes(hostile.workspace)))
+    url = prediction_map_url(hostile.segmentation, theme="light", beside=hostile.coarser)
+    page = client.get(url).text
+    assert page.count("</script>") == (MAPS / "map.html").read_text().count("</script>")
+    assert "<img" not in page and "\u202e" not in page
+    options = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])["options"]
+    layer = next(x for x in options["layers"] if x["id"] == "a:image")
+    for text in (layer["title"], layer["ways"][0]["title"], options["layers"][-1]["legend"][0]["title"]):
+        assert "</script><img src=x onerror=alert(1)>" in text and "\u202e" not in text
+    assert "\u202e" in layer["ways"][0]["key"], "the band is asked for by its whole name"
+    west, south, east, north = open_prediction(hostile.workspace, hostile.segmentation).scene.bounds
+    place = {"lon": west + (east - west) / 4, "lat": (south + north) / 2}
+    told = client.get(f"/rsfm/predictions/{hostile.segmentation}/values", params=place).json()
+    assert (
+        len(told["samples"]) == 2 and "onerror" in str(told) and "\u202e" not in str(told["samples"] + told["layers"])
+    )
 
 
 # -- pages ---------------------------------------------------------------------------------------------------------
@@ -189,7 +238,8 @@ def test_a_map_takes_the_address_once_and_the_next_map_again(open_page: Open, ma
     test.query_params["at"], test.query_params["map"] = "15.001,45.153,15", "b:classes,1,0.5;a:errors,1,0.25"
     test.selectbox(key="url.beside").select("none").run()
     assert (asked(test)["at"], asked(test)["map"]) == ("15.001,45.153,15", "a:errors,1,0.25")
-    assert "".join(test.query_params["map"]) == "a:errors,1,0.25" and not test.warning, "its layers went with the other one"
+    # Its layers went with the other one: that is no news.
+    assert "".join(test.query_params["map"]) == "a:errors,1,0.25" and not test.warning
     test.query_params["at"] = "15.002,45.152,14"
     test.toggle(key="url.osm").set_value(True).run()
     assert asked(test)["at"] == "15.002,45.152,14"

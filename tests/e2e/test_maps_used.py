@@ -11,7 +11,7 @@ import pytest
 from lab_packs import make_pack
 from PIL import Image
 from playwright.sync_api import FrameLocator, Page, expect
-from predicted import Predicted, make_predicted
+from predicted import Predicted, hostile_copy, make_predicted
 
 from rsfm.workspace import Workspace
 
@@ -122,6 +122,59 @@ def test_another_map_begins_where_this_one_is(made: Predicted, served: Callable,
         expect(page.locator("iframe")).to_have_attribute("src", re.compile(r"at=15\.001.*%2C16\.00"))
         map_of(page)
     assert analyst.troubles == []
+
+
+def click(page: Page, across: float) -> None:
+    """Somewhere on the page's map, halfway down."""
+    box = page.locator("iframe").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + across * box["width"], box["y"] + 0.5 * box["height"])
+
+
+def test_a_click_tells_values_pixel_and_samples(made: Predicted, served: Callable, visit: Callable) -> None:
+    analyst = visit(served(made.workspace), height=1300).open(f"/segmentation?prediction={made.segmentation}")
+    page, frame = analyst.page, map_of(analyst.page)
+    popup = frame.locator(".maplibregl-popup")
+    click(page, 0.55)
+    expect(popup).to_contain_text(re.compile(r"Pixel: row \d+, column \d+"))
+    expect(popup).not_to_contain_text("learned from")
+    popup.get_by_role("button", name="Close").click()
+    click(page, 0.45)
+    expect(popup.get_by_role("link")).to_have_count(len(made.west))
+    with page.expect_popup() as opened:
+        popup.get_by_role("link").filter(has_text="fields · test").click()
+    expect(opened.value.get_by_text("test, row 1").first).to_be_visible()
+    assert analyst.troubles == [] and analyst.foreign() == []
+
+
+def test_names_on_the_map_stay_text(
+    made: Predicted, tmp_path_factory: pytest.TempPathFactory, served: Callable, visit: Callable
+) -> None:
+    hostile = hostile_copy(made, tmp_path_factory.mktemp("hostile"))
+    analyst = visit(served(hostile.workspace), height=1300)
+    verbatim = "</script><img src=x onerror=alert(1)>"
+    for page_name, run, layer in (
+        ("segmentation", hostile.segmentation, "classes"), ("change", hostile.change, "changes"),
+        ("segmentation", hostile.nowhere, None),
+    ):  # fmt: skip
+        page = analyst.open(f"/{page_name}?prediction={run}").page
+        places = [page.main_frame] if layer is None else page.frames
+        if layer:
+            frame = map_of(page)
+            expect(frame.locator("#panel .legend:visible")).to_contain_text(verbatim)
+            frame.get_by_role("combobox", name="Bands of").first.select_option(index=1)
+            click(page, 0.45)
+            expect(frame.locator(".maplibregl-popup")).to_contain_text(verbatim)
+            page.wait_for_url(re.compile("map=a%3Aimage"))
+            chosen = page.url.removeprefix(analyst.base)
+            again = map_of(analyst.open(chosen).page)
+            expect(again.get_by_role("combobox", name="Bands of").first).to_have_value(re.compile("script.* 1$"))
+            places = page.frames
+        page.wait_for_timeout(500)
+        for place in places:
+            assert place.locator('img[src="x"], img[src^="http://example"]').count() == 0, page_name
+            assert "\u202e" not in place.locator("body").inner_text()
+    assert analyst.foreign() == [] and analyst.troubles == []
 
 
 @pytest.mark.parametrize("name", ["CROWN", "SPLIT-ROW"])
