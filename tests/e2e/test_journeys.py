@@ -30,7 +30,7 @@ PAGES = {
     "/run": "created", "/degradation": "How scores fall as test images get worse",
     "/leaderboard": "who cannot be told apart", "/embeddings": "Draw around points",
     "/segmentation": "No scene was predicted yet", "/change": "No scene was predicted yet",
-    "/datasets": "On disk",
+    "/datasets": "On disk", "/models": "Encoders that runs have exported",
 }  # fmt: skip
 
 

@@ -132,8 +132,10 @@ def click(page: Page, across: float) -> None:
 
 
 def test_a_click_tells_values_pixel_and_samples(made: Predicted, served: Callable, visit: Callable) -> None:
-    analyst = visit(served(made.workspace), height=1300).open(f"/segmentation?prediction={made.segmentation}")
-    page, frame = analyst.page, map_of(analyst.page)
+    analyst = visit(served(made.workspace), width=800, height=1300, scheme="dark")
+    page = analyst.open(f"/segmentation?prediction={made.segmentation}").page
+    frame = map_of(page)
+    assert page.get_by_test_id("stMain").evaluate("m => m.scrollWidth - m.clientWidth") <= 0
     popup = frame.locator(".maplibregl-popup")
     click(page, 0.55)
     expect(popup).to_contain_text(re.compile(r"Pixel: row \d+, column \d+"))
