@@ -11,8 +11,10 @@ No torch: pages and forms read this too.
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,11 +22,16 @@ from rsfm.descriptions import read_description
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand
 from rsfm.packs import Pack, PackInfo
-from rsfm.store.runs import RunFolder, list_runs, open_run
+from rsfm.store.runs import RunFolder, open_run
 from rsfm.tasks import ADAPTATIONS
 from rsfm.workspace import Workspace
 
 NETWORK_FORMAT = 1
+
+
+_Stamp = tuple[tuple[str, int, int, int], ...]
+_MOST_LISTED = 20_000
+_TICK_NS = 2_000_000_000
 
 
 class NetworkInfo(BaseModel):
@@ -90,16 +97,78 @@ def networks_of(run: RunFolder) -> list[NetworkInfo]:
     return sorted(found, key=lambda info: (list(ADAPTATIONS).index(info.adaptation), info.eval_seed))
 
 
+class _Listed(NamedTuple):
+    """What a run's folder was found to hold: when it had last changed (-1: may change unseen), its descriptions' stamp,
+    and the networks, or why they cannot be read."""
+
+    changed: int
+    stamp: _Stamp | None
+    found: list[NetworkInfo] | str
+
+
+#: By the run's folder: forms ask for all networks again at each change of a field.
+_listed: dict[str, _Listed] = {}
+
+
 def list_networks(workspace: Workspace) -> tuple[list[NetworkInfo], dict[str, str]]:
     """Networks of all evaluations, newest run first; and those that could not be read: run id -> why."""
-    good: list[NetworkInfo] = []
-    bad: dict[str, str] = {}
-    for run in reversed(list_runs(workspace)):
-        try:
-            good += networks_of(run)
-        except RsfmError as error:
-            bad[run.id] = str(error)
-    return good, bad
+    found: dict[str, list[NetworkInfo] | str] = {}
+    if not workspace.runs.is_dir():
+        return [], {}
+    with os.scandir(workspace.runs) as entries:
+        for entry in entries:  # thousands, at each rerun of a form: nothing is asked twice here
+            if not entry.name[:1].isdigit():
+                continue
+            known = _listed.get(entry.path)
+            try:
+                changed = entry.stat().st_mtime_ns
+            except OSError:  # it is gone meanwhile
+                continue
+            if known is not None and known.changed == changed and known.stamp is None:
+                continue  # no folder for networks was in it, and nothing has come into it
+            found[entry.name] = _look(entry.path, changed, known).found
+    newest = sorted(found, reverse=True)
+    good = [info for name in newest if not isinstance(infos := found[name], str) for info in infos]
+    return good, {name: why for name in newest if isinstance(why := found[name], str)}
+
+
+def _look(folder: str, changed: int, known: _Listed | None) -> _Listed:
+    """What a run's folder holds now, read only where something is new."""
+    stamp = _stamp(f"{folder}/models")
+    if known is None or known.stamp != stamp:
+        known = _Listed(-1, stamp, _found(Path(folder)) if stamp else [])
+    elif known.changed == changed:
+        return known
+    # A folder that has just changed may change again within the clock's tick.
+    settled = time.time_ns() - changed > _TICK_NS
+    _listed[folder] = now = known._replace(changed=changed if settled else -1)
+    while len(_listed) > _MOST_LISTED:
+        _listed.pop(next(iter(_listed)), None)
+    return now
+
+
+def _found(folder: Path) -> list[NetworkInfo] | str:
+    try:
+        return networks_of(RunFolder(folder))
+    except RsfmError as error:
+        return str(error)
+
+
+def _stamp(folder: str) -> _Stamp | None:
+    """Which descriptions a run's networks have, and what changes when one is written anew; None: no such folder."""
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    try:
+                        file = os.stat(f"{entry.path}/network.json")  # noqa: PTH116 - of hundreds, at each rerun
+                    except OSError:  # a folder without one, or one that is gone
+                        continue
+                    found.append((entry.name, file.st_ino, file.st_mtime_ns, file.st_size))
+    except OSError:  # most runs train no network
+        return None
+    return tuple(sorted(found))
 
 
 def find_network(workspace: Workspace, run_id: str, adaptation: str = "", eval_seed: int | None = None) -> NetworkInfo:
