@@ -19,14 +19,20 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+
 SIX = ("loss", "lr", "grad_norm", "throughput", "knn", "rankme")
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "app" / "streamlit_app.py"
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "app")]
 
 from bench_store import LIVE, build_folders  # noqa: E402 - scripts beside this one
+from lab import embed  # noqa: E402
 from lab_packs import make_pack  # noqa: E402
+from predicted import make_predicted  # noqa: E402
 
+from app.kept_selections import Selection, word_of  # noqa: E402
+from rsfm.packs import Pack  # noqa: E402
 from rsfm.store.files import append_jsonl, utc_now  # noqa: E402
 from rsfm.store.runs import RunFolder  # noqa: E402
 from rsfm.store.view import Store  # noqa: E402
@@ -112,11 +118,23 @@ def main() -> None:
             build_folders(workspace, arguments.runs, arguments.rows)
             for name, labels in (("pack-0", False), ("pack-1", True)):
                 make_pack(workspace, name, labels=labels, count=600)
+            embed(workspace, Pack.named(workspace, "pack-1").info, model="band-stats", title="Band statistics")
+            make_predictions(workspace)
             Store(workspace).rebuild()
         measure(workspace, arguments.turns)
     finally:
         if arguments.keep is None:
             shutil.rmtree(folder)
+
+
+def make_predictions(workspace: Workspace) -> None:
+    """A scene of each kind, drawn by networks that were trained in a second."""
+    scenes = workspace.root / "scenes"
+    scenes.mkdir()
+    made = make_predicted(scenes).workspace
+    for name in ("packs", "runs"):
+        for folder in (made.root / name).iterdir():
+            folder.rename(workspace.root / name / folder.name)
 
 
 def measure(workspace: Workspace, turns: int) -> None:
@@ -136,11 +154,17 @@ def measure(workspace: Workspace, turns: int) -> None:
     newest = store.runs(kind="pretrain", limit=40)
     finished = [str(r) for r in newest.loc[newest["state"] == "succeeded", "run_id"]]
     living = [str(r) for r in newest.loc[newest["state"] == "running", "run_id"]][:LIVE]
-    evaluation = str(store.runs(kind="evaluate", limit=1)["run_id"].iloc[0])
+    evaluation = str(store.runs(kind="evaluate", states=("succeeded",), limit=1)["run_id"].iloc[0])
+    drawn = str(store.runs(kind="embed", states=("succeeded",), limit=1)["run_id"].iloc[0])
+    maps = [f"{drawn}@{severity}" for severity in (1, 4)]
+    content = Pack.named(workspace, "pack-1").info.content_hash
+    pick = word_of(workspace, Selection(content, np.arange(0, 600, 3)))
     views: dict[str, tuple[str, dict[str, object]]] = {
         "Now": ("now", {}),
         "Launch, pretrain": ("launch", {}),
         "Launch, evaluate": ("launch", {"job": "evaluate"}),
+        "Launch, embed": ("launch", {"job": "embed", "pack": "pack-1"}),
+        "Launch, predict": ("launch", {"job": "predict"}),
         "Launch, prepare": ("launch", {"job": "prepare"}),
         "Runs, 200 of them": ("runs", {}),
         "Runs, as groups": ("runs", {"view": "groups"}),
@@ -153,6 +177,9 @@ def measure(workspace: Workspace, turns: int) -> None:
         "Degradation": ("degradation", {}),
         "Degradation, all packs": ("degradation", {"packs": ["pack-0", "pack-1", "pack-2", "pack-3"]}),
         "Leaderboard": ("leaderboard", {}),
+        "Embeddings, two maps": ("embeddings", {"color": "label", "map": maps[0], "beside": maps[1], "pick": pick}),
+        "Segmentation": ("segmentation", {}),
+        "Change": ("change", {}),
         "Models": ("models", {}),
         "Datasets, samples": ("datasets", {"pack": "pack-1"}),
         "Datasets, catalog": ("datasets", {"view": "Catalog"}),
