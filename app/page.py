@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 import streamlit as st
 
 from app.components.alarms import alarms_by_run
-from app.components.map_view import TAKEN
+from app.components.map_view import MAPS
 from app.components.palette import Look, looks_of_store
 from app.state import store, store_of, workspace
 from app.text import KIND_ICON, STATE_LOOK, missing, plain, run_details, run_title
@@ -41,7 +41,7 @@ CHART = {
 #: What belongs to one visit of a page: messages about what was just done there, and what its map began with.
 OF_A_VISIT = (
     "launch.queued", "run.problem", "add.found", "add.run", "add.problem", "notes.problem", "models.problem", TOLD,
-    TAKEN,
+    MAPS,
 )  # fmt: skip
 P = ParamSpec("P")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import page as pages
+from app.components import map_view
 from app.panels.sign_in import require_login
 from app.text import plain
 from app.view_state import place_for_notices
@@ -74,5 +75,6 @@ pages.banner()
 place_for_notices()
 try:
     current.run()
+    map_view.ended()
 except RsfmError as error:
     st.error(plain(error), icon=":material/error:")

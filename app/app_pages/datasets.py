@@ -115,7 +115,7 @@ def packs_view(packs: pd.DataFrame) -> None:
         str(r.name): f"{visible(r.name)}  ·  {number(r.samples)} samples{'  ·  synthetic' if r.synthetic else ''}"
         for r in good.itertuples()
     }
-    clears = ("sample", "page")  # those of another pack are others
+    clears = ("sample", "page", "at")  # those of another pack are others
     name = choose("Pack", list(labels), "pack", format_func=lambda n: labels.get(n, n), clears=clears)
     assert name is not None
     pack_view(open_pack(workspace(), name))

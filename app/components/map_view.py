@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import streamlit as st
 
 from app.text import plain
 from app.view_state import put, tell
 
-#: Name in the URL -> which map has begun with it, and with what. Forgotten when the page is left.
-TAKEN = "map.taken"
+#: Where a session keeps what its maps began with. Forgotten when the page is left.
+MAPS = "url.maps"
+
+
+@dataclass
+class _Maps:
+    """What maps began with: name in the URL -> which map, and the text.
+
+    Attributes:
+        shown: of this run of the page.
+        before: of the run before. A map that was not on the page then begins anew.
+        names: all that were ever asked for on this visit.
+    """
+
+    shown: dict[str, tuple[str, str]] = field(default_factory=dict)
+    before: dict[str, tuple[str, str]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
 
 def taken(name: str, of: str, read: Callable[[str], tuple[str, list[str]]]) -> str:
@@ -25,17 +41,28 @@ def taken(name: str, of: str, read: Callable[[str], tuple[str, list[str]]]) -> s
         read: text of the URL -> what of it counts, and what does not. The latter leaves the URL. Of a link that is
             said; later it is but what the map before could show.
     """
-    kept: dict[str, tuple[str, str]] = st.session_state.setdefault(TAKEN, {})
-    first, ignored = name not in kept, []
-    if first or kept[name][0] != of:
+    maps: _Maps = st.session_state.setdefault(MAPS, _Maps())
+    ignored: list[str] = []
+    if maps.before.get(name, ("",))[0] == of:
+        maps.shown[name] = maps.before[name]
+    else:
         given = st.query_params.get(name, "")
         stands, ignored = read(given) if given else ("", [])
         if ignored:
             put(name, stands)
-        kept[name] = (of, stands)
-    what = plain(", ".join(text[:80] for text in ignored))
+        maps.shown[name] = of, stands
+    text = maps.shown[name][1]
+    what = plain(", ".join(part[:80] for part in ignored))
     tell(
-        name, ignored if first else [], f"Map: the address asks for {what}, which cannot be shown on this map.",
-        [kept[name][1]] if kept[name][1] else [],
+        name, [] if name in maps.names else ignored,
+        f"Map: the address asks for {what}, which cannot be shown on this map.", [text] if text else [],
     )  # fmt: skip
-    return kept[name][1]
+    maps.names.add(name)
+    return text
+
+
+def ended() -> None:
+    """The frame calls this when a run of a page has reached its end."""
+    if MAPS in st.session_state:
+        maps: _Maps = st.session_state[MAPS]
+        maps.before, maps.shown = maps.shown, {}

@@ -27,14 +27,16 @@ DENSE = 400
 
 
 def compose_footprints(
-    footprints: dict[str, Any], bounds: Bounds, *, theme: str, mosaic: str | None, world: str, ground: str = "offline"
-) -> dict[str, Any]:
+    footprints: dict[str, Any], bounds: Bounds, *, theme: str, mosaic: str | None, world: str, ground: str = "offline",
+    view: tuple[float, float, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Footprints by split over a mosaic of the samples' own pixels, as leafmap's dict.
 
     Args:
         footprints: GeoJSON from `rsfm.thumbs.footprints`.
         mosaic: address of the picture that covers `bounds`, or None.
         world, ground: see `app.maps.ground.base_style`.
+        view: as `compose_prediction` has it.
     """
     leafmap = load("leafmap.maplibregl")
     # Many footprints, often overlapping ones, would hide the pixels below them.
@@ -43,7 +45,7 @@ def compose_footprints(
     west, south, east, north = bounds
     composed = leafmap.Map(
         style=base_style(bounds, theme, world=world, ground=ground),
-        bounds=list(bounds),
+        **_place(bounds, view),
         controls={"navigation": "top-right", "fullscreen": "top-right", "scale": "bottom-left"},
         use_message_queue=True,
     )
@@ -85,9 +87,8 @@ def compose_prediction(
         world, ground: see `app.maps.ground.base_style`.
     """
     leafmap = load("leafmap.maplibregl")
-    place = {"bounds": list(bounds)} if view is None else {"center": list(view[:2]), "zoom": view[2]}
     composed = leafmap.Map(
-        style=base_style(bounds, theme, world=world, ground=ground), **place, use_message_queue=True,
+        style=base_style(bounds, theme, world=world, ground=ground), **_place(bounds, view), use_message_queue=True,
         controls={"navigation": "top-right", "fullscreen": "top-right", "scale": "bottom-left"},
     )  # fmt: skip
     outline = THEMES[theme]["outline"]
@@ -106,6 +107,11 @@ def compose_prediction(
             opacity=1.0 if layer["image"] or "data" in layer else 0.75,
         )  # fmt: skip
     return composed.to_dict()
+
+
+def _place(bounds: Bounds, view: tuple[float, float, float] | None) -> dict[str, Any]:
+    """Where a map begins."""
+    return {"bounds": list(bounds)} if view is None else {"center": list(view[:2]), "zoom": view[2]}
 
 
 def for_script(value: Any) -> str:

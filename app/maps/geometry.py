@@ -1,4 +1,4 @@
-"""Pure geometry of the maps: a graticule, and where a mosaic of samples has its pixels."""
+"""Pure geometry of the maps: views, a graticule, and where a mosaic of samples has its pixels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ MAX_LATITUDE = 85.0
 #: Distances (degrees) between graticule lines, coarse to fine.
 GRATICULE_STEPS = (30, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
+#: As near as a map can be seen.
+MAX_ZOOM = 24
+
 Bounds = tuple[float, float, float, float]  # west, south, east, north in degrees
 
 
@@ -21,6 +24,16 @@ def unwrapped(bounds: Bounds) -> Bounds:
     """The same box with west < east: of one across the antimeridian the east lies beyond 180 degrees."""
     west, south, east, north = bounds
     return west, south, east + 360 if west > east else east, north
+
+
+def parse_view(text: str | None) -> tuple[float, float, float] | None:
+    """`lon,lat,zoom`; None for anything else."""
+    try:
+        longitude, latitude, zoom = map(float, (text or "").split(","))
+    except ValueError:
+        return None
+    fits = abs(longitude) <= 180 and abs(latitude) <= 90 and 0 <= zoom <= MAX_ZOOM
+    return (longitude, latitude, zoom) if fits else None
 
 
 def boxes_of(collection: dict[str, Any]) -> np.ndarray:

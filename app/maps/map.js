@@ -376,7 +376,6 @@
     if (options.prediction) {
       addSwipe();
       map.on("click", clicked);
-      map.once("idle", () => map.on("moveend", rememberPlace));
     } else {
       panel.append(swatches(options.legend));
       map.on("click", "Footprints", (event) => showSample(event.features[0], event.lngLat));
@@ -384,7 +383,10 @@
       map.on("mouseleave", "Footprints", () => { map.getCanvas().style.cursor = ""; });
     }
     if (options.note) panel.append(element("div", options.note, "note"));
-    map.once("idle", () => { document.documentElement.dataset.ready = "true"; });
+    map.once("idle", () => {
+      if (options.kept) map.on("moveend", rememberPlace);
+      document.documentElement.dataset.ready = "true";
+    });
   });
   const position = document.getElementById("position");
   map.on("mousemove", ({ lngLat }) => {

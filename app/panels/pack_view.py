@@ -13,7 +13,9 @@ import streamlit as st
 from app.components.bars import class_counts, class_counts_figure
 from app.components.ground import choose_ground
 from app.components.histograms import band_histograms_figure, class_shares_figure
+from app.components.map_view import taken
 from app.imaging import View, main_layer, views
+from app.maps.geometry import parse_view
 from app.page import CHART, LAUNCH, empty_state
 from app.panels.sample_details import chosen_sample, open_sample, sample_details
 from app.panels.sample_grid import sample_grid
@@ -171,9 +173,12 @@ def map_tab(pack: Pack) -> None:
     if not places.any():
         st.caption("No sample with a place on Earth fits these choices.")
         return
+    theme = st.context.theme.type or "light"
+    of = str((pack.name, theme, look, ground, chosen))
+    at = taken("at", of, lambda text: (text, []) if parse_view(text) else ("", [text]))
     url = map_url(
-        pack.name, version=pack.info.content_hash, theme=st.context.theme.type or "light",
-        view=look.key if look else None, ground=ground, chosen=chosen,
+        pack.name, version=pack.info.content_hash, theme=theme, view=look.key if look else None, ground=ground,
+        chosen=chosen, at=at,
     )  # fmt: skip
     st.iframe(url, height=560, alt="Footprints of the samples")
     st.caption(f"{int(places.sum()):,} samples with a place. Click a footprint to see its sample.")

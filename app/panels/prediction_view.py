@@ -10,11 +10,11 @@ import streamlit as st
 from app.components.ground import choose_ground
 from app.components.map_view import taken
 from app.components.measures import metric_title
-from app.maps.geometry import unwrapped
+from app.maps.geometry import parse_view, unwrapped
 from app.page import LAUNCH, empty_state, heading, run_link
 from app.predictions import find_look, open_prediction
 from app.routes.artifacts import artifact_url
-from app.routes.predictions import choices_of, near, parse_view, prediction_map_url
+from app.routes.predictions import choices_of, near, prediction_map_url
 from app.state import store, workspace
 from app.text import metres, missing, number, plain, visible
 from app.view_state import choose, choose_one_of, tell

@@ -16,7 +16,16 @@ from starlette.responses import HTMLResponse, Response
 
 from app.imaging import find_view, main_layer, sample_image
 from app.maps.compose import OTHER_SPLIT, SPLIT_COLORS, compose_footprints, render
-from app.maps.geometry import MAX_LATITUDE, bounds_of, boxes_of, mosaic_layout, on_the_map, paint_mosaic, side_by_side
+from app.maps.geometry import (
+    MAX_LATITUDE,
+    bounds_of,
+    boxes_of,
+    mosaic_layout,
+    on_the_map,
+    paint_mosaic,
+    parse_view,
+    side_by_side,
+)  # fmt: skip
 from app.maps.ground import GROUNDS, page_headers
 from app.routes.common import IMMUTABLE, query_choice
 from app.routes.vendor import vendor_files, vendor_url
@@ -46,16 +55,21 @@ def map_url(
     ground: str = "offline",
     only: Mapping[str, Sequence[int]] | None = None,
     chosen: SampleFilter = EVERYTHING,
+    at: str | None = None,
 ) -> str:
     """The address of a pack's map.
 
     Args:
         only: split -> rows of the samples to show, at most `MAX_CHOSEN` of them.
         chosen: a filter; the samples that fit are shown, however many.
+        at: the view `lon,lat,zoom` that the map begins with, or empty: it shows all. Of a page that keeps the view in
+            its own address under that name; None: it does not.
     """
     query = [("theme", theme), ("v", version), ("ground", ground), *([("view", view)] if view else []), *chosen.query()]
     if only is not None:
         query.append(("only", ";".join(f"{split}:{','.join(map(str, rows))}" for split, rows in only.items())))
+    if at is not None:
+        query.append(("at", at))
     return f"/rsfm/maps/packs/{quote(pack, safe='')}?{urlencode(query)}"
 
 
@@ -106,7 +120,7 @@ def _mosaic(boxes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | None:
 
 
 def footprints(request: Request, workspace: Workspace) -> Response:
-    """`/rsfm/maps/packs/{pack}?theme=&view=&ground=&only=&split=&class=&find=`: an HTML page."""
+    """`/rsfm/maps/packs/{pack}?theme=&view=&ground=&only=&split=&class=&find=&at=`: an HTML page."""
     theme = query_choice(request, "theme", ("light", "dark"))
     ground = query_choice(request, "ground", GROUNDS)
     pack = open_pack(workspace, request.path_params["pack"])
@@ -137,6 +151,7 @@ def footprints(request: Request, workspace: Workspace) -> Response:
         compose_footprints(
             places, bounds, theme=theme, world=vendor_url("world.geojson"), ground=ground,
             mosaic=f"/rsfm/maps/packs/{name}/mosaic.png?{mosaic_query}" if only is None and _mosaic(boxes) else None,
+            view=parse_view(request.query_params.get("at")),
         ),
         title=f"Footprints of {pack.name}",
         theme=theme,
@@ -146,6 +161,7 @@ def footprints(request: Request, workspace: Workspace) -> Response:
                 {"title": s, "color": SPLIT_COLORS.get(s, OTHER_SPLIT)} for s in pack.info.splits if s in drawn
             ],
             "note": " ".join(notes),
+            "kept": "at" in request.query_params,
             "copies": bounds[2] - bounds[0] < 180,
             # Braces: a quoted name has none, so that nothing but these is filled in.
             "thumbnail": f"/rsfm/thumbs/{name}/{{split}}/{{row}}.png?{query}",

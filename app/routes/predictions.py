@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from app.imaging import View, views_of_bands
 from app.maps.choices import Choices, read_choices
 from app.maps.compose import compose_prediction, render
-from app.maps.geometry import unwrapped
+from app.maps.geometry import MAX_ZOOM, parse_view, unwrapped
 from app.maps.ground import GROUNDS, page_headers
 from app.predictions import (
     STRETCHES,
@@ -36,7 +36,6 @@ from rsfm.prediction_info import LayerEntry, PredictionInfo, prediction_file
 from rsfm.store.runs import open_run
 from rsfm.workspace import Workspace
 
-MAX_ZOOM = 24
 #: Outlines beyond this many bytes are downloaded, not drawn.
 MAX_DRAWN = 30_000_000
 
@@ -121,16 +120,6 @@ def prediction_map_url(
     more = {"beside": beside, "at": at, "map": chosen}
     query = {"theme": theme, "ground": ground, **{k: v for k, v in more.items() if v}}
     return f"/rsfm/maps/predictions/{quote(run_id, safe='')}?{urlencode(query)}"
-
-
-def parse_view(text: str | None) -> tuple[float, float, float] | None:
-    """`lon,lat,zoom`; None for anything else."""
-    try:
-        longitude, latitude, zoom = map(float, (text or "").split(","))
-    except ValueError:
-        return None
-    fits = abs(longitude) <= 180 and abs(latitude) <= 90 and 0 <= zoom <= MAX_ZOOM
-    return (longitude, latitude, zoom) if fits else None
 
 
 def near(view: tuple[float, float, float], info: PredictionInfo) -> bool:
@@ -220,7 +209,7 @@ def prediction_map(request: Request, workspace: Workspace) -> Response:
         world=vendor_url("world.geojson"), ground=ground,
     )  # fmt: skip
     options = {
-        "prediction": True, "layers": [{k: v for k, v in x.items() if k != "data"} for x in layers],
+        "prediction": True, "kept": True, "layers": [{k: v for k, v in x.items() if k != "data"} for x in layers],
         "stretches": list(STRETCHES), "note": " ".join(notes), "chosen": chosen.layers, "swipe": chosen.swipe,
         "values": [f"/rsfm/predictions/{quote(r, safe='')}/values" for r in runs],
     }  # fmt: skip

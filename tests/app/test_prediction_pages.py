@@ -18,10 +18,11 @@ from streamlit.testing.v1 import AppTest
 
 from app.maps.choices import read_choices
 from app.maps.compose import compose_prediction
+from app.maps.geometry import parse_view
 from app.panels.prediction_view import _overlap
 from app.predictions import open_prediction
 from app.routes import build_routes
-from app.routes.predictions import near, parse_view, prediction_map_url
+from app.routes.predictions import near, prediction_map_url
 from app.routes.vendor import MAPS
 from rsfm.errors import RsfmError
 from rsfm.prediction_info import PredictionInfo, prediction_file, read_prediction
@@ -243,6 +244,11 @@ def test_a_map_takes_the_address_once_and_the_next_map_again(open_page: Open, ma
     test.query_params["at"] = "15.002,45.152,14"
     test.toggle(key="url.osm").set_value(True).run()
     assert asked(test)["at"] == "15.002,45.152,14"
+    # Without a map in between, the same one begins anew too.
+    test.selectbox(key="url.prediction").select(made.nowhere).run()
+    test.query_params["at"] = "15.001,45.152,15"
+    test.selectbox(key="url.prediction").select(made.segmentation).run()
+    assert asked(test)["at"] == "15.001,45.152,15" and not test.exception
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,30 @@ def test_names_on_the_map_stay_text(
     assert analyst.foreign() == [] and analyst.troubles == []
 
 
+def test_the_view_of_a_packs_map_stands_in_the_address(
+    tmp_path_factory: pytest.TempPathFactory, served: Callable, visit: Callable
+) -> None:
+    workspace = Workspace(tmp_path_factory.mktemp("kept") / "workspace")
+    workspace.packs.mkdir(parents=True)
+    for name in ("tiny", "other"):
+        make_pack(workspace, name, count=12)
+    analyst = visit(served(workspace)).open("/datasets?pack=tiny&tab=Map")
+    page = analyst.page
+    map_of(page).get_by_role("button", name="Zoom out").click()
+    page.wait_for_url(re.compile(r"at=\d"))
+    at = re.search(r"at=[^&]+", page.url)[0]
+    again = visit(analyst.base).open(page.url.removeprefix(analyst.base))
+    expect(again.page.locator("iframe")).to_have_attribute("src", re.compile(re.escape(at)))
+    # Another choice of samples is another map at the same place; another pack lies elsewhere.
+    page.get_by_role("combobox", name="Split").click()
+    page.get_by_role("option", name="train").click()
+    expect(page.locator("iframe")).to_have_attribute("src", re.compile(f"split=train.*{re.escape(at)}"))
+    page.get_by_role("combobox", name="Pack").click()
+    page.get_by_role("option", name=re.compile("other")).click()
+    expect(page.locator("iframe")).to_have_attribute("src", re.compile("packs/other.*at=$"))
+    assert "at=" not in page.url and analyst.troubles == [] and analyst.foreign() == []
+
+
 @pytest.mark.parametrize("name", ["CROWN", "SPLIT-ROW"])
 def test_a_footprint_of_a_pack_of_any_name_shows_its_sample(
     tmp_path_factory: pytest.TempPathFactory, served: Callable, visit: Callable, name: str
