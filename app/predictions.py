@@ -218,7 +218,7 @@ def values_at(workspace: Workspace, run_id: str, longitude: float, latitude: flo
 
     Returns:
         layers: [{kind, title, text}], only those that were observed there. pixel: its row and column in the scene;
-        None beyond it. samples: of the pack that the network learned from, as `samples_at` finds them.
+        None beyond it. samples: of the pack that the network was trained on, as `samples_at` finds them.
 
     Raises:
         RsfmError: the scene has no place on Earth.

@@ -344,7 +344,7 @@
         return answer.ok ? await answer.json() : null;
       } catch (error) { return null; }
     }));
-    const samples = new Map(); // of a pack that both learned from: named once
+    const samples = new Map(); // of a pack that both were trained on: named once
     answers.forEach((told, number) => {
       if (answers.length > 1) body.append(element("p", "AB"[number]));
       for (const { title, text } of told?.layers ?? []) {
@@ -357,7 +357,7 @@
       if (told?.pixel) body.append(element("p", `Pixel: row ${told.pixel.row}, column ${told.pixel.column}`, "soft"));
       for (const sample of told?.samples ?? []) samples.set(JSON.stringify(sample), sample);
     });
-    if (samples.size) body.append(element("p", "Samples that lie here, of what the network learned from:", "soft"));
+    if (samples.size) body.append(element("p", "Samples here, of the pack it was trained on:", "soft"));
     for (const { pack, split, row, id } of samples.values()) {
       const query = new URLSearchParams({ pack, sample: `${split}:${row}` });
       const link = element("a", `${pack} · ${split} · ${id}`);

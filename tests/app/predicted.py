@@ -32,7 +32,7 @@ class Predicted:
     coarser: str  # the same scene, with larger tiles
     change: str
     nowhere: str  # a scene without a place on Earth
-    #: Of the pack `fields`, which segmentation learned from: the samples that lie in the western half of the scene.
+    #: Of the pack `fields`, which segmentation was trained on: the samples that lie in the western half of the scene.
     west: tuple[str, ...] = ("train:3", "test:1")
 
 

@@ -109,7 +109,7 @@ def test_values_at_a_place(client: TestClient, made: Predicted) -> None:
     assert away.json()["layers"] == []
 
 
-def test_a_place_has_its_pixel_and_the_samples_that_were_learned_from(client: TestClient, made: Predicted) -> None:
+def test_a_place_has_its_pixel_and_its_samples_of_the_networks_pack(client: TestClient, made: Predicted) -> None:
     west, south, east, north = open_prediction(made.workspace, made.segmentation).scene.bounds
 
     def told(lon: float, lat: float) -> dict:

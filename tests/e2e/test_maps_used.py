@@ -139,7 +139,7 @@ def test_a_click_tells_values_pixel_and_samples(made: Predicted, served: Callabl
     popup = frame.locator(".maplibregl-popup")
     click(page, 0.55)
     expect(popup).to_contain_text(re.compile(r"Pixel: row \d+, column \d+"))
-    expect(popup).not_to_contain_text("learned from")
+    expect(popup).not_to_contain_text("Samples here")
     popup.get_by_role("button", name="Close").click()
     click(page, 0.45)
     expect(popup.get_by_role("link")).to_have_count(len(made.west))
