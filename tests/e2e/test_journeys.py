@@ -66,19 +66,19 @@ def test_launch_watch_stop_resume(tmp_path: Path, served: Callable, visit: Calla
     # Launch: the form starts from the preset; what is changed reaches the command line and the request.
     page.get_by_text("Training", exact=True).click()
     samples = page.get_by_label("Samples", exact=True)
-    samples.fill("19200")
+    samples.fill("38400")
     samples.press("Enter")
-    expect(page.get_by_text("optim.samples=19200")).to_be_visible()
+    expect(page.get_by_text("optim.samples=38400")).to_be_visible()
     page.get_by_role("button", name="Queue").click()
     watch = page.get_by_role("link", name="Watch MAE on tiny")
     watch.wait_for(timeout=150_000)
     run = list_runs(workspace)[0]
-    assert run.spec().optim.samples == 19_200
+    assert run.spec().optim.samples == 38_400
 
     # Watch: progress moves by itself, curves appear.
     watch.click()
     page.wait_for_url(re.compile(rf"/run\?.*run={run.id}"))
-    expect(page.get_by_text(re.compile(r"[\d,]+ of 19,200 samples")).first).to_be_visible(timeout=150_000)
+    expect(page.get_by_text(re.compile(r"[\d,]+ of 38,400 samples")).first).to_be_visible(timeout=150_000)
     expect(page.get_by_text("Training loss")).to_be_visible(timeout=60_000)
     page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=60_000)
 
@@ -89,14 +89,14 @@ def test_launch_watch_stop_resume(tmp_path: Path, served: Callable, visit: Calla
     expect(page.get_by_text("Stopped and saved. Resume goes on from there.")).to_be_visible()
     assert run.state() == "cancelled"
     stopped_at = run.progress()["step"]
-    assert 0 < stopped_at < 600
+    assert 0 < stopped_at < 1200
 
     # Resume: a second attempt goes on from the checkpoint and is shown without a click.
     resume.click()
     expect(page.get_by_text("attempt 2")).to_be_visible(timeout=120_000)
     expect(page.get_by_test_id("stMetric").filter(has_text="Ended")).to_be_visible(timeout=300_000)
     expect(page.get_by_role("link", name="Evaluate it")).to_be_visible()
-    assert run.state() == "succeeded" and run.progress()["step"] == 600 > stopped_at
+    assert run.state() == "succeeded" and run.progress()["step"] == 1200 > stopped_at
 
     # The index holds each step once.
     store = Store(workspace)
