@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,20 +51,23 @@ class Board:
 
 
 # -- floors --------------------------------------------------------------------------------------------------------
+#: A floor that is not known is asked for again after so long: an evaluation to come may leave what is missing.
+_ASK_AGAIN_S = 30.0
+
+
 @st.cache_resource(show_spinner=False)
-def _known_floors(root: str) -> dict[tuple[Any, ...], float]:
-    """They belong to test sets, whose content never changes under its name."""
+def _known_floors(root: str) -> dict[tuple[Any, ...], tuple[float, float]]:
+    """And when each was asked for. They belong to test sets, whose content never changes under its name."""
     return {}
 
 
 def _with_floor(column: Column) -> Column:
     known, key = _known_floors(str(workspace().root)), (*column.place[:4], column["metric"])
-    if key not in known:
+    floor, asked = known.get(key, (math.nan, -math.inf))
+    if floor != floor and time.monotonic() - asked > _ASK_AGAIN_S:
         floor = floor_of(store_of(workspace()), column)
-        if floor != floor:  # an evaluation to come may leave what is missing
-            return column
-        known[key] = floor
-    return replace(column, floor=known[key])
+        known[key] = floor, time.monotonic()
+    return replace(column, floor=floor)
 
 
 # -- tiers ---------------------------------------------------------------------------------------------------------
