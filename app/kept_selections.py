@@ -23,6 +23,7 @@ import numpy as np
 
 from rsfm.errors import RsfmError
 from rsfm.store.files import read_json, write_json
+from rsfm.store.tidy import keep_newest
 from rsfm.workspace import Workspace
 
 #: Longer words are kept in the workspace: browsers and proxies take addresses of about 2,000 characters.
@@ -89,8 +90,9 @@ def word_of(workspace: Workspace, chosen: Selection) -> str:
     folder = workspace.selections
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{name}.json", {"pack": chosen.content, "rows": rows})
-        _clear(folder, keep=f"{name}.json")
+        file = folder / f"{name}.json"
+        write_json(file, {"pack": chosen.content, "rows": rows})
+        keep_newest(folder, "*", most=MOST_FILES, most_bytes=MOST_BYTES, spare=file)
     except OSError as error:
         raise RsfmError(f"So long a selection is kept as a file, which cannot be written: {error.strerror}.") from error
     return f"kept-{name}"
@@ -130,17 +132,3 @@ def _read(file: Path, name: str) -> tuple[str, str]:
         if time.time() - file.stat().st_mtime > _OPENED_S:
             os.utime(file)
     return content, rows
-
-
-def _clear(folder: Path, keep: str) -> None:
-    """Remove what is beyond the bounds, what was opened longest ago first; others may do the same meanwhile."""
-    found = []
-    for entry in os.scandir(folder):
-        with contextlib.suppress(OSError):
-            found.append((entry.stat().st_mtime, entry.stat().st_size, entry.name))
-    files = total = 0
-    for _, size, name in sorted(found, key=lambda f: (f[2] != keep, -f[0])):
-        files, total = files + 1, total + size
-        if name != keep and (files > MOST_FILES or total > MOST_BYTES):
-            with contextlib.suppress(OSError):
-                (folder / name).unlink()

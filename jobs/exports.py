@@ -7,18 +7,15 @@ A few of them are kept for those who download them; each can be made again.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import shutil
 import tempfile
-import time
 from pathlib import Path
 
 from jobs.waited import run_waited
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelInfo, model_folder
 from rsfm.model_package import WEIGHTS
+from rsfm.store.tidy import keep_newest, sweep_stale
 from rsfm.workspace import Workspace
 
 #: Files that are kept; the one made longest ago goes first.
@@ -57,7 +54,8 @@ def export_onnx(workspace: Workspace, name: str, timeout_s: float = 600) -> str:
         raise RsfmError(f"The disk has no room for model {name} as ONNX: it needs {needed:,} bytes.")
     try:
         workspace.exports.mkdir(parents=True, exist_ok=True)
-        _clear(workspace.exports)
+        sweep_stale(workspace.exports, ".making-*", after_s=_STALE_S)
+        keep_newest(workspace.exports, "*.onnx", most=MOST_FILES - 1)
         with tempfile.TemporaryDirectory(dir=workspace.exports, prefix=".making-") as folder:
             made = Path(folder) / f"{name}.onnx"
             _, remark = run_waited(
@@ -69,17 +67,3 @@ def export_onnx(workspace: Workspace, name: str, timeout_s: float = 600) -> str:
     except OSError as error:
         raise RsfmError(f"{name}.onnx cannot be written: {error.strerror or error}.") from error
     return remark
-
-
-def _clear(folder: Path) -> None:
-    """Make room for one more; what is gone meanwhile was removed by another."""
-    found = []
-    for entry in os.scandir(folder):
-        with contextlib.suppress(OSError):
-            found.append((entry.stat().st_mtime, Path(entry.path)))
-    for changed, left in found:
-        if left.name.startswith(".making-") and time.time() - changed > _STALE_S:
-            shutil.rmtree(left, ignore_errors=True)
-    files = sorted((f for f in found if f[1].suffix == ".onnx"), reverse=True)
-    for _, old in files[MOST_FILES - 1 :]:
-        old.unlink(missing_ok=True)

@@ -22,6 +22,8 @@ from rsfm.model_info import ModelInfo, tensors_of
 from rsfm.store.runs import is_run_id
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"
+#: Stays where the model was trained.
+DECODER = "decoder.safetensors"
 #: Largest size in bytes; that of weights follows from the description.
 LIMITS = {DESCRIPTION: 1_000_000, CARD: 1_000_000}
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
@@ -136,7 +138,7 @@ def _damage_named(source: Path) -> Iterator[None]:
 
 def _require_names(names: list[str], where: Path) -> None:
     """Raises RsfmError: a file is missing or has no place in a model."""
-    allowed = {WEIGHTS, DESCRIPTION, CARD, "origin.json", "decoder.safetensors"}
+    allowed = {WEIGHTS, DESCRIPTION, CARD, "origin.json", DECODER}
     for name in names:
         if Path(name).suffix.lower() in _PICKLES:
             raise RsfmError(

@@ -12,9 +12,9 @@ No torch: pages and forms read this too.
 from __future__ import annotations
 
 import os
-import time
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -27,11 +27,7 @@ from rsfm.tasks import ADAPTATIONS
 from rsfm.workspace import Workspace
 
 NETWORK_FORMAT = 1
-
-
 _Stamp = tuple[tuple[str, int, int, int], ...]
-_MOST_LISTED = 20_000
-_TICK_NS = 2_000_000_000
 
 
 class NetworkInfo(BaseModel):
@@ -97,59 +93,30 @@ def networks_of(run: RunFolder) -> list[NetworkInfo]:
     return sorted(found, key=lambda info: (list(ADAPTATIONS).index(info.adaptation), info.eval_seed))
 
 
-class _Listed(NamedTuple):
-    """What a run's folder was found to hold: when it had last changed (-1: may change unseen), its descriptions' stamp,
-    and the networks, or why they cannot be read."""
-
-    changed: int
-    stamp: _Stamp | None
-    found: list[NetworkInfo] | str
-
-
-#: By the run's folder: forms ask for all networks again at each change of a field.
-_listed: dict[str, _Listed] = {}
-
-
 def list_networks(workspace: Workspace) -> tuple[list[NetworkInfo], dict[str, str]]:
     """Networks of all evaluations, newest run first; and those that could not be read: run id -> why."""
-    found: dict[str, list[NetworkInfo] | str] = {}
+    good: list[NetworkInfo] = []
+    bad: dict[str, str] = {}
     if not workspace.runs.is_dir():
-        return [], {}
+        return good, bad
     with os.scandir(workspace.runs) as entries:
-        for entry in entries:  # thousands, at each rerun of a form: nothing is asked twice here
-            if not entry.name[:1].isdigit():
-                continue
-            known = _listed.get(entry.path)
-            try:
-                changed = entry.stat().st_mtime_ns
-            except OSError:  # it is gone meanwhile
-                continue
-            if known is not None and known.changed == changed and known.stamp is None:
-                continue  # no folder for networks was in it, and nothing has come into it
-            found[entry.name] = _look(entry.path, changed, known).found
-    newest = sorted(found, reverse=True)
-    good = [info for name in newest if not isinstance(infos := found[name], str) for info in infos]
-    return good, {name: why for name in newest if isinstance(why := found[name], str)}
+        names = sorted((entry.name for entry in entries if entry.name[:1].isdigit()), reverse=True)
+    for name in names:
+        folder = f"{workspace.runs}/{name}"
+        if stamp := _stamp(f"{folder}/models"):
+            found = _found(folder, stamp)
+            if isinstance(found, str):
+                bad[name] = found
+            else:
+                good += found
+    return good, bad
 
 
-def _look(folder: str, changed: int, known: _Listed | None) -> _Listed:
-    """What a run's folder holds now, read only where something is new."""
-    stamp = _stamp(f"{folder}/models")
-    if known is None or known.stamp != stamp:
-        known = _Listed(-1, stamp, _found(Path(folder)) if stamp else [])
-    elif known.changed == changed:
-        return known
-    # A folder that has just changed may change again within the clock's tick.
-    settled = time.time_ns() - changed > _TICK_NS
-    _listed[folder] = now = known._replace(changed=changed if settled else -1)
-    while len(_listed) > _MOST_LISTED:
-        _listed.pop(next(iter(_listed)), None)
-    return now
-
-
-def _found(folder: Path) -> list[NetworkInfo] | str:
+@lru_cache(maxsize=20_000)
+def _found(folder: str, stamp: _Stamp) -> list[NetworkInfo] | str:
+    """`networks_of`, or why not, read once: forms ask for all networks again at each change of a field."""
     try:
-        return networks_of(RunFolder(folder))
+        return networks_of(RunFolder(Path(folder)))
     except RsfmError as error:
         return str(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,6 @@ from rsfm.commands.common import (
     WorkspaceOption,
     frame_rows,
     print_json,
-    split,
     summary_columns,
     table,
 )
@@ -93,7 +93,8 @@ def compare(
 
 
 def _pair(text: str, option: str, what: str) -> tuple[str, str]:
-    found = split(text)
+    # Commas in parentheses belong to a name: bilinear (1, 16).
+    found = [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
     if len(found) != 2:
         raise typer.BadParameter(f"{option} takes two {what} with a comma, got {text!r}")
     return found[0], found[1]

@@ -154,10 +154,13 @@ def _trained(
     """The rows of each side that were fitted in its way, and names that say so."""
     found = []
     for rows, name, how in zip(sides, names, trained, strict=True):
-        found.append(rows[rows["train_degrade"] == how])
-        if found[-1].empty:
-            known = ", ".join(sorted(rows["train_degrade"].unique()))
-            raise RsfmError(f"No results of {name} trained with {how!r}. There are: {known}.")
+        known = sorted(rows["train_degrade"].unique())
+        # Severities that are not the operator's own stand behind it: bilinear (1, 16).
+        fitting = [k for k in known if k == how] or [k for k in known if k.startswith(f"{how} (")]
+        if len(fitting) != 1:
+            what = "Several ways" if fitting else "No results"
+            raise RsfmError(f"{what} of {name} trained with {how!r}. There are: {'; '.join(known)}.")
+        found.append(rows[rows["train_degrade"] == fitting[0]])
     return found, [f"{name}, trained with {how}" for name, how in zip(names, trained, strict=True)]
 
 

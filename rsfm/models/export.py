@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelBand, ModelInfo
+from rsfm.model_package import DECODER
 from rsfm.models.resnet import ResNet
 from rsfm.models.tokenizer import VQTokenizer
 from rsfm.models.vit import Encoder, ViT
 from rsfm.specs import spec_hash
 from rsfm.store.files import write_json
 
-DECODER = "decoder.safetensors"
 ARCHITECTURES: dict[str, type[Encoder]] = {cls.architecture: cls for cls in (ViT, ResNet, VQTokenizer)}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 import uuid
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rsfm.models.export import ARCHITECTURES, load_encoder
 from rsfm.models.vit import Encoder
 from rsfm.specs import one_line
 from rsfm.store.files import utc_now, write_json
+from rsfm.store.tidy import sweep_stale
 from rsfm.workspace import Workspace
 
 #: What must stay free on the disk.
@@ -46,7 +46,7 @@ def import_model(source: Path, workspace: Workspace, *, called: str = "") -> Mod
             not fit its description, or is here already. Nothing is left behind.
     """
     workspace.models.mkdir(parents=True, exist_ok=True)
-    _sweep(workspace.models)
+    sweep_stale(workspace.models, ".import-*", ".upload-*", after_s=_STALE_S)
     staging = workspace.models / f"{staging_name(os.getpid())}{uuid.uuid4().hex[:8]}"
     staging.mkdir()
     try:
@@ -71,18 +71,6 @@ def import_model(source: Path, workspace: Workspace, *, called: str = "") -> Mod
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return info
-
-
-def _sweep(models: Path) -> None:
-    """Remove what an import or an upload left that was killed."""
-    for pattern in (".import-*", ".upload-*"):
-        for folder in models.glob(pattern):
-            try:
-                changed = max(p.stat().st_mtime for p in (folder, *folder.iterdir()))
-            except OSError:  # its owner has just removed it
-                continue
-            if time.time() - changed > _STALE_S:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _require_new(info: ModelInfo, workspace: Workspace) -> None:

@@ -174,8 +174,16 @@ def test_fitted_on_degraded_images_or_not(workspace: Workspace) -> None:
     assert [(r["severity"], r["verdict"], r["train_degrade"]) for r in rows] == [
         (1.0, "no difference", "none / bilinear"), (4.0, "b", "none / bilinear"),
     ]  # fmt: skip
-    with pytest.raises(RsfmError, match="No results of MAE trained with 'area'"):
-        run(workspace, "--models", "m,m", "--trained", "none,area")
+    few = curve(rng, N, {1.0: 0.8, 4.0: 0.6}, seeds=3, difficulty=hard)
+    evaluated(workspace, "m", few, title="MAE", train_degrade="area (1, 4)")
+    for asked in ("area", "area (1, 4)"):
+        (row,) = json.loads(run(workspace, "--models", "m,m", "--trained", f"{asked},none", "--json"))["rows"][1:]
+        assert row["train_degrade"].startswith("area") and row["verdict"] == "a"
+    evaluated(workspace, "m", few, title="MAE", train_degrade="area (1, 8)")
+    with pytest.raises(RsfmError, match=r"Several ways of MAE trained with 'area'.* area \(1, 4\); area \(1, 8\); bil"):
+        run(workspace, "--models", "m,m", "--trained", "area,none")
+    with pytest.raises(RsfmError, match="No results of MAE trained with 'blur'"):
+        run(workspace, "--models", "m,m", "--trained", "none,blur")
     with pytest.raises(RsfmError, match="share results"):
         run(workspace, "--models", "m,m", "--trained", "none,none")
     assert "name them" in refused(workspace, "--trained", "none,bilinear")
