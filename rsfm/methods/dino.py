@@ -24,7 +24,7 @@ from rsfm.losses.self_distillation import (
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.models.ema import cosine_momentum, frozen_copy, update_average
 from rsfm.models.prototypes import DINOHead, init_truncated
-from rsfm.models.vit import ViT, build_encoder
+from rsfm.models.vit import ViT, build_encoder, patchify
 from rsfm.registry.dino import DINOParams
 from rsfm.specs import EncoderParams, PretrainSpec
 from rsfm.train.schedules import linear_warmup
@@ -149,10 +149,13 @@ class DINO(Method):
             teacher's (G·B, T, D) and student's (G·B, T, D) tokens of global crops; student's class tokens of all
             crops (V·B, D), global ones first.
         """
+        # Both networks cut alike: once is enough where they see the same.
+        patches = patchify(views["global"].flatten(0, 1), self.student.patch_size)
         with torch.no_grad():
-            teacher = self.encoder.forward_tokens(views["global"].flatten(0, 1))
-        seen = views.get("student", views["global"]).flatten(0, 1)
-        student = self.student.forward_tokens(seen, hidden=hidden, mask_token=mask_token)
+            teacher = self.encoder.forward_patches(patches, self.encoder.grid)
+        if "student" in views:
+            patches = patchify(views["student"].flatten(0, 1), self.student.patch_size)
+        student = self.student.forward_patches(patches, self.student.grid, hidden=hidden, mask_token=mask_token)
         classes = student[:, 0]
         if "local" in views:
             local = self.student.forward_tokens(views["local"].flatten(0, 1))

@@ -147,7 +147,7 @@ class IBOT(DINO):
         head, patches = self.teacher_head, tokens[:, self.encoder.prefix_tokens :].flatten(0, 1)
         images = head(tokens[:, 0])
         left = sums("class", images.sum(dim=0), len(images))
-        if self.params.patch_centre == "hidden":
+        if self.params.patch_centre == "hidden" or self.params.centring == "sinkhorn":  # which has no centre to move
             hidden = head.patch_prototypes(head.embed(patches[where]))
             return images, hidden, left | sums("patch", hidden.sum(dim=0), len(hidden))
         z = head.embed(patches)

@@ -13,6 +13,7 @@ from precision import check_bf16
 from rsfm.errors import RsfmError
 from rsfm.losses.self_distillation import between_views, centred_targets
 from rsfm.methods.base import Progress
+from rsfm.models.vit import patchify
 from rsfm.registry import METHODS
 from rsfm.specs import pretrain_spec
 
@@ -255,13 +256,13 @@ def test_degraded_views(name, who):
 def test_the_students_views_are_what_the_student_sees(name):
     method = make(name, view_degrade_p=1.0)
     found = views(method)
-    seen = []
-    method.student.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    forward = method.student.forward_tokens
-    method.student.forward_tokens = lambda x, **more: (seen.append(x), forward(x, **more))[1]
+    seen = {"teacher": [], "student": []}
+    for who, vit in (("teacher", method.encoder), ("student", method.student)):
+        vit.patch_projection.register_forward_pre_hook(lambda _, inputs, who=who: seen[who].append(inputs[0]))
     method.loss(found)
-    assert torch.equal(seen[0], found["student"].flatten(0, 1))
-    assert torch.equal(seen[1], found["local"].flatten(0, 1))
+    for who, names in (("teacher", ["global"]), ("student", ["student", "local"])):
+        wanted = [patchify(found[n].flatten(0, 1), method.student.patch_size) for n in names]
+        assert len(seen[who]) == len(wanted) and all(map(torch.equal, seen[who], wanted))
 
 
 # -- training --------------------------------------------------------------------------------------------------------
