@@ -71,7 +71,7 @@ def between_views(targets: Tensor, student: Tensor, temperature: float) -> Tenso
 
 
 def image_weights(hidden: Tensor) -> Tensor:
-    """What each hidden patch weighs in iBOT's patch loss, so that every image and view counts the same.
+    """What each patch weighs in iBOT's patch loss, so that every image and view counts the same.
 
     1 / (hidden patches of its image) / (images and views). An image that hides nothing adds nothing but stays in the
     denominator: where half of the images do, the loss is half of a cross-entropy.
@@ -80,11 +80,11 @@ def image_weights(hidden: Tensor) -> Tensor:
         hidden: (V, B, N) bool.
 
     Returns:
-        (M,) float32, for the True places in their order.
+        (V, B, N) float32, 0 where nothing is hidden.
     """
     count = hidden.sum(dim=-1, keepdim=True)
     share = 1 / (count.clamp(min=1) * count.numel()).float()
-    return share.expand_as(hidden)[hidden]
+    return share * hidden
 
 
 def cross_entropy(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
@@ -98,7 +98,7 @@ def on_patches(targets: Tensor, student: Tensor, weights: Tensor, temperature: f
     Args:
         targets: (M, K) probabilities of the teacher, which sees these patches.
         student: (M, K) logits of the student, which does not.
-        weights: (M,) from `image_weights`.
+        weights: (M,) of `image_weights`.
     """
     return (weights * cross_entropy(targets, student, temperature)).sum()
 

@@ -232,7 +232,7 @@ class DINO(Method):
         """Patch features of the teacher, their three main directions as colours."""
         images = views["global"][0]
         tokens = self.encoder.forward_tokens(images)[:, self.encoder.prefix_tokens :].float()
-        flat = tokens.flatten(0, 1) - tokens.mean(dim=(0, 1))
+        flat = (tokens.flatten(0, 1) - tokens.mean(dim=(0, 1))).nan_to_num(0, 0, 0)
         _, _, directions = torch.linalg.svd(flat, full_matrices=False)
         scores = flat @ directions[:3].T
         scores = scores * scores.pow(3).sum(dim=0).sign()  # a direction has no sign of its own

@@ -123,6 +123,7 @@ class IBOT(DINO):
         p, hidden = self.params, views["hidden"].flatten(0, 1)
         teacher, student, classes = self.encode(views, hidden, self.mask_token)
         counted = views["hidden"] & ~views["flat"]
+        # The one place whose size depends on the data: a compiled loss falls into two graphs here.
         where = counted.flatten().nonzero().squeeze(1)
         patches = student[:, self.student.prefix_tokens :].flatten(0, 1)[where]
         z = self.head.embed(torch.cat([classes, patches]))
@@ -132,14 +133,17 @@ class IBOT(DINO):
         self.pending.append(left)
         value, logs = self.class_term(targets, self.head.prototypes(z_class), views)
         parts = {"class": p.lambda_class * value}
-        value, more = self._patch_term(patch_logits, self.head.patch_prototypes(z_patch), counted, views)
+        weights = image_weights(counted).flatten()[where]
+        value, more = self._patch_term(patch_logits, self.head.patch_prototypes(z_patch), weights, views)
         parts["patch"] = p.lambda_patch * value
         logs |= more
         if self.overlap is not None:
             value, more = self._overlap_term(views)
             parts["overlap"] = p.lambda_overlap * value
             logs |= more
-        return LossParts(torch.stack(list(parts.values())).sum(), parts, logs)
+        # Parts for people: in a graph of its own, an output whose gradient nobody asks for makes compiled losses fail.
+        shown = {name: part.detach() for name, part in parts.items()}
+        return LossParts(torch.stack(list(parts.values())).sum(), shown, logs)
 
     def _teacher_logits(self, tokens: Tensor, where: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """From the teacher's tokens and the places (M,) of patches that count: (G·B, K) logits of the images, (M, K) of
@@ -156,11 +160,10 @@ class IBOT(DINO):
         return images, head.patch_prototypes(z[where]), left | sums("patch", total, len(z))
 
     def _patch_term(
-        self, teacher: Tensor, student: Tensor, counted: Tensor, views: Views
+        self, teacher: Tensor, student: Tensor, weights: Tensor, views: Views
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The patch loss and its logs, from (M, K) logits of both networks on the (G, B, N) patches that count."""
+        """The patch loss and its logs, from (M, K) logits of both networks on the patches that count; (M,) weights."""
         count = self.params.prototypes
-        weights = image_weights(counted)
         targets = self.targets(teacher, self.patch_centre, views["patch_temperature"])
         value = on_patches(targets, student, weights, self.params.student_temperature)
         with torch.no_grad():

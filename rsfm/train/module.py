@@ -16,7 +16,7 @@ from rsfm.data.sampler import EndlessBatchSampler
 from rsfm.data.seeding import step_generator
 from rsfm.data.source import Batch, PackSource, Standardiser
 from rsfm.errors import RsfmError
-from rsfm.methods.base import LossParts, Method, Progress, Views
+from rsfm.methods.base import Method, Progress, Views
 from rsfm.specs import PretrainSpec
 from rsfm.train.optimizers import build_optimizer, clip_each
 from rsfm.train.schedules import learning_rate, weight_decay
@@ -53,7 +53,8 @@ class PretrainModule(pl.LightningModule):
         # Of the finite passes since the last `take_means`. Counted by name: some signals are measured now and then.
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
-        self._loss: Callable[[Views], LossParts] = torch.compile(method.loss) if spec.runtime.compile else method.loss
+        self._loss: Callable[[Views], tuple[Tensor, dict[str, Tensor]]]
+        self._loss = torch.compile(self._scalars) if spec.runtime.compile else self._scalars
 
     # -- data ------------------------------------------------------------------------------------------------------
     def train_dataloader(self) -> TimedLoader:
@@ -86,15 +87,21 @@ class PretrainModule(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
             batch = self.standardise(stored)
             views = self.method.views(batch, generator, self.progress)
-        parts = self._loss(views)
+        total, scalars = self._loss(views)
+        if batch.non_finite is not None:
+            scalars["non_finite_values"] = batch.non_finite
+        self._pending.append(scalars)
+        return total
+
+    def _scalars(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and all that is logged of it. Only the loss has a gradient: one that is compiled with several
+        outputs waits for the gradients of all."""
+        parts = self.method.loss(views)
         total = parts.total.float()
         scalars = {"loss": total, **parts.logs}
         if len(parts.parts) > 1:
             scalars |= {f"loss/{name}": value for name, value in parts.parts.items()}
-        if batch.non_finite is not None:
-            scalars["non_finite_values"] = batch.non_finite
-        self._pending.append({name: value.detach() for name, value in scalars.items()})
-        return total
+        return total, {name: value.detach() for name, value in scalars.items()}
 
     @property
     def progress(self) -> Progress:

@@ -34,8 +34,8 @@ def display_bands(bands: Sequence[ModelBand]) -> list[int]:
 def _pixels(images: Tensor, positions: list[int]) -> np.ndarray:
     """(n, C, H, W) standardised values to (n, H, W, 3) uint8: two standard deviations to either side."""
     chosen = images[:, positions].float().cpu().numpy().transpose(0, 2, 3, 1)
-    chosen = np.nan_to_num((chosen + 2) / 4, nan=0.0)
-    return np.broadcast_to(np.clip(chosen * 255, 0, 255).astype(np.uint8), (*chosen.shape[:3], 3))
+    chosen = np.clip(np.nan_to_num((chosen + 2) / 4, nan=0.0), 0, 1) * 255
+    return np.broadcast_to(chosen.astype(np.uint8), (*chosen.shape[:3], 3))
 
 
 def draw_panel(panel: Panel, bands: Sequence[ModelBand], *, columns: int = 8, cell: int = 112) -> Image.Image:

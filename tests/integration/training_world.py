@@ -10,7 +10,7 @@ from rsfm.bands import Band
 from rsfm.models.export import load_encoder
 from rsfm.pack_arrays import write_arrays
 from rsfm.registry import DRY_RUN_TARGETS, load
-from rsfm.specs import PretrainSpec
+from rsfm.specs import PretrainSpec, pretrain_spec
 from rsfm.store.files import read_jsonl
 from rsfm.store.job import JobContext
 from rsfm.store.runs import RunFolder, create_run
@@ -18,6 +18,19 @@ from rsfm.train.pretrain import run_job
 from rsfm.workspace import Workspace
 
 BANDS = [Band(n, w, 10, "uint8") for n, w in (("blue", 490), ("green", 560), ("red", 665), ("nir", 842))]
+
+#: Ten steps of eight images of 32 pixels; more than one epoch of the pack.
+SETTINGS = [
+    "image_size=32", "samples=80", "batch_size=8", "warmup_samples=16", "log_every_steps=1", "monitor_every_steps=4",
+    "checkpoint_every_steps=3", "runtime.device=cpu",
+]  # fmt: skip
+#: What a method needs beyond its smoke preset: settings by method.
+MORE: dict[str, list[str]] = {
+    "beit_vq": ["encoder.drop_path=0.2", "jitter=0.3"],
+    "ibot": ["lambda_overlap=1", "overlap_width=16", "overlap_pool_width=8", "view_degrade_p=0.5"],
+}
+#: A method that builds on a finished run of another one: that method, and the setting that takes the run's id.
+AFTER: dict[str, tuple[str, str]] = {"beit_vq": ("vq_tokenizer", "tokenizer")}
 
 
 def make_world(workspace: Workspace) -> Workspace:
@@ -89,3 +102,17 @@ def current_rows(run: RunFolder) -> dict[int, dict[str, float]]:
 
 def weights(workspace: Workspace, run: RunFolder) -> str:
     return load_encoder(workspace.models / run.id)[1].weights_hash
+
+
+def spec_of(method: str, *settings: str) -> PretrainSpec:
+    return pretrain_spec(method, "tiny", "smoke", [*SETTINGS, *MORE.get(method, []), *settings])
+
+
+def what_it_builds_on(method: str, workspace: Workspace) -> list[str]:
+    """Train what the method needs first; the settings that say so."""
+    if method not in AFTER:
+        return []
+    needed, setting = AFTER[method]
+    run = start(workspace, spec_of(needed))
+    attempt(workspace, run)
+    return [f"{setting}={run.id}"]
