@@ -5,7 +5,7 @@ A training run evaluates them at every monitoring and logs `alarm/<name>` as 1 o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 PREFIX = "alarm/"
@@ -19,6 +19,8 @@ class Alarm:
     Attributes:
         needs: names of the values that decide; without them the alarm is not raised (nor denied).
         rings: whether it stands, given these values.
+        judged: from which share of the training up to which. Before, a fresh network would trip it; where it stood at
+            the end of that time, it goes on standing.
     """
 
     name: str
@@ -27,7 +29,12 @@ class Alarm:
     advice: str
     needs: tuple[str, ...]
     rings: Callable[[Values], bool]
+    judged: tuple[float, float] = (0.1, 1.0)
 
+
+#: What the values are called that no monitor measures: the images of one forward pass, and the share of the variance
+#: along the first axis before training.
+IMAGES_PER_PASS, FIRST_SHARE = "images_per_pass", "first_top1_eigen_share"
 
 ALARMS: dict[str, Alarm] = {
     alarm.name: alarm
@@ -44,8 +51,11 @@ ALARMS: dict[str, Alarm] = {
             "constant-targets", "Constant collapse of the targets",
             "The teacher puts every image on one prototype: its entropy is near zero, and so is the loss.",
             "Check centring, raise the teacher's temperature, or slow the teacher (EMA closer to 1).",
-            ("teacher_entropy_share", "prototype_use"),
-            lambda v: v["teacher_entropy_share"] < 0.02 and v["prototype_use"] < 0.05,
+            ("teacher_entropy_share", "prototype_use", IMAGES_PER_PASS),
+            # Of the two global views of a few images, one winner is a large share.
+            lambda v: (
+                v["teacher_entropy_share"] < 0.02 and v["prototype_use"] < max(0.05, 0.75 / v[IMAGES_PER_PASS])
+            ),
         ),
         Alarm(
             "uniform-collapse", "Uniform collapse",
@@ -71,18 +81,24 @@ ALARMS: dict[str, Alarm] = {
         ),
         Alarm(
             "partners-given-away", "Partners are given away",
-            "Nearly every view finds its partner first: something besides the content tells who belongs together.",
+            "Nearly every view finds its partner first, and early: something besides the content tells who belongs "
+            "together.",
             "Use smaller crops and more jitter. Look for frames, stamps or no-data that both views show; in MoCo, use "
             "more BatchNorm groups.",
-            ("contrastive_top1",),
-            lambda v: v["contrastive_top1"] > 0.99,
+            ("contrastive_top1", IMAGES_PER_PASS),
+            # Among a few strangers the partner is easily found; so it is at the end of a long training.
+            lambda v: v["contrastive_top1"] > 0.99 and v[IMAGES_PER_PASS] >= 16,
+            judged=(0.1, 0.5),
         ),
         Alarm(
             "dimensional-collapse", "Dimensional collapse",
-            "One direction holds more than half of the features' variance: most dimensions carry little.",
-            "Common for masked reconstruction. Compare kNN on standardised features; train longer or use more masking.",
-            ("top1_eigen_share",),
-            lambda v: v["top1_eigen_share"] > 0.5,
+            "One direction holds more than half of the features' variance, and more than before training: most "
+            "dimensions carry little.",
+            "Compare kNN on standardised features. Masked reconstruction: common; train longer or hide more. Two views "
+            "of an image: lower the learning rate, or vary the views more.",
+            ("top1_eigen_share", FIRST_SHARE),
+            # Images that differ mostly in brightness have such features from the start.
+            lambda v: v["top1_eigen_share"] > max(0.5, min(0.95, 1.1 * v[FIRST_SHARE])),
         ),
         Alarm(
             "codebook-collapse", "Codebook collapse",
@@ -90,6 +106,7 @@ ALARMS: dict[str, Alarm] = {
             "Use fewer codes, or let unused codes be replaced more often.",
             ("codebook_use",),
             lambda v: v["codebook_use"] < 0.3,
+            judged=(0.25, 1.0),  # a codebook begins with few codes in use
         ),
         Alarm(
             "tokens-not-learned", "Tokens are only guessed by frequency",
@@ -99,22 +116,38 @@ ALARMS: dict[str, Alarm] = {
             lambda v: v["token_gain"] <= 0,
         ),
         Alarm(
+            "one-task-dominates", "One task dominates",
+            "At the last block, the gradient of one part of the loss is many times the other's: the other is hardly "
+            "learned.",
+            "Change contrastive_weight: grad_ratio is contrast over reconstruction, and best between 0.1 and 1.",
+            ("grad_ratio",),
+            lambda v: not 0.02 <= v["grad_ratio"] <= 10,
+        ),
+        Alarm(
             "non-finite-steps", "Non-finite steps",
             "Steps whose loss or gradient was not finite were skipped.",
             "Lower the learning rate, set gradient clipping, or train in fp32.",
             ("skipped_steps",),
             lambda v: v["skipped_steps"] > 0,
+            judged=(0.0, 1.0),
         ),
     )
 }  # fmt: skip
 
 
-def evaluate(values: Values) -> dict[str, float]:
-    """`alarm/<name>` → 1.0 where it stands, 0.0 where not, for every alarm whose values are known (and not NaN)."""
+def evaluate(values: Values, fraction: float, *, but: Collection[str] = ()) -> dict[str, float]:
+    """`alarm/<name>` → 1.0 where it stands, 0.0 where not, for every alarm that is judged at this share of the training
+    and whose values are known (and not NaN).
+
+    Args:
+        but: names of alarms that mean nothing here.
+    """
     return {
         PREFIX + alarm.name: float(alarm.rings(values))
         for alarm in ALARMS.values()
-        if all(name in values and values[name] == values[name] for name in alarm.needs)
+        if alarm.judged[0] <= fraction <= alarm.judged[1]
+        and alarm.name not in but
+        and all(name in values and values[name] == values[name] for name in alarm.needs)
     }
 
 

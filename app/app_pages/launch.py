@@ -115,7 +115,7 @@ def tokens(spec: PretrainSpec, pack: PackInfo) -> int | None:
     layer = next((x for x in pack.layers if x.role == "image"), None)
     if layer is None or not isinstance(spec.encoder, EncoderParams):
         return None
-    side = spec.image_size or layer.shape[1]
+    side = spec.image_size or min(layer.shape[1:])
     return (side // spec.encoder.patch_size) ** 2
 
 

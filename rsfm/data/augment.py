@@ -128,6 +128,8 @@ class Augmenter(nn.Module):
             )
         elif wants_solarize and not self.bounded:
             self.remarks.append("Views without solarise: it needs 8-bit images.")
+        if self.colour is not None and params.band_drop_p:
+            self.remarks.append("Views without band drop: the bands are red, green and blue.")
         mean = torch.tensor([b.mean for b in layer.bands])
         std = torch.tensor([b.std for b in layer.bands])
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)

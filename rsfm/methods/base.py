@@ -86,9 +86,11 @@ class Method(nn.Module):
         encoder: what is monitored and exported (a student, or its moving average, as the paper says).
         remarks: what people should know about how the settings meet the data (e.g. colour jitter left out because
             the bands have no colour); shown by the dry run and at the start.
+        strangers: with how many views of other images a view is contrasted at a time; 0: with none.
     """
 
     encoder: Encoder
+    strangers: int = 0
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from rsfm.losses.reconstruction import masked_patch_mse, pixel_targets
 from rsfm.masking.uniform import uniform_mask, visible_count
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.methods.mae import MAEDecoder, hide_patches, reconstruction_panel, take
-from rsfm.methods.pairs import require_others
+from rsfm.methods.pairs import images_per_pass, require_others
 from rsfm.models.projectors import simclr_projector
 from rsfm.models.vit import ViT, build_encoder, init_transformer, patchify
 from rsfm.registry.mae_contrastive import MAEContrastiveParams
@@ -92,6 +92,7 @@ class MAEContrastive(Method):
         encoder = build_encoder(network, len(layer.bands), view_size(spec, layer), seed=spec.seed)
         method = cls(encoder, params, layer, spec.seed)
         method.remarks += remarks
+        method.strangers = images_per_pass(spec) if params.contrastive_weight else 0
         return method
 
     def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:

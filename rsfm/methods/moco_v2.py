@@ -61,6 +61,7 @@ class MoCoV2(Method):
                 "take the place of the oldest ones as a whole. Change one of them."
             )
         self.params, self.layer, self.batch_size, self.group_size = params, layer.name, batch_size, group_size
+        self.strangers = params.queue_size
         self.augment = Augmenter(layer, params.augment)
         self.remarks += self.augment.remarks
         if params.batchnorm_groups == 1:

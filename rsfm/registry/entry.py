@@ -39,3 +39,4 @@ class MethodEntry:
     encoder: type[EncoderParams] | type[ResNetParams] | type[TokenizerParams] = EncoderParams
     presets: dict[str, Preset] = field(default_factory=dict)
     healthy: str = ""  # what a healthy run looks like, shown beside its curves
+    no_alarms: tuple[str, ...] = ()  # of `rsfm.alarms`, those that mean nothing for its features

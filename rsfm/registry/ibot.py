@@ -93,7 +93,7 @@ ENTRY = MethodEntry(
             vit(
                 "s", samples=1_024_000_000, warmup=12_800_000, base_lr=5e-4, clip=3.0, accumulate=4, prototypes=8192,
                 global_min_scale=0.25, temperature_warmup_samples=38_400_000, freeze_prototypes_samples=1_280_000,
-                mask_kind="block", mask_ratios=[0.0, 0.3], mask_spreads=[0.0, 0.2],
+                mask_kind="block", mask_ratios=[0.0, 0.3], mask_spreads=[0.0, 0.2], free_gain=True,
                 augment={"flips": "horizontal"},
             ),
         ),

@@ -48,6 +48,7 @@ ENTRY = MethodEntry(
         "method's grid of patches."
     ),
     target="rsfm.methods.vq_tokenizer:VQTokenizerTraining",
+    no_alarms=("dimensional-collapse",),  # its features are not a representation to be judged by
     params=VQTokenizerParams,
     encoder=TokenizerParams,
     healthy=(

@@ -50,6 +50,11 @@ class PretrainModule(pl.LightningModule):
         self._step_is_finite = True
         self._micro_step = 0  # forward passes since the last optimiser step
         self._pending: list[dict[str, Tensor]] = []  # their scalars, still on the device
+        #: Running statistics of BatchNorm, which forward passes move, and what they were before this step.
+        self._running = [
+            b for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for b in m.buffers()
+        ]
+        self._running_before: list[Tensor] = []
         # Of the finite passes since the last `take_means`. Counted by name: some signals are measured now and then.
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
@@ -80,6 +85,8 @@ class PretrainModule(pl.LightningModule):
 
     # -- the step --------------------------------------------------------------------------------------------------
     def training_step(self, stored: StoredBatch, batch_idx: int) -> Tensor:
+        if not self._micro_step:
+            self._running_before = [b.clone() for b in self._running]
         position = self.global_step * self.spec.optim.accumulate + self._micro_step
         self._micro_step += 1
         generator = step_generator(self.device, self.spec.seed, position, self.global_rank)
@@ -147,6 +154,8 @@ class PretrainModule(pl.LightningModule):
             # Without gradients the optimiser touches neither weights nor moments.
             for parameter in self.method.parameters():
                 parameter.grad = None
+            for buffer, before in zip(self._running, self._running_before, strict=True):
+                buffer.copy_(before)
         elif self.spec.optim.grad_clip > 0:
             if self.spec.optim.clip_norm == "tensor":
                 clip_each(gradients, self.spec.optim.grad_clip)

@@ -95,12 +95,13 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, 
         RsfmError: the training diverged (most steps were skipped, or a weight is not finite).
     """
     encoder = setup.method.encoder
-    # Buffers too: one step that is not finite can spoil the running statistics of BatchNorm.
-    broken = sum(not bool(torch.isfinite(t).all()) for t in encoder.state_dict().values())
+    decoder = setup.method.pair_decoder
+    state = {**encoder.state_dict(), **(decoder.state_dict(prefix="decoder.") if decoder else {})}  # buffers too
+    broken = sum(not bool(torch.isfinite(t).all()) for t in state.values())
     if broken or skipped_steps > step / 2:
         raise RsfmError(
             f"The training diverged: {skipped_steps} of {step} steps had no finite loss or gradient, {broken} of the "
-            "encoder's tensors are not finite. Nothing was exported. Lower optim.base_lr or set optim.grad_clip."
+            "model's tensors are not finite. Nothing was exported. Lower optim.base_lr or set optim.grad_clip."
         )
     source = next(iter(setup.sources.values())).input
     envelope = context.folder.envelope()
@@ -115,7 +116,7 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, 
         created=utc_now(),
     )  # fmt: skip
     folder = model_folder(context.workspace, context.folder.id)
-    return save_model(folder, encoder, info, setup.method.pair_decoder)
+    return save_model(folder, encoder, info, decoder)
 
 
 def suit_device(spec: PretrainSpec, setup: Setup, device: torch.device) -> None:

@@ -12,6 +12,7 @@ import torch
 from rsfm import alarms
 from rsfm.data.source import Batch
 from rsfm.methods.base import Panel, Views
+from rsfm.registry import method as method_entry
 from rsfm.specs import PretrainSpec
 from rsfm.store.job import JobContext, Stopped
 from rsfm.train.checkpoints import Checkpoints
@@ -23,7 +24,6 @@ from rsfm.train.schedules import learning_rate, weight_decay
 _POLL_S = 0.3  # how often the control folder is looked at
 _LOG_LINE_S = 5.0
 _PREVIEW_IMAGES = 8
-_ALARMS_FROM = 0.1  # share of the training before which a fresh network would trip them
 
 
 class Recorder(pl.Callback):
@@ -41,13 +41,15 @@ class Recorder(pl.Callback):
         self._interval = _Interval()
         self._non_finite_said = False
         self._ringing: set[str] = set()
+        self._first_share = float("nan")  # `top1_eigen_share` before the first step
 
     def state_dict(self) -> dict[str, Any]:
         """What alarms look at, so that a resumed run raises the same ones."""
-        return {"last": dict(self._last), "ringing": sorted(self._ringing)}
+        return {"last": dict(self._last), "ringing": sorted(self._ringing), "first_share": self._first_share}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._last, self._ringing = dict(state_dict["last"]), set(state_dict["ringing"])
+        self._first_share = state_dict.get("first_share", float("nan"))  # checkpoints before it
 
     # -- hooks -----------------------------------------------------------------------------------------------------
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -110,10 +112,16 @@ class Recorder(pl.Callback):
     @torch.no_grad()
     def _measure(self, module: PretrainModule, step: int) -> None:
         values = self.monitors.measure(module.method.encoder, module.device, module.autocast)
-        if step >= self.spec.optim.steps * _ALARMS_FROM:
-            known = {**self._last, **values, "feature_dim": float(module.method.encoder.feature_dim)}
-            values |= alarms.evaluate(known)
-            self._say_alarms(values, step)
+        if step == 0:
+            self._first_share = values["top1_eigen_share"]
+        known = {
+            **self._last, **values, "feature_dim": float(module.method.encoder.feature_dim),
+            alarms.IMAGES_PER_PASS: self.spec.optim.batch_size / self.spec.optim.accumulate,
+            alarms.FIRST_SHARE: self._first_share,
+        }  # fmt: skip
+        without = method_entry(self.spec.method).no_alarms
+        values |= alarms.evaluate(known, step / self.spec.optim.steps, but=without)
+        self._say_alarms(self._last | values, step)
         self._write(step, values)
         _, views = self._fixed_views(module)
         training = module.method.training

@@ -48,6 +48,13 @@ def set_up(spec: PretrainSpec, workspace: Workspace, *, in_memory: bool | None =
     }
     more = method_class.prepare(spec, workspace, sources)
     method = method_class.build(spec, {name: source.input for name, source in sources.items()}, **more)
+    images = len(next(iter(sources.values())))
+    if method.strangers > images:
+        method.remarks.append(
+            f"Each view is told apart from those of {method.strangers} others, but there are {images} images: views of "
+            "the same image come up among them and count as strangers, which works against what is learned. More "
+            "images, or a smaller batch or queue, are better."
+        )
     if spec.init.weights:
         source = next(iter(sources.values()))
         state, remarks = warm_start(method.encoder, spec.init, source.input, workspace)

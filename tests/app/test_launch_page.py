@@ -7,13 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lab import make_lab
 from pydantic import Field, field_validator
 from shown import Open, run_of, texts
 
 from rsfm import registry
+from rsfm.bands import Band
 from rsfm.errors import RsfmError
+from rsfm.pack_arrays import write_arrays
 from rsfm.registry import MethodEntry, Preset
 from rsfm.specs import EvaluateSpec, Params, PretrainSpec, ResNetParams
 from rsfm.workspace import Workspace
@@ -177,6 +180,16 @@ def test_optional_numbers_can_be_emptied(open_page: Open, lab: Workspace) -> Non
     assert box.value == 224
     box.set_value(None).run()
     assert "--set image_size=null" in test.code[0].value and not test.error
+
+
+def test_tokens_are_those_of_square_views(open_page: Open, lab: Workspace) -> None:
+    """Views of images that are not square have their shorter side."""
+    for height, width in ((48, 16), (16, 48)):
+        images = np.arange(2 * height * width, dtype=np.uint8).reshape(2, 1, height, width)
+        write_arrays(lab, f"of-{height}", {"train": images}, [Band("grey", 600, 1, "uint8")])
+        test = open_page(lab, "launch", pack=f"of-{height}", preset="smoke")
+        assert not test.exception
+        assert test.table[0].value.loc["Tokens per image"].item() == "4"
 
 
 def test_launch_evaluates_several_models_as_one_run_each(open_page: Open, lab: Workspace, no_jobs: list) -> None:

@@ -44,6 +44,50 @@ def test_compiled_is_the_same_training(method, workspace, monkeypatch):
     assert weights(workspace, other) == weights(workspace, plain)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_that_is_not_finite_leaves_everything_as_it_was(method, workspace, monkeypatch):
+    """Running statistics of BatchNorm, which a forward pass moves, queues, averages and centres too."""
+    make_world(workspace)
+    settings = ["samples=24", "checkpoint_every_steps=1", *what_it_builds_on(method, workspace)]
+    passes, loss = 0, PretrainModule._scalars
+
+    def bad_at_last(module, views):
+        nonlocal passes
+        passes += 1
+        if passes == 3:
+            views = {k: torch.full_like(v, torch.inf) if v.ndim > 3 and v.is_floating_point() else v
+                     for k, v in views.items()}  # fmt: skip
+        return loss(module, views)
+
+    monkeypatch.setattr(PretrainModule, "_scalars", bad_at_last)
+    run = start(workspace, spec_of(method, *settings))
+    attempt(workspace, run)
+    assert current_rows(run)[3]["skipped_steps"] == 1
+    before, after = (
+        torch.load(run.path / f"checkpoints/step-{step:08d}.ckpt", weights_only=True)["state_dict"] for step in (2, 3)
+    )
+    assert before.keys() == after.keys()
+    moved = [
+        name for name, was in before.items()
+        if not (torch.equal(was, after[name]) if isinstance(was, torch.Tensor) else repr(was) == repr(after[name]))
+    ]  # fmt: skip
+    assert moved == []
+    assert weights(workspace, run)  # exported
+
+
+@pytest.mark.parametrize(("method", "settings", "said"), [
+    ("moco_v2", ["queue_size=40"], True), ("moco_v2", ["queue_size=32"], False),
+    ("simclr", ["batch_size=40"], True), ("simclr", ["batch_size=40", "accumulate=2"], False),
+    ("moco_v3", ["batch_size=40"], True), ("mae_contrastive", ["batch_size=40"], True),
+    ("mae_contrastive", ["batch_size=40", "contrastive_weight=0"], False), ("mae", ["batch_size=40"], False),
+])  # fmt: skip
+def test_more_strangers_than_images_are_remarked_on(method, settings, said, workspace):
+    """The small world has 37 images."""
+    make_world(workspace)
+    remarks = set_up(spec_of(method, *settings), workspace).method.remarks
+    assert any("there are 37 images" in remark for remark in remarks) == said
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_previews_of_a_broken_network_can_be_drawn(method, workspace):

@@ -61,6 +61,7 @@ IMAGES[:6, :, :, :16] = 0
 #: Method -> its settings. All views are of the whole batch; of `mae_contrastive`, one after the other.
 METHODS: dict[str, dict[str, Any]] = {
     "simclr": {"temperature": 0.5},
+    "moco_v3": {"projector_width": 48, "projection_dim": 16},
     "mae": {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
     "mae_contrastive": {
         "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, "denoising_weight": 0.5, "crop_min_scale": 0.9,

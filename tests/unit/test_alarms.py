@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from rsfm import alarms
+from rsfm.registry import METHODS
 from rsfm.train.monitors import collapse_monitors
 
 D = 192
 HEALTHY = {
     "feature_dim": float(D), "std_l2": 1 / math.sqrt(D), "top1_eigen_share": 0.35, "teacher_entropy_share": 0.6,
     "patch_entropy_share": 0.55, "prototype_use": 0.8, "alignment": 0.35, "uniformity": -3.4, "contrastive_top1": 0.6,
-    "codebook_use": 0.6, "token_gain": 0.4, "skipped_steps": 0.0,
+    "codebook_use": 0.6, "token_gain": 0.4, "skipped_steps": 0.0, "images_per_pass": 64.0,
+    "first_top1_eigen_share": 0.3, "grad_ratio": 0.5,
 }  # fmt: skip
 #: Alarm -> values that just ring it, and values that just do not.
 EDGES = {
@@ -31,16 +33,21 @@ EDGES = {
     "dimensional-collapse": ({"top1_eigen_share": 0.51}, {"top1_eigen_share": 0.49}),
     "codebook-collapse": ({"codebook_use": 0.29}, {"codebook_use": 0.31}),
     "tokens-not-learned": ({"token_gain": 0.0}, {"token_gain": 0.01}),
+    "one-task-dominates": ({"grad_ratio": 11.0}, {"grad_ratio": 9.0}),
     "non-finite-steps": ({"skipped_steps": 1.0}, {"skipped_steps": 0.0}),
 }  # fmt: skip
 
 
-def ringing(values: dict[str, float]) -> set[str]:
-    return {alarm.name for alarm in alarms.standing(alarms.evaluate(values))}
+#: A time of the training at which every alarm is judged.
+WHEN = 0.3
+
+
+def ringing(values: dict[str, float], when: float = WHEN) -> set[str]:
+    return {alarm.name for alarm in alarms.standing(alarms.evaluate(values, when))}
 
 
 def test_a_healthy_run_rings_nothing_and_denies_everything() -> None:
-    assert alarms.evaluate(HEALTHY) == {f"alarm/{name}": 0.0 for name in EDGES}
+    assert alarms.evaluate(HEALTHY, WHEN) == {f"alarm/{name}": 0.0 for name in EDGES}
 
 
 @pytest.mark.parametrize("name", EDGES)
@@ -54,8 +61,8 @@ def test_each_alarm_rings_for_its_failure_alone(name: str) -> None:
 def test_an_alarm_whose_values_are_missing_or_no_numbers_says_nothing(name: str) -> None:
     for needed in alarms.ALARMS[name].needs:
         known = HEALTHY | EDGES[name][0]
-        assert f"alarm/{name}" not in alarms.evaluate({k: v for k, v in known.items() if k != needed})
-        assert f"alarm/{name}" not in alarms.evaluate(known | {needed: math.nan})
+        assert f"alarm/{name}" not in alarms.evaluate({k: v for k, v in known.items() if k != needed}, WHEN)
+        assert f"alarm/{name}" not in alarms.evaluate(known | {needed: math.nan}, WHEN)
 
 
 def test_alarms_ring_for_features_that_have_collapsed() -> None:
@@ -66,4 +73,47 @@ def test_alarms_ring_for_features_that_have_collapsed() -> None:
         (5 + 0.01 * noise, {"constant-collapse"}),
         (one_direction, {"dimensional-collapse"}),
     ):
-        assert ringing({"feature_dim": float(D), **collapse_monitors(features)}) == expected
+        found = collapse_monitors(features)
+        assert ringing({"feature_dim": float(D), "first_top1_eigen_share": 0.1, **found}) == expected
+
+
+def test_what_a_fresh_network_or_a_finished_one_shows_is_no_failure() -> None:
+    """Codebooks begin with few codes in use; that partners are found at once is suspicious only early."""
+    codes, partners = HEALTHY | {"codebook_use": 0.1}, HEALTHY | {"contrastive_top1": 1.0}
+    assert [ringing(codes, when) for when in (0.05, 0.2, 0.25, 1.0)] == [set(), set(), *[{"codebook-collapse"}] * 2]
+    assert [ringing(partners, when) for when in (0.05, 0.1, 0.5, 0.6)] == [set(), *[{"partners-given-away"}] * 2, set()]
+    assert ringing(HEALTHY | {"skipped_steps": 1.0}, 0.01) == {"non-finite-steps"}
+
+
+def test_either_task_can_dominate() -> None:
+    assert [bool(ringing(HEALTHY | {"grad_ratio": ratio})) for ratio in (0.01, 0.03, 9.0, 11.0)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_images_that_differ_mostly_in_brightness_have_one_direction_from_the_start() -> None:
+    first = HEALTHY | {"first_top1_eigen_share": 0.7}
+    assert ringing(first | {"top1_eigen_share": 0.76}) == set()
+    assert ringing(first | {"top1_eigen_share": 0.78}) == {"dimensional-collapse"}
+    assert ringing(HEALTHY | {"first_top1_eigen_share": 0.93, "top1_eigen_share": 0.96}) == {"dimensional-collapse"}
+
+
+@pytest.mark.parametrize("images", [2, 4, 8, 32, 256])
+def test_small_passes(images: int) -> None:
+    """One prototype for both global views of all images rings, two do not; few strangers make partners easy to find."""
+    few = HEALTHY | {"images_per_pass": float(images), "teacher_entropy_share": 0.01}
+    assert ringing(few | {"prototype_use": 1 / (2 * images)}) == {"constant-targets"}
+    if images < 16:
+        assert ringing(few | {"prototype_use": 2 / (2 * images)}) == set()
+    found = ringing(HEALTHY | {"images_per_pass": float(images), "contrastive_top1": 1.0})
+    assert found == ({"partners-given-away"} if images >= 16 else set())
+
+
+def test_alarms_that_mean_nothing_for_a_method() -> None:
+    bad = HEALTHY | {"top1_eigen_share": 0.9}
+    assert "alarm/dimensional-collapse" not in alarms.evaluate(bad, WHEN, but=["dimensional-collapse"])
+    known = set(alarms.ALARMS)
+    assert all(set(entry.no_alarms) <= known for entry in METHODS.values())

@@ -27,8 +27,8 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
         "params.patch_temperature": 0.07, "params.prototypes": 8192, "params.global_min_scale": 0.25,
         "params.local_crops": 10, "params.local_size": 96, "params.local_min_scale": 0.05,
         "params.local_max_scale": 0.25, "params.mask_kind": "block", "params.mask_ratios": [0.0, 0.3],
-        "params.mask_spreads": [0.0, 0.2], "params.shared_head": True, "encoder.drop_path": 0.1,
-        "params.augment.flips": "horizontal", "params.lambda_overlap": 0.0,
+        "params.mask_spreads": [0.0, 0.2], "params.shared_head": True, "params.free_gain": True,
+        "encoder.drop_path": 0.1, "params.augment.flips": "horizontal", "params.lambda_overlap": 0.0,
     },
     ("ibot", "millionaid"): {
         "optim.samples": 200_000_000, "optim.batch_size": 1024, "optim.peak_lr": 1e-3, "optim.min_lr": 2e-6,
