@@ -13,7 +13,7 @@ from rsfm.data.augment import Augmenter, View
 from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.errors import RsfmError
-from rsfm.losses.contrastive import contrast_signals, info_nce, moco_v2_logits
+from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, moco_v2_logits, uniformity
 from rsfm.losses.gather import gather_detached
 from rsfm.methods.base import LossParts, Method, Panel, ParamGroup, Progress, Views, view_size
 from rsfm.methods.pairs import pair_panel
@@ -118,6 +118,8 @@ class MoCoV2(Method):
         # Mean age in steps of the real keys: 1 for the last batch's, and so on.
         filled = self.keys_seen.clamp(max=len(self.queue))
         logs |= {
+            "alignment": alignment(queries.detach(), keys),
+            "uniformity": uniformity(keys),
             "queue_age": (filled / self.batch_size + 1) / 2 * (filled > 0),
             "queue_filled": filled / len(self.queue),
         }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rsfm.data.augment import Augmenter, View
 from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
-from rsfm.losses.contrastive import contrast_signals, info_nce, moco_v3_logits
+from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, moco_v3_logits, uniformity
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.methods.pairs import images_per_pass, pair_panel, require_others
 from rsfm.models.ema import cosine_momentum, frozen_copy, update_average
@@ -104,6 +104,7 @@ class MoCoV3(Method):
             signals.append(contrast_signals(logits, labels, temperature))
         total = terms[0] + terms[1]
         logs = {name: (signals[0][name] + signals[1][name]) / 2 for name in signals[0]}
+        logs |= {"alignment": alignment(q1.detach(), k2), "uniformity": uniformity(k2)}
         return LossParts(total, {"contrastive": total}, logs | {"key_momentum": views["key_momentum"]})
 
     def _momentum(self, progress: Progress) -> float:

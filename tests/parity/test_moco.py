@@ -219,6 +219,7 @@ def test_moco_v3_takes_any_number_of_bands(bands):
     parts = method.loss(views)
     assert parts.total.dtype == torch.float32
     assert {"contrastive_top1", "positive_similarity", "negative_similarity"} <= set(parts.logs)
+    assert 0 < parts.logs["alignment"] < 4 and parts.logs["uniformity"] < 0
 
 
 def test_moco_v3_starts_near_guessing():

@@ -128,6 +128,9 @@ def test_signals_of_the_queue():
     assert logs["queue_age"] == 2  # one, two and three steps
     assert logs["queue_filled"] == 1
     assert {"contrastive_top1", "positive_similarity", "negative_similarity"} <= set(logs)
+    # ‖q − k‖² = 2 − 2 q·k of unit vectors.
+    assert logs["alignment"].item() == pytest.approx(2 - 2 * logs["positive_similarity"].item(), abs=1e-5)
+    assert logs["uniformity"] < 0
 
 
 @pytest.mark.parametrize(
