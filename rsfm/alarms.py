@@ -19,8 +19,8 @@ class Alarm:
     Attributes:
         needs: names of the values that decide; without them the alarm is not raised (nor denied).
         rings: whether it stands, given these values.
-        judged: from which share of the training up to which. Before, a fresh network would trip it; where it stood at
-            the end of that time, it goes on standing.
+        judged: from which share of the training up to which: a fresh network may look like a failure, and so may one
+            at the end of a long training. What stood then goes on standing.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Alarm:
     judged: tuple[float, float] = (0.1, 1.0)
 
 
-#: What the values are called that no monitor measures: the images of one forward pass, and the share of the variance
-#: along the first axis before training.
-IMAGES_PER_PASS, FIRST_SHARE = "images_per_pass", "first_top1_eigen_share"
+#: Values that no monitor measures: among how many images a partner is to be found, and the share of the variance along
+#: the first axis before training.
+STRANGERS, FIRST_SHARE = "strangers", "first_top1_eigen_share"
 
 ALARMS: dict[str, Alarm] = {
     alarm.name: alarm
@@ -51,11 +51,9 @@ ALARMS: dict[str, Alarm] = {
             "constant-targets", "Constant collapse of the targets",
             "The teacher puts every image on one prototype: its entropy is near zero, and so is the loss.",
             "Check centring, raise the teacher's temperature, or slow the teacher (EMA closer to 1).",
-            ("teacher_entropy_share", "prototype_use", IMAGES_PER_PASS),
-            # Of the two global views of a few images, one winner is a large share.
-            lambda v: (
-                v["teacher_entropy_share"] < 0.02 and v["prototype_use"] < max(0.05, 0.75 / v[IMAGES_PER_PASS])
-            ),
+            ("teacher_entropy_share", "prototype_use", "prototypes_won"),
+            # Of a few images, one winner is a large share.
+            lambda v: v["teacher_entropy_share"] < 0.02 and (v["prototype_use"] < 0.05 or v["prototypes_won"] < 1.5),
         ),
         Alarm(
             "uniform-collapse", "Uniform collapse",
@@ -85,15 +83,15 @@ ALARMS: dict[str, Alarm] = {
             "together.",
             "Use smaller crops and more jitter. Look for frames, stamps or no-data that both views show; in MoCo, use "
             "more BatchNorm groups.",
-            ("contrastive_top1", IMAGES_PER_PASS),
-            # Among a few strangers the partner is easily found; so it is at the end of a long training.
-            lambda v: v["contrastive_top1"] > 0.99 and v[IMAGES_PER_PASS] >= 16,
+            ("contrastive_top1", STRANGERS),
+            # Among a few strangers the partner is easily found.
+            lambda v: v["contrastive_top1"] > 0.99 and v[STRANGERS] >= 16,
             judged=(0.1, 0.5),
         ),
         Alarm(
             "dimensional-collapse", "Dimensional collapse",
-            "One direction holds more than half of the features' variance, and more than before training: most "
-            "dimensions carry little.",
+            "One direction holds more than half of the features' variance, and more than before training (or nearly "
+            "all): most dimensions carry little.",
             "Compare kNN on standardised features. Masked reconstruction: common; train longer or hide more. Two views "
             "of an image: lower the learning rate, or vary the views more.",
             ("top1_eigen_share", FIRST_SHARE),

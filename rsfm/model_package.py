@@ -22,7 +22,7 @@ from rsfm.model_info import ModelInfo, tensors_of
 from rsfm.store.runs import is_run_id
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"
-#: Stays where the model was trained.
+#: The decoder for pairs of images, of methods that train one. Stays where the model was trained.
 DECODER = "decoder.safetensors"
 #: Largest size in bytes; that of weights follows from the description.
 LIMITS = {DESCRIPTION: 1_000_000, CARD: 1_000_000}

@@ -56,7 +56,7 @@ def health(healthy: str, last_values: Mapping[str, float], *, ended: bool) -> No
                 said = "No alarm stood at the end." if ended else "No alarm stands."
                 st.markdown(f":green[:material/notifications_off:] **{said}**")
             elif not known:
-                said = "None was looked at." if ended else "They are looked at from a tenth of the training on."
+                said = "None was looked at." if ended else "Most are looked at from a tenth of the training on."
                 st.markdown(f":gray[:material/notifications_paused:] **Alarms.** {said}")
             quiet = [a.title for a in known if a not in alarms]
             if quiet:

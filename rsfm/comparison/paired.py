@@ -113,7 +113,7 @@ def paired(
     sides = [rows_of(scores, name) for name in (model_a, model_b)]
     names = [label(rows, scores) for rows in sides]
     if trained is not None:
-        sides, names = _trained(sides, names, trained)
+        sides, names, trained = _trained(sides, names, trained)
     if sides[0].index.intersection(sides[1].index).size:
         raise RsfmError(f"{model_a!r} and {model_b!r} share results: they are the same model, or one is a part of it.")
     left_out: list[str] = []
@@ -150,18 +150,21 @@ def judged(cells: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
 
 def _trained(
     sides: list[pd.DataFrame], names: list[str], trained: tuple[str, str]
-) -> tuple[list[pd.DataFrame], list[str]]:
-    """The rows of each side that were fitted in its way, and names that say so."""
-    found = []
+) -> tuple[list[pd.DataFrame], list[str], tuple[str, str]]:
+    """The rows of each side that were fitted in its way, names that say so, and the ways in full."""
+    found, ways = [], []
     for rows, name, how in zip(sides, names, trained, strict=True):
         known = sorted(rows["train_degrade"].unique())
         # Severities that are not the operator's own stand behind it: bilinear (1, 16).
         fitting = [k for k in known if k == how] or [k for k in known if k.startswith(f"{how} (")]
-        if len(fitting) != 1:
-            what = "Several ways" if fitting else "No results"
-            raise RsfmError(f"{what} of {name} trained with {how!r}. There are: {'; '.join(known)}.")
+        if len(fitting) > 1:
+            raise RsfmError(f"{name} was trained with {how!r} in several ways; name one: {'; '.join(fitting)}.")
+        if not fitting:
+            raise RsfmError(f"No results of {name} trained with {how!r}. There are: {'; '.join(known)}.")
         found.append(rows[rows["train_degrade"] == fitting[0]])
-    return found, [f"{name}, trained with {how}" for name, how in zip(names, trained, strict=True)]
+        ways += fitting
+    said = [f"{name}, trained with {how}" for name, how in zip(names, ways, strict=True)]
+    return found, said, (ways[0], ways[1])
 
 
 def _named(cells: dict[Cell, list[Measurement]], key: str, value: str) -> dict[Cell, list[Measurement]]:

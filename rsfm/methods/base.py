@@ -86,7 +86,7 @@ class Method(nn.Module):
         encoder: what is monitored and exported (a student, or its moving average, as the paper says).
         remarks: what people should know about how the settings meet the data (e.g. colour jitter left out because
             the bands have no colour); shown by the dry run and at the start.
-        strangers: with how many views of other images a view is contrasted at a time; 0: with none.
+        strangers: how many images a view's partner is to be told from at a time; 0: nothing is contrasted.
     """
 
     encoder: Encoder

@@ -178,10 +178,11 @@ class DINO(Method):
         value = between_views(targets, student, self.params.student_temperature)
         with torch.no_grad():
             winners, spread = targets.argmax(dim=-1), entropy(targets).mean()
+            use = prototype_use(winners.flatten(), count)
             logs = {
                 "class_ce": value.detach(), "class_entropy": spread, "class_kl": value.detach() - spread,
                 "teacher_entropy_share": spread / math.log(count),
-                "prototype_use": prototype_use(winners.flatten(), count),
+                "prototype_use": use, "prototypes_won": use * min(count, winners.numel()),
                 "view_agreement": (winners[0] == winners[1]).float().mean(),
                 "centre_norm": self.centre.norm(), "teacher_temperature": views["temperature"],
                 "teacher_momentum": views["momentum"],

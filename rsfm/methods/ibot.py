@@ -141,7 +141,7 @@ class IBOT(DINO):
             value, more = self._overlap_term(views)
             parts["overlap"] = p.lambda_overlap * value
             logs |= more
-        # Parts for people: in a graph of its own, an output whose gradient nobody asks for makes compiled losses fail.
+        # Compiled, it is two graphs; an output of the second whose gradient nobody asks for makes it fail.
         shown = {name: part.detach() for name, part in parts.items()}
         return LossParts(torch.stack(list(parts.values())).sum(), shown, logs)
 

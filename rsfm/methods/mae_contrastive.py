@@ -20,7 +20,7 @@ from rsfm.losses.reconstruction import masked_patch_mse, pixel_targets
 from rsfm.masking.uniform import uniform_mask, visible_count
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.methods.mae import MAEDecoder, hide_patches, reconstruction_panel, take
-from rsfm.methods.pairs import images_per_pass, require_others
+from rsfm.methods.pairs import require_others
 from rsfm.models.projectors import simclr_projector
 from rsfm.models.vit import ViT, build_encoder, init_transformer, patchify
 from rsfm.registry.mae_contrastive import MAEContrastiveParams
@@ -28,17 +28,19 @@ from rsfm.specs import EncoderParams, PretrainSpec
 
 
 def task_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
-    """Norms of each task's gradient on shared parameters; of the first two tasks also ratio (second over first) and
-    cosine. The graph stays for the backward pass."""
+    """Norms of each task's gradient on shared parameters; of contrast and reconstruction also the ratio and cosine.
+
+    The graph stays for the backward pass.
+    """
     gradients = {}
     for name, loss in losses.items():
         parts = torch.autograd.grad(loss, parameters, retain_graph=True)
         gradients[name] = torch.cat([part.flatten().float() for part in parts])
     signals = {f"grad_norm/{name}": gradient.norm() for name, gradient in gradients.items()}
-    if len(gradients) > 1:
-        first, second = list(gradients.values())[:2]
-        signals["grad_ratio"] = second.norm() / first.norm().clamp(min=1e-12)
-        signals["grad_cosine"] = F.cosine_similarity(first, second, dim=0)
+    if {"contrastive", "reconstruction"} <= gradients.keys():
+        contrast, reconstruction = gradients["contrastive"], gradients["reconstruction"]
+        signals["grad_ratio"] = contrast.norm() / reconstruction.norm().clamp(min=1e-12)
+        signals["grad_cosine"] = F.cosine_similarity(contrast, reconstruction, dim=0)
     return signals
 
 
@@ -92,7 +94,7 @@ class MAEContrastive(Method):
         encoder = build_encoder(network, len(layer.bands), view_size(spec, layer), seed=spec.seed)
         method = cls(encoder, params, layer, spec.seed)
         method.remarks += remarks
-        method.strangers = images_per_pass(spec) if params.contrastive_weight else 0
+        method.strangers = spec.optim.images_per_pass if params.contrastive_weight else 0
         return method
 
     def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:

@@ -30,7 +30,7 @@ def group_size(spec: PretrainSpec, groups: int) -> int:
     Raises:
         RsfmError: the images of a pass do not divide into `groups` of two or more.
     """
-    images = spec.optim.batch_size // spec.optim.accumulate
+    images = spec.optim.images_per_pass
     if images % groups or images // groups < 2:
         raise RsfmError(
             f"A forward pass has {images} images (optim.batch_size / optim.accumulate); they do not divide into "

@@ -14,7 +14,7 @@ from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, moco_v3_logits, uniformity
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
-from rsfm.methods.pairs import images_per_pass, pair_panel, require_others
+from rsfm.methods.pairs import pair_panel, require_others
 from rsfm.models.ema import cosine_momentum, frozen_copy, update_average
 from rsfm.models.projectors import moco_v3_predictor, moco_v3_projector
 from rsfm.models.vit import ViT, build_encoder
@@ -68,7 +68,7 @@ class MoCoV3(Method):
         with seeded("moco_v3", spec.seed):
             method = cls(encoder, params, layer)
         method.remarks += remarks
-        method.strangers = images_per_pass(spec)
+        method.strangers = spec.optim.images_per_pass
         return method
 
     def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:

@@ -9,10 +9,6 @@ from rsfm.methods.base import Panel, Views
 from rsfm.specs import PretrainSpec
 
 
-def images_per_pass(spec: PretrainSpec) -> int:
-    return spec.optim.batch_size // spec.optim.accumulate
-
-
 def require_others(spec: PretrainSpec) -> list[str]:
     """Check that an image has others to be compared with in one forward pass.
 
@@ -22,7 +18,7 @@ def require_others(spec: PretrainSpec) -> list[str]:
     Raises:
         RsfmError: one image per pass.
     """
-    size = images_per_pass(spec)
+    size = spec.optim.images_per_pass
     if size < 2:
         raise RsfmError(
             f"{spec.method} compares the images of one forward pass, but optim.batch_size {spec.optim.batch_size} and "

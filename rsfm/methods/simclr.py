@@ -12,7 +12,7 @@ from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, nt_xent_logits, uniformity
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, view_size
-from rsfm.methods.pairs import images_per_pass, pair_panel, require_others
+from rsfm.methods.pairs import pair_panel, require_others
 from rsfm.models.projectors import simclr_projector
 from rsfm.models.vit import Encoder, build_encoder
 from rsfm.registry.simclr import SimCLRParams
@@ -46,7 +46,7 @@ class SimCLR(Method):
         with seeded("projector", spec.seed):
             method = cls(encoder, params, layer)
         method.remarks += remarks
-        method.strangers = images_per_pass(spec)
+        method.strangers = spec.optim.images_per_pass
         return method
 
     def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:

@@ -85,8 +85,8 @@ ENTRY = MethodEntry(
     params=MAEContrastiveParams,
     healthy=(
         "Both parts of the loss fall: reconstruction_error from between 1 and 2 to below 1, nt_xent from near "
-        "ln(2N − 1) with N images per pass. grad_ratio, contrast over reconstruction (without it, over denoising) on "
-        "the last block, stays between 0.1 and 1 in long trainings: raise contrastive_weight if RankMe stalls, lower "
+        "ln(2N − 1) with N images per pass. grad_ratio, contrast over reconstruction on the last "
+        "block, stays between 0.1 and 1 in long trainings: raise contrastive_weight if RankMe stalls, lower "
         "it if reconstruction_error stays above 0.95. The CPU preset lets the contrast lead (ratios up to 4): in "
         "minutes it teaches more than reconstruction. "
         "A negative grad_cosine means that the tasks pull apart. kNN accuracy, where there are labels, is the sign of "

@@ -62,8 +62,9 @@ ENTRY = MethodEntry(
     healthy=(
         "The loss starts low, because the queue is random (6.2 at the paper's settings), rises towards ln(K + 1) while "
         "real keys fill it (11.1 for 65536), and then falls. contrastive_top1, the share of queries that find their "
-        "key among all K + 1, follows. 100 % early is a leak, usually through BatchNorm: use more groups. kNN "
-        "accuracy, where there are labels, is the sign of progress."
+        "key among all K + 1, follows. 100 % early is a leak, usually through BatchNorm: use "
+        "more groups. Alignment and uniformity both near 0 are collapse. kNN accuracy, where there are labels, is the "
+        "sign of progress."
     ),
     presets={
         "smoke": Preset(

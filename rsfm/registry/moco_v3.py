@@ -66,7 +66,8 @@ ENTRY = MethodEntry(
     params=MoCoV3Params,
     healthy=(
         "The loss starts near 4τ ln N with N images per pass (3.9 for τ 0.2 and 128) and falls; contrastive_top1, the "
-        "share of queries that find their key first, rises from 1/N. Sudden dips of kNN accuracy together with spikes "
+        "share of queries that find their key first, rises from 1/N. Alignment and uniformity both near 0 are "
+        "collapse. Sudden dips of kNN accuracy together with spikes "
         "of grad_norm are the instability that the frozen patch projection is there to cure: lower the learning rate "
         "if they come all the same. kNN accuracy, where there are labels, is the sign of progress."
     ),

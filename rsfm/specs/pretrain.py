@@ -108,6 +108,11 @@ class OptimParams(Params):
         """Optimiser steps of the whole run."""
         return self.samples // self.batch_size
 
+    @property
+    def images_per_pass(self) -> int:
+        """Images of one forward pass."""
+        return self.batch_size // self.accumulate
+
 
 class RuntimeParams(Params):
     """Where and how it runs. Does not change the group."""

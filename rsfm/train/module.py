@@ -50,11 +50,8 @@ class PretrainModule(pl.LightningModule):
         self._step_is_finite = True
         self._micro_step = 0  # forward passes since the last optimiser step
         self._pending: list[dict[str, Tensor]] = []  # their scalars, still on the device
-        #: Running statistics of BatchNorm, which forward passes move, and what they were before this step.
-        self._running = [
-            b for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for b in m.buffers()
-        ]
-        self._running_before: list[Tensor] = []
+        self._norms = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._running_before: list[Tensor] = []  # their running statistics before this step
         # Of the finite passes since the last `take_means`. Counted by name: some signals are measured now and then.
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
@@ -65,7 +62,7 @@ class PretrainModule(pl.LightningModule):
     def train_dataloader(self) -> TimedLoader:
         optim, runtime = self.spec.optim, self.spec.runtime
         sampler = EndlessBatchSampler(
-            len(next(iter(self.sources.values()))), optim.batch_size // optim.accumulate, self.spec.seed,
+            len(next(iter(self.sources.values()))), optim.images_per_pass, self.spec.seed,
             # Not from the loop's own counters: this is where an uninterrupted stream would be now.
             start=self.trainer.global_step * optim.accumulate,
         )  # fmt: skip
@@ -86,7 +83,7 @@ class PretrainModule(pl.LightningModule):
     # -- the step --------------------------------------------------------------------------------------------------
     def training_step(self, stored: StoredBatch, batch_idx: int) -> Tensor:
         if not self._micro_step:
-            self._running_before = [b.clone() for b in self._running]
+            self._running_before = [b.clone() for b in self._running()]
         position = self.global_step * self.spec.optim.accumulate + self._micro_step
         self._micro_step += 1
         generator = step_generator(self.device, self.spec.seed, position, self.global_rank)
@@ -94,21 +91,27 @@ class PretrainModule(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
             batch = self.standardise(stored)
             views = self.method.views(batch, generator, self.progress)
+        # An empty list at each pass of a step: a compiled loss is compiled anew for each length.
+        earlier, self.method.pending = self.method.pending, []
         total, scalars = self._loss(views)
+        self.method.pending = earlier + self.method.pending
         if batch.non_finite is not None:
             scalars["non_finite_values"] = batch.non_finite
         self._pending.append(scalars)
         return total
 
     def _scalars(self, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and all that is logged of it. Only the loss has a gradient: one that is compiled with several
-        outputs waits for the gradients of all."""
+        """The loss, and all that is logged of it, without gradients."""
         parts = self.method.loss(views)
         total = parts.total.float()
         scalars = {"loss": total, **parts.logs}
         if len(parts.parts) > 1:
             scalars |= {f"loss/{name}": value for name, value in parts.parts.items()}
         return total, {name: value.detach() for name, value in scalars.items()}
+
+    def _running(self) -> list[Tensor]:
+        """BatchNorm's running statistics, which forward passes move; a move to a device replaces the tensors."""
+        return [buffer for norm in self._norms for buffer in norm.buffers()]
 
     @property
     def progress(self) -> Progress:
@@ -154,7 +157,7 @@ class PretrainModule(pl.LightningModule):
             # Without gradients the optimiser touches neither weights nor moments.
             for parameter in self.method.parameters():
                 parameter.grad = None
-            for buffer, before in zip(self._running, self._running_before, strict=True):
+            for buffer, before in zip(self._running(), self._running_before, strict=True):
                 buffer.copy_(before)
         elif self.spec.optim.grad_clip > 0:
             if self.spec.optim.clip_norm == "tensor":

@@ -37,7 +37,7 @@ def rankme(features: Tensor) -> float:
 
 
 def top1_eigen_share(features: Tensor) -> float:
-    """Share of the variance of (n, d) features along their first principal axis; above 0.5: dimensional collapse."""
+    """Share of the variance of (n, d) features along their first principal axis; near 1: dimensional collapse."""
     centred = features.double() - features.double().mean(dim=0)
     values = torch.linalg.svdvals(centred).square()
     total = values.sum()

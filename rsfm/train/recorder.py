@@ -49,7 +49,7 @@ class Recorder(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._last, self._ringing = dict(state_dict["last"]), set(state_dict["ringing"])
-        self._first_share = state_dict.get("first_share", float("nan"))  # checkpoints before it
+        self._first_share = state_dict.get("first_share", 0.0)  # older checkpoints lack it; 0 keeps their rule
 
     # -- hooks -----------------------------------------------------------------------------------------------------
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -116,8 +116,7 @@ class Recorder(pl.Callback):
             self._first_share = values["top1_eigen_share"]
         known = {
             **self._last, **values, "feature_dim": float(module.method.encoder.feature_dim),
-            alarms.IMAGES_PER_PASS: self.spec.optim.batch_size / self.spec.optim.accumulate,
-            alarms.FIRST_SHARE: self._first_share,
+            alarms.STRANGERS: float(module.method.strangers), alarms.FIRST_SHARE: self._first_share,
         }  # fmt: skip
         without = method_entry(self.spec.method).no_alarms
         values |= alarms.evaluate(known, step / self.spec.optim.steps, but=without)

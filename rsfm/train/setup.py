@@ -51,9 +51,9 @@ def set_up(spec: PretrainSpec, workspace: Workspace, *, in_memory: bool | None =
     images = len(next(iter(sources.values())))
     if method.strangers > images:
         method.remarks.append(
-            f"Each view is told apart from those of {method.strangers} others, but there are {images} images: views of "
-            "the same image come up among them and count as strangers, which works against what is learned. More "
-            "images, or a smaller batch or queue, are better."
+            f"Views are contrasted among {method.strangers} images at a time, but there are {images} images: others of "
+            "the same image count as strangers, which works against what is learned. More images, or a smaller batch "
+            "or queue, are better."
         )
     if spec.init.weights:
         source = next(iter(sources.values()))

@@ -76,7 +76,7 @@ def _units(pack: Pack) -> str:
 
 def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[str]:
     """A step of a few images, the monitors, passes of the requested size; on a CPU less where it would take long."""
-    micro_batch = spec.optim.batch_size // spec.optim.accumulate
+    micro_batch = spec.optim.images_per_pass
     few, some = min(_FEW, micro_batch), min(_SOME, micro_batch)
     layer, source = next(iter(setup.sources.items()))
     width = setup.method.encoder.feature_dim

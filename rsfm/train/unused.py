@@ -66,16 +66,17 @@ def refuse_unused(spec: PretrainSpec) -> None:
     plain = PretrainSpec(method=spec.method, dataset=spec.dataset)
     usual = pretrain_spec(spec.method, spec.dataset, spec.preset) if known else plain
     asked, like = spec.model_dump(mode="json"), usual.model_dump(mode="json")
-    told = []
+    told: dict[str, str] = {}
     for rule in RULES:
         mine, theirs = asked[rule.part], like[rule.part]
         if rule.key in mine and not rule.met(mine):
-            told += [
-                f"{rule.part}.{name}={mine[name]} (usual: {theirs[name]}), for {rule.needs}"
+            told |= {
+                name: f"{rule.part}.{name}={mine[name]} (usual: {theirs[name]}), for {rule.needs}"
                 for name in rule.settings
                 if name in mine and mine[name] != theirs[name]
-            ]
+            }
     if told:
         raise RsfmError(
-            f"Nothing here would use these settings: {'; '.join(told)}. Leave them as usual, or ask for what uses them."
+            f"Nothing here would use these settings: {'; '.join(told.values())}. Leave them as usual, or ask for what "
+            "uses them."
         )

@@ -1,4 +1,4 @@
-"""What every method must stand besides training: being compiled, and previews of a network that has broken."""
+"""What every method must stand besides training: being compiled, steps and networks that are not finite, few images."""
 
 from __future__ import annotations
 
@@ -19,8 +19,23 @@ from rsfm.train.setup import set_up
 torch.set_num_threads(1)
 
 
+@pytest.fixture
+def graphs():
+    """How many graphs were traced since it was asked last; then all are forgotten."""
+
+    def traced() -> int:
+        count = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        torch._dynamo.reset()  # which leaves the counters
+        torch._dynamo.utils.counters.clear()
+        return count
+
+    traced()
+    yield traced
+    traced()
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_compiled_is_the_same_training(method, workspace, monkeypatch):
+def test_compiled_is_the_same_training(method, workspace, monkeypatch, graphs):
     """Traced graphs without the generation of code, which takes minutes: the same values to the last bit."""
     make_world(workspace)
     settings = ["samples=24", *what_it_builds_on(method, workspace)]
@@ -34,27 +49,42 @@ def test_compiled_is_the_same_training(method, workspace, monkeypatch):
 
     real = partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", traced)
-    torch._dynamo.reset()
     other = start(workspace, spec_of(method, "runtime.compile=true", *settings))
     attempt(workspace, other)
-    assert len(compiled) == 1 and torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    torch._dynamo.reset()
+    assert len(compiled) == 1 and graphs() > 0
     assert len(current_rows(plain)) == 4
     assert repr(current_rows(other)) == repr(current_rows(plain))
     assert weights(workspace, other) == weights(workspace, plain)
 
 
+def test_the_passes_of_a_step_share_what_is_compiled(workspace, monkeypatch, graphs):
+    make_world(workspace)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    traced = []
+    for accumulate in (1, 4):
+        settings = ["runtime.compile=true", "samples=64", "batch_size=32", f"accumulate={accumulate}"]
+        attempt(workspace, start(workspace, spec_of("dino", *settings)))
+        traced.append(graphs())
+    assert traced[0] == traced[1] > 0
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_that_is_not_finite_leaves_everything_as_it_was(method, workspace, monkeypatch):
+def test_a_step_that_is_not_finite_leaves_everything_as_it_was(method, accumulate, workspace, monkeypatch):
     """Running statistics of BatchNorm, which a forward pass moves, queues, averages and centres too."""
     make_world(workspace)
-    settings = ["samples=24", "checkpoint_every_steps=1", *what_it_builds_on(method, workspace)]
+    settings = [
+        "samples=24",
+        "checkpoint_every_steps=1",
+        f"accumulate={accumulate}",
+        *what_it_builds_on(method, workspace),
+    ]
     passes, loss = 0, PretrainModule._scalars
 
     def bad_at_last(module, views):
         nonlocal passes
         passes += 1
-        if passes == 3:
+        if passes == 3 * accumulate:
             views = {k: torch.full_like(v, torch.inf) if v.ndim > 3 and v.is_floating_point() else v
                      for k, v in views.items()}  # fmt: skip
         return loss(module, views)

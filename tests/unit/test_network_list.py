@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -46,8 +45,6 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     (workspace.runs / "20260101-000003-mae-p-0000").mkdir()
     going = workspace.runs / "20260101-000000-eval-x-p-0000"
     (going / "models" / ".half").mkdir(parents=True)
-    for folder in workspace.runs.iterdir():  # what came in long ago is believed
-        os.utime(folder, (1000, 1000))
     assert list_networks(workspace) == ([new, old], {}), "the newest run first"
 
     read: list[str] = []
@@ -62,4 +59,4 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert list_networks(workspace)[0] == [old, more] and list(list_networks(workspace)[1]) == [new.run_id]
     shutil.rmtree(workspace.runs / old.run_id)
     first = keep(workspace, 0)  # its first network, in a folder that was there
-    assert going.stat().st_mtime == 1000 and list_networks(workspace)[0] == [first] and len(read) == 4
+    assert list_networks(workspace)[0] == [first] and len(read) == 4
