@@ -49,7 +49,8 @@ def compare(
         str | None,
         typer.Option(
             help="With --models: how each was fitted, none or the operator of its training images: bilinear,none "
-            "(then one model may be named twice); else only equal ways are compared."
+            "(then one model may be named twice), in full where it has several: bilinear (1, 16),none. "
+            "Else only equal ways are compared."
         ),
     ] = None,
     tiers: Annotated[bool, typer.Option("--tiers", help="Which models cannot be told apart.")] = False,
