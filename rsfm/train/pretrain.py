@@ -96,8 +96,8 @@ def export(spec: PretrainSpec, context: JobContext, setup: Setup, step: int, *, 
     """
     encoder = setup.method.encoder
     decoder = setup.method.pair_decoder
-    state = {**encoder.state_dict(), **(decoder.state_dict(prefix="decoder.") if decoder else {})}  # buffers too
-    broken = sum(not bool(torch.isfinite(t).all()) for t in state.values())
+    exported = [encoder] if decoder is None else [encoder, decoder]
+    broken = sum(not bool(torch.isfinite(t).all()) for part in exported for t in part.state_dict().values())
     if broken or skipped_steps > step / 2:
         raise RsfmError(
             f"The training diverged: {skipped_steps} of {step} steps had no finite loss or gradient, {broken} of the "

@@ -73,12 +73,8 @@ def test_the_passes_of_a_step_share_what_is_compiled(workspace, monkeypatch, gra
 def test_a_step_that_is_not_finite_leaves_everything_as_it_was(method, accumulate, workspace, monkeypatch):
     """Running statistics of BatchNorm, which a forward pass moves, queues, averages and centres too."""
     make_world(workspace)
-    settings = [
-        "samples=24",
-        "checkpoint_every_steps=1",
-        f"accumulate={accumulate}",
-        *what_it_builds_on(method, workspace),
-    ]
+    settings = ["samples=24", "checkpoint_every_steps=1", f"accumulate={accumulate}"]
+    settings += what_it_builds_on(method, workspace)
     passes, loss = 0, PretrainModule._scalars
 
     def bad_at_last(module, views):

@@ -86,12 +86,8 @@ def test_what_a_fresh_network_or_a_finished_one_shows_is_no_failure() -> None:
 
 
 def test_either_task_can_dominate() -> None:
-    assert [bool(ringing(HEALTHY | {"grad_ratio": ratio})) for ratio in (0.01, 0.03, 9.0, 11.0)] == [
-        True,
-        False,
-        False,
-        True,
-    ]
+    rings = [bool(ringing(HEALTHY | {"grad_ratio": ratio})) for ratio in (0.01, 0.03, 9.0, 11.0)]
+    assert rings == [True, False, False, True]
 
 
 def test_images_that_differ_mostly_in_brightness_have_one_direction_from_the_start() -> None:

@@ -24,12 +24,7 @@ from rsfm.workspace import Workspace
         ("dino", "cpu", ["view_degrade_factor=4"], r"view_degrade_factor=4\.0 .*for view_degrade_p above 0"),
         ("ibot", "cpu", ["centring=sinkhorn", "patch_centre=hidden"], "patch_centre=hidden .*for centring=centre"),
         ("dino", "cpu", ["teacher_temperature_start=0.02"], "for temperature_warmup_samples above 0"),
-        (
-            "ibot",
-            "cpu",
-            ["lambda_patch=0", "patch_temperature=0.05"],
-            "patch_temperature=0.05 .*for lambda_patch",
-        ),
+        ("ibot", "cpu", ["lambda_patch=0", "patch_temperature=0.05"], "patch_temperature=0.05 .*for lambda_patch"),
         ("ibot", "cpu", ["lambda_class=0", "teacher_temperature=0.05"], "for lambda_class above 0"),
         ("ibot", "cpu", ["overlap_width=64"], "overlap_width=64 .*for lambda_overlap above 0"),
         ("mae_contrastive", "cpu", ["contrastive_weight=0", "temperature=0.5"], "for contrastive_weight above 0"),
