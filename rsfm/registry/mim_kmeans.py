@@ -33,7 +33,7 @@ class KMeansMIMParams(TokenMIMParams):
 def _preset(name: str, title: str, **method_params: int) -> Preset:
     """The same settings as with learned tokens, so that runs differ by their tokens only."""
     values = copy.deepcopy(beit_vq.ENTRY.presets[name].values)
-    return Preset(title, {**values, "method_params": method_params} if method_params else values)
+    return Preset(title, {**values, "method_params": {**values.get("method_params", {}), **method_params}})
 
 
 ENTRY = MethodEntry(
