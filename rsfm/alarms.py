@@ -92,8 +92,8 @@ ALARMS: dict[str, Alarm] = {
             "dimensional-collapse", "Dimensional collapse",
             "One direction holds more than half of the features' variance, and more than before training (or nearly "
             "all): most dimensions carry little.",
-            "Compare kNN on standardised features. Masked reconstruction: common; train longer or hide more. Two views "
-            "of an image: lower the learning rate, or vary the views more.",
+            "Compare kNN on standardised features. Masked reconstruction: common; train longer or hide more. Masked "
+            "tokens: jitter more. Two views of an image: lower the learning rate, or vary the views more.",
             ("top1_eigen_share", FIRST_SHARE),
             # Images that differ mostly in brightness have such features from the start.
             lambda v: v["top1_eigen_share"] > max(0.5, min(0.95, 1.1 * v[FIRST_SHARE])),

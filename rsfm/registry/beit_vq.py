@@ -38,7 +38,9 @@ ENTRY = MethodEntry(
         "The loss (cross-entropy) starts near ln V, V tokens in the codebook, and soon falls to the entropy of the "
         "tokens, which guessing by frequency gives. Learning begins there: token_gain, entropy minus cross-entropy in "
         "nats, must rise above zero and go on rising, and masked accuracy with it. kNN accuracy, where there are "
-        "labels, is the sign of progress. Few tokens in use (codebook use below 0.3) make the task too easy."
+        "labels, is the sign of progress. Few tokens in use (codebook use below 0.3) make the task too easy. A share "
+        "of the first eigenvalue that stays near its start says that features follow brightness: jitter more, which "
+        "lowers token_gain (a token's brightness cannot be guessed any more) and raises kNN."
     ),
     presets={
         "smoke": Preset(
