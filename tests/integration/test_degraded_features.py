@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from maps_world import evaluate, multilabel_pack
 from test_evaluate import RGB8, SIZE, make_pack
-from test_evaluate_maps import evaluate, multilabel_pack
 
 from rsfm.errors import RsfmError
 from rsfm.evaluation.evaluate import dry_run

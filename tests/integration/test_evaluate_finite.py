@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_evaluate_maps import FIT, RGB8, blobs, evaluate, multilabel_pack, request, segmentation_pack
+from maps_world import FIT, RGB8, blobs, evaluate, multilabel_pack, request, segmentation_pack
 
 from rsfm.errors import RsfmError
 from rsfm.evaluation import evaluate as module

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from maps_world import FIT, RGB8, blobs, change_pack, request, segmentation_pack
 from store_world import finish, indexed
 from test_evaluate import colour_task, make_pack
-from test_evaluate_maps import FIT, RGB8, blobs, change_pack, request, segmentation_pack
 
 from rsfm.evaluation import evaluate as module
 from rsfm.evaluation.evaluate import run_job

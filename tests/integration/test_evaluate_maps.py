@@ -1,4 +1,4 @@
-"""Evaluations that are trained: segmentation, change detection, fine-tuning, several labels; stop and resume."""
+"""Evaluations that are trained: segmentation, change detection, fine-tuning, several labels."""
 
 from __future__ import annotations
 
@@ -8,99 +8,37 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from maps_world import (
+    FIT,
+    QUICK,
+    RGB8,
+    SIZE,
+    blobs,
+    change_pack,
+    evaluate,
+    multilabel_pack,
+    request,
+    segmentation_pack,
+    value,
+)
 
 from rsfm import stats
 from rsfm.bands import Band
 from rsfm.errors import RsfmError
-from rsfm.evaluation import evaluate as evaluation
-from rsfm.evaluation import fit as fitting
 from rsfm.evaluation.evaluate import dry_run, run_job
 from rsfm.evaluation.plan import plan
 from rsfm.metrics import METRICS
 from rsfm.pack_arrays import write_arrays
-from rsfm.packs import Pack
 from rsfm.specs import EvaluateSpec
 from rsfm.store.files import read_jsonl
-from rsfm.store.job import JobContext, Stopped
-from rsfm.store.runs import RunFolder, create_run
-from rsfm.tasks import TASKS
+from rsfm.store.job import JobContext
+from rsfm.store.runs import create_run
 from rsfm.workspace import Workspace
-
-SIZE = 32
-RGB8 = [Band("red", 650, 1, "uint8"), Band("green", 550, 1, "uint8"), Band("blue", 470, 1, "uint8")]
-FIT = {"epochs": 8, "batch_size": 4, "lr": 2e-3, "decoder_width": 16, "pool_width": 16, "flips": "dihedral"}
-#: Small enough for seconds, large enough to learn a colour.
-QUICK: dict[str, Any] = {"eval_seeds": [0], "bootstrap": 100, "fit": FIT, "device": "cpu"}
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images of (N, 3, S, S) with a bright red square, and maps that are 1 inside."""
-    rng = np.random.default_rng(seed)
-    images = rng.normal(90, 15, (count, 3, SIZE, SIZE))
-    maps = np.zeros((count, 1, SIZE, SIZE), np.uint8)
-    for i in range(count):
-        top, left = rng.integers(0, SIZE - 12, 2)
-        images[i, 0, top : top + 12, left : left + 12] += 90
-        maps[i, 0, top : top + 12, left : left + 12] = 1
-    return images.clip(0, 255).astype(np.uint8), maps
-
-
-def segmentation_pack(workspace: Workspace, *, ignore: bool = False, counts: tuple[int, int] = (24, 12)) -> Pack:
-    images, masks = {}, {}
-    for number, (split, count) in enumerate(zip(("train", "test"), counts, strict=True)):
-        images[split], masks[split] = blobs(count, number)
-        if ignore:
-            masks[split][:, :, :4] = 255
-    return write_arrays(
-        workspace, "fields", images, RGB8, masks=masks, classes=["land", "roof"], ignore_value=255, gsd_m=1.0
-    )
-
-
-def change_pack(workspace: Workspace) -> Pack:
-    before, after, masks = {}, {}, {}
-    for number, (split, count) in enumerate((("train", 24), ("val", 8), ("test", 12))):
-        rng = np.random.default_rng(100 + number)
-        before[split] = rng.normal(90, 15, (count, 3, SIZE, SIZE)).clip(0, 255).astype(np.uint8)
-        after[split], masks[split] = blobs(count, number)
-    return write_arrays(
-        workspace, "pairs", before, RGB8, later=after, masks=masks, classes=["no change", "change"], gsd_m=1.0
-    )
-
-
-def multilabel_pack(workspace: Workspace, val: int = 0, signal: float = 60) -> Pack:
-    images, labels = {}, {}
-    for number, (split, count) in enumerate((("train", 90), ("test", 60), *([("val", val)] if val else []))):
-        rng = np.random.default_rng(number)
-        flags = rng.random((count, 3)) < 0.4
-        flags[~flags.any(axis=1), 0] = True
-        images[split] = (rng.normal(90, 10, (count, 3, SIZE, SIZE)) + signal * flags[:, :, None, None]).clip(0, 255)
-        images[split] = images[split].astype(np.uint8)
-        labels[split] = [
-            [name for name, on in zip(("blue", "green", "red"), row[::-1], strict=True) if on] for row in flags
-        ]
-    return write_arrays(workspace, "several", images, RGB8, labels=labels)
-
-
-def request(workspace: Workspace, model: str, pack: str, **settings: Any) -> EvaluateSpec:
-    """With as much of `QUICK` as means anything on that pack."""
-    spec = EvaluateSpec(model=model, dataset=pack, **{**QUICK, **settings})
-    return spec.only_used(TASKS[Pack.named(workspace, pack).info.task])
-
-
-def evaluate(workspace: Workspace, model: str, pack: str, **settings: Any) -> tuple[pd.DataFrame, RunFolder]:
-    spec = request(workspace, model, pack, **settings)
-    run = create_run(workspace, spec)
-    run_job(spec, JobContext(workspace, run, 1))
-    return pd.DataFrame(read_jsonl(run.path / "scores.jsonl")[0]), run
-
-
-def value(scores: pd.DataFrame, severity: float, metric: str) -> float:
-    return float(scores.query("severity == @severity and metric == @metric")["value"].mean())
 
 
 # -- maps ----------------------------------------------------------------------------------------------------------
@@ -277,112 +215,7 @@ def test_fine_tuning_of_labels(workspace: Workspace) -> None:
     assert value(scores, 1, "micro_f1") > 0.8
 
 
-# -- stop, resume, refuse ----------------------------------------------------------------------------------------------
-def test_stop_and_resume_end_as_an_undisturbed_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmentation_pack(workspace)
-    settings = {
-        "severities": [1],
-        "eval_seeds": [0, 1],
-        "adaptations": ["decoder"],
-        "fit": {**FIT, "epochs": 3, "jitter": 0.2, "crop_min_scale": 0.5},
-    }
-    whole, _ = evaluate(workspace, "random:vit-nano", "fields", **settings)
-    spec = request(workspace, "random:vit-nano", "fields", **settings)
-    run = create_run(workspace, spec)
-    asked = {"steps": 0}
-    for attempt, steps in enumerate((6, 13, None), start=1):
-        context = JobContext(workspace, run, attempt)
-        asked["steps"] = 0
-
-        def stop(limit: int | None = steps) -> bool:
-            asked["steps"] += 1
-            return limit is not None and asked["steps"] >= limit
-
-        monkeypatch.setattr(context, "stop_requested", stop)
-        if steps is None:
-            run_job(spec, context)
-        else:
-            with pytest.raises(Stopped):
-                run_job(spec, context)
-    parts = pd.DataFrame(read_jsonl(run.path / "scores.jsonl")[0])
-    assert parts["value"].tolist() == whole["value"].tolist()
-    assert not list((run.path / "checkpoints").glob("*-?.pt")), "what was needed to go on is gone"
-
-
-@pytest.mark.parametrize("again", [True, False], ids=["other pack", "same pack"])
-def test_what_was_trained_on_another_content_is_not_mixed_in(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], again: bool
-) -> None:
-    """A pack that is prepared again between two attempts: the results are those of the pack as it is."""
-    segmentation_pack(workspace)
-    settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1], "eval_seeds": [0, 1]}
-    run = create_run(workspace, request(workspace, "band-stats", "fields", **settings))
-    first = JobContext(workspace, run, 1)
-    monkeypatch.setattr(first, "stop_requested", lambda: (run.path / "checkpoints" / "linear-0.done.pt").exists())
-    with pytest.raises(Stopped):
-        run_job(run.spec(), first)
-    if again:
-        segmentation_pack(workspace, ignore=True)
-    trained: list[str] = []
-    monkeypatch.setattr(
-        evaluation, "fit_network", lambda *a, **k: trained.append(k["name"]) or fitting.fit_network(*a, **k)
-    )
-    run_job(run.spec(), JobContext(workspace, run, 2))
-    assert ("Starts over: not as in the attempt before: pack fields." in capsys.readouterr().out) == again
-    assert trained == (["linear-0", "linear-1"] if again else ["linear-1"])
-    found = pd.DataFrame(read_jsonl(run.path / "scores.jsonl")[0])
-    whole, _ = evaluate(workspace, "band-stats", "fields", **settings)
-    assert found["value"].tolist() == whole["value"].tolist()
-    assert set(found["pack_hash"]) == {Pack.named(workspace, "fields").info.content_hash}
-
-
-def test_a_killed_training_goes_on_from_its_last_save(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmentation_pack(workspace)
-    settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1]}
-    spec = request(workspace, "band-stats", "fields", **settings)
-    whole, _ = evaluate(workspace, "band-stats", "fields", **settings)
-    monkeypatch.setattr(fitting, "_SAVE_S", 0.0)
-    run, seen = create_run(workspace, spec), []
-
-    def dies(network: Any, *rest: Any) -> float:
-        seen.append(1)
-        save(network, *rest)
-        if len(seen) == 5:
-            raise KeyboardInterrupt
-        return 0.0
-
-    save = fitting._save
-    monkeypatch.setattr(fitting, "_save", dies)
-    with pytest.raises(KeyboardInterrupt):
-        run_job(spec, JobContext(workspace, run, 1))
-    run_job(spec, JobContext(workspace, run, 2))
-    assert [r["value"] for r in read_jsonl(run.path / "scores.jsonl")[0]] == whole["value"].tolist()
-
-
-def test_a_stop_while_testing_keeps_what_was_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmentation_pack(workspace)
-    settings: dict[str, Any] = {"adaptations": ["linear"], "severities": [1, 2]}
-    whole, _ = evaluate(workspace, "band-stats", "fields", **settings)
-    spec = request(workspace, "band-stats", "fields", **settings)
-    run = create_run(workspace, spec)
-    context = JobContext(workspace, run, 1)
-    real = context.progress
-
-    def progress(*args: Any, phase: str = "", **more: Any) -> None:
-        if phase.startswith("testing"):
-            monkeypatch.setattr(context, "stop_requested", lambda: True)
-        real(*args, phase=phase, **more)
-
-    monkeypatch.setattr(context, "progress", progress)
-    with pytest.raises(Stopped):
-        run_job(spec, context)
-    steps: list[int] = []
-    monkeypatch.setattr(fitting, "task_loss", lambda *_: steps.append(1))
-    run_job(spec, JobContext(workspace, run, 2))
-    assert not steps, "nothing is trained again"
-    assert [r["value"] for r in read_jsonl(run.path / "scores.jsonl")[0]] == whole["value"].tolist()
-
-
+# -- what can be asked -----------------------------------------------------------------------------------------------
 def test_one_sample_per_step(workspace: Workspace) -> None:
     segmentation_pack(workspace, counts=(4, 2))
     fit = {**FIT, "batch_size": 1, "epochs": 1}

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from test_evaluate_maps import FIT, change_pack, evaluate, request
+from maps_world import FIT, change_pack, evaluate, request
 
 from rsfm.evaluation import fit as fitting
 from rsfm.evaluation.batches import Batch, LabelledImages

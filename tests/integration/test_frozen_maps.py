@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from test_evaluate_maps import FIT, RGB8, blobs, evaluate, request, segmentation_pack
+from maps_world import FIT, RGB8, blobs, evaluate, request, segmentation_pack
 
 from rsfm.errors import RsfmError
 from rsfm.evaluation import maps as module

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from maps_world import FIT, change_pack, evaluate, request, segmentation_pack, value
 from safetensors.torch import load_file
-from test_evaluate_maps import FIT, change_pack, evaluate, request, segmentation_pack, value
 from training_world import attempt, start
 
 from rsfm.errors import RsfmError
