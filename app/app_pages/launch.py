@@ -146,6 +146,7 @@ def pretrain_form() -> None:
             ("init", "weights"): Choices(list(trained), trained, others=True, blank="Random"),
             ("method_params", "tokenizer"): Choices(
                 list(tokenizers), tokenizers, blank="Choose one" if tokenizers else "None yet: train a VQ tokenizer",
+                needed=True,
             ),
         }  # fmt: skip
         result = FormResult({"kind": "pretrain", "method": method, "dataset": pack.name, "preset": preset})

@@ -49,12 +49,14 @@ class Choices:
         labels: how they are shown, where that is not the name itself.
         others: whether any other text may be typed as well.
         blank: what no choice means.
+        needed: nothing works without one: the section stands open until the form starts from one.
     """
 
     names: Sequence[str]
     labels: Mapping[str, str] = field(default_factory=dict)
     others: bool = False
     blank: str = "Default"
+    needed: bool = False
 
     def label(self, name: Any) -> str:
         return self.labels.get(name, str(name))
@@ -301,14 +303,17 @@ def draw_group(
     """Draw a nested model in a section of its own, groups inside it included."""
     if view.model is None:
         raise TypeError(f"The form needs the model of {'.'.join(view.path)}: name it in `groups`.")
-    if all(inner.path in unused for inner in field_views(view.model, view.path)):
+    fields = field_views(view.model, view.path)
+    if all(inner.path in unused for inner in fields):
         return {}
-    with st.expander(title, icon=_icon(view.path[-1])):
+    needed = {path for path, known in (choices or {}).items() if known.needed}
+    opened = any(inner.path in needed and not start.get(inner.path[-1]) for inner in fields)
+    with st.expander(title, icon=_icon(view.path[-1]), expanded=opened):
         summary = view.help or (view.model.__doc__ or "").strip().partition("\n")[0]
         if summary:
             st.caption(plain(summary))
         result.slots[view.path] = st.empty()
-        return draw_fields(field_views(view.model, view.path), start, prefix, result, choices, unused)
+        return draw_fields(fields, start, prefix, result, choices, unused)
 
 
 def show_errors(result: FormResult, errors: Mapping[Path, str]) -> list[str]:

@@ -163,8 +163,11 @@ def test_launch_starts_from_the_weights_of_another_run(open_page: Open, lab: Wor
 
 
 def test_launch_offers_the_tokenizers_that_there_are(open_page: Open, lab: Workspace, tmp_path: Path) -> None:
-    box = open_page(lab, "launch", method="beit_vq", preset="smoke").selectbox(key=TOKENIZER)
+    test = open_page(lab, "launch", method="beit_vq", preset="smoke")
+    box = test.selectbox(key=TOKENIZER)
     assert box.options == [] and box.placeholder == "None yet: train a VQ tokenizer"
+    opened = [e.label for e in test.expander if e.proto.expanded]
+    assert opened == ["BEiT with a self-trained VQ tokenizer"], "what must be chosen is in view"
     workspace = make_lab(tmp_path / "w")
     trained = run_of(workspace, kind="pretrain", state="succeeded").id
     file = workspace.models / trained / "model.json"
