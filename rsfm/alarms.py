@@ -92,8 +92,8 @@ ALARMS: dict[str, Alarm] = {
             "dimensional-collapse", "Dimensional collapse",
             "One direction holds more than half of the features' variance, and more than before training (or nearly "
             "all): most dimensions carry little.",
-            "Compare kNN on standardised features. Masked reconstruction: common; train longer or hide more. Masked "
-            "tokens: jitter more. Two views of an image: lower the learning rate, or vary the views more.",
+            "Compare kNN on standardised features. Masked reconstruction: common; train longer or hide more. Two views "
+            "of an image: lower the learning rate, or vary the views more.",
             ("top1_eigen_share", FIRST_SHARE),
             # Images that differ mostly in brightness have such features from the start.
             lambda v: v["top1_eigen_share"] > max(0.5, min(0.95, 1.1 * v[FIRST_SHARE])),
@@ -112,6 +112,16 @@ ALARMS: dict[str, Alarm] = {
             "Train longer, or use a tokenizer with more informative tokens.",
             ("token_gain",),
             lambda v: v["token_gain"] <= 0,
+        ),
+        Alarm(
+            "tokens-of-one-direction", "Tokens teach one direction",
+            "Late in the training, one direction still holds more than half of the features' variance: what the tokens "
+            "say is mostly one thing, such as brightness.",
+            "Raise jitter, so that the encoder cannot read it off, or use a tokenizer with more informative tokens. "
+            "Compare kNN on standardised features.",
+            ("top1_eigen_share", "token_gain"),
+            lambda v: v["top1_eigen_share"] > 0.5,
+            judged=(0.6, 1.0),  # it falls for a while even where all is well
         ),
         Alarm(
             "one-task-dominates", "One task dominates",

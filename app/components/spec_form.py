@@ -49,7 +49,7 @@ class Choices:
         labels: how they are shown, where that is not the name itself.
         others: whether any other text may be typed as well.
         blank: what no choice means.
-        needed: nothing works without one: the section stands open until the form starts from one.
+        needed: nothing works without one: where the form does not start from one, the section begins open.
     """
 
     names: Sequence[str]
@@ -306,8 +306,8 @@ def draw_group(
     fields = field_views(view.model, view.path)
     if all(inner.path in unused for inner in fields):
         return {}
-    needed = {path for path, known in (choices or {}).items() if known.needed}
-    opened = any(inner.path in needed and not start.get(inner.path[-1]) for inner in fields)
+    needed = {path: known.names for path, known in (choices or {}).items() if known.needed}
+    opened = any(v.path in needed and start.get(v.path[-1]) not in needed[v.path] for v in fields)
     with st.expander(title, icon=_icon(view.path[-1]), expanded=opened):
         summary = view.help or (view.model.__doc__ or "").strip().partition("\n")[0]
         if summary:

@@ -87,7 +87,7 @@ class Copy:
 
     def _keep_offered(self, spec: dict[str, Any], path: Path, offered: Choices) -> None:
         value = _dig(spec, path)
-        if value is _ABSENT or not value or offered.others or not offered.names:
+        if value is _ABSENT or not value or offered.others or not (offered.names or offered.needed):
             return
         lost = [v for v in (value if isinstance(value, list) else [value]) if v not in offered.names]
         if lost:

@@ -132,7 +132,7 @@ class TokenMIM(Method):
         token_view = image if same else cut(images, size, boxes, flips)
         hidden = block_mask(len(images), encoder.grid, self.target, generator, min_area=self.min_area)
         return {
-            "image": image, "hidden": hidden, "flat": flat_patches(image, encoder.patch_size),
+            "image": image, "hidden": hidden, "flat": flat_patches(token_view, TOKEN_PIXELS),
             "token_view": token_view, "tokens": self.source.tokens(token_view),
         }  # fmt: skip
 

@@ -38,9 +38,9 @@ ENTRY = MethodEntry(
         "The loss (cross-entropy) starts near ln V, V tokens in the codebook, and soon falls to the entropy of the "
         "tokens, which guessing by frequency gives. Learning begins there: token_gain, entropy minus cross-entropy in "
         "nats, must rise above zero and go on rising, and masked accuracy with it. kNN accuracy, where there are "
-        "labels, is the sign of progress. Few tokens in use (codebook use below 0.3) make the task too easy. A share "
-        "of the first eigenvalue that stays near its start says that features follow brightness: jitter more, which "
-        "lowers token_gain (a token's brightness cannot be guessed any more) and raises kNN."
+        "labels, is the sign of progress. Few tokens in use (codebook use below 0.3) make the task too easy. "
+        "Where the share of the first eigenvalue stays above a half, features may follow brightness: try more jitter, "
+        "which makes tokens harder to guess, so that token_gain is lower."
     ),
     presets={
         "smoke": Preset(
@@ -69,7 +69,7 @@ ENTRY = MethodEntry(
                     "samples": 96_000, "batch_size": 64, "warmup_samples": 2_400, "base_lr": 4e-3, "beta2": 0.98,
                     "grad_clip": 3.0,
                 },
-                # Without it, small encoders learn little but brightness, which is most of what the tokens say.
+                # Without it, features of RSSCN7 line up along one direction and kNN stays where it began.
                 "method_params": {"jitter": 0.4},
                 "runtime": CPU_RUNTIME,
             },

@@ -53,8 +53,7 @@ ENTRY = MethodEntry(
     healthy=(
         "The loss (cross-entropy) starts near ln V, V clusters, and soon falls to the entropy of the tokens, which "
         "guessing by frequency gives. Learning begins there: token_gain, entropy minus cross-entropy in nats, must "
-        "rise above zero and go on rising. kNN accuracy, where there are labels, is the sign of progress. A share of "
-        "the first eigenvalue that stays near its start says that features follow brightness: jitter more."
+        "rise above zero and go on rising. kNN accuracy, where there are labels, is the sign of progress."
     ),
     presets={
         "smoke": _preset("smoke", "Smoke (seconds on a CPU)", codes=32, components=8, sample_patches=2_000),

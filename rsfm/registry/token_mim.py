@@ -28,5 +28,5 @@ class TokenMIMParams(Params):
     jitter: float = Field(
         0.0, ge=0, le=1, title="Jitter",
         description="Half-width of random brightness and contrast (and saturation of colour images) of the encoder's "
-        "view; tokens always come from the image as it is. Keeps features from lining up along brightness.",
+        "view; tokens always come from the image as it is. May keep features from lining up along brightness.",
     )  # fmt: skip

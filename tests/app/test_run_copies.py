@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -59,6 +60,23 @@ def test_a_copy_says_what_it_cannot_take_over(open_page: Open, tmp_path: Path, n
     assert isinstance(made, PretrainSpec) and made.bands == ["B1"] and made.optim.batch_size == 32
     next(b for b in test.button if b.key == "launch.afresh").click().run()
     assert "from" not in test.query_params and not test.warning
+
+
+def test_a_copy_whose_tokenizer_is_gone_asks_for_another(open_page: Open, tmp_path: Path, no_jobs: list) -> None:
+    workspace = make_lab(tmp_path / "w")
+    trained = run_of(workspace, kind="pretrain", state="succeeded").id
+    run = create_run(workspace, pretrain_spec("beit_vq", "landsat7-sample", "smoke", [f"tokenizer={trained}"]))
+    query = copy_of(open_page(workspace, "run", run=run.id))
+
+    def opened() -> tuple[list[str], list[str]]:
+        test = open_page(workspace, "launch", **query)
+        return [e.label for e in test.expander if e.proto.expanded], [w.value for w in test.warning]
+
+    sections, warnings = opened()
+    assert sections == ["BEiT with a self-trained VQ tokenizer"] and "tokenizer" in warnings[0]
+    file = workspace.models / trained / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"method": "vq_tokenizer"}))
+    assert opened() == ([], [])
 
 
 def test_with_another_method_nothing_is_filled_in(open_page: Open, lab: Workspace) -> None:

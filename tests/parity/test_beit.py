@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from rsfm.data.source import Batch
 from rsfm.errors import RsfmError
+from rsfm.losses.reconstruction import FLAT_VARIANCE
 from rsfm.losses.tokens import entropy_of_counts, masked_token_loss
 from rsfm.methods.base import Progress
 from rsfm.methods.token_mim import TokenMIM, TokenSource
@@ -215,6 +216,14 @@ def test_jitter_is_the_encoders_alone():
     views = views_of(jittered)
     torch.testing.assert_close(views["token_view"], views_of(still)["image"])
     assert (views["image"] - views["token_view"]).abs().mean() > 0.05
+
+
+def test_what_is_flat_is_so_without_jitter():
+    """Patches whose variance is about the threshold: with jitter others would be below it."""
+    images = images_of(8, coarse=16) * (FLAT_VARIANCE / images_of(8, coarse=16).mean(dim=1).var()).sqrt()
+    batch = Batch({"image": images}, torch.arange(8))
+    still, jittered = (beit(jitter=j).views(batch, generator(), Progress(0, 1, 0))["flat"] for j in (0, 0.8))
+    assert torch.equal(still, jittered) and 0.2 < still.float().mean() < 0.8
 
 
 @pytest.mark.parametrize("bands", [1, 3, 13])

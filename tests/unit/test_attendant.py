@@ -73,7 +73,8 @@ def test_a_reading_that_fails_or_hangs_stops_nothing(
             time.sleep(0.01)
         assert len(taken) == 4  # tried again after each failure
         attendant.dirty = True
-        attendant.stop()  # returns, though the reading hangs
+        attendant.stop()
+        assert "attendant-readings" in [t.name for t in threading.enumerate()], "it is not waited for"
         assert not attendant.dirty and refreshed[-1] == workspace
     finally:
         answered.set()

@@ -352,6 +352,7 @@ def test_unknown_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         make_backend()
 
 
+# -- what a client sees ------------------------------------------------------------------------------------------------
 def test_status_of_another_host_goes_by_time(workspace: Workspace) -> None:
     workspace.supervisor.mkdir(parents=True)
     state = {"pid": 1, "created": 0, "host": "elsewhere"}

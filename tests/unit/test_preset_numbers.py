@@ -97,6 +97,18 @@ def test_a_preset_has_the_numbers_of_its_paper(method: str, preset: str) -> None
     assert found == NUMBERS[method, preset]
 
 
+@pytest.mark.parametrize(("preset", "jitter"), [("smoke", 0.0), ("cpu", 0.4), ("vit-b", 0.0)])
+def test_methods_of_tokens_differ_by_their_tokens_only(preset: str, jitter: float) -> None:
+    learned = pretrain_spec("beit_vq", "pack", preset, ["tokenizer=x"])
+    clusters = pretrain_spec("mim_kmeans", "pack", preset)
+    both = learned.method_params.keys() & clusters.method_params.keys()
+    assert both == learned.method_params.keys() - {"tokenizer"}
+    assert {n: learned.method_params[n] for n in both} == {n: clusters.method_params[n] for n in both}
+    assert learned.method_params["jitter"] == jitter
+    left = {"method", "method_params"}
+    assert learned.model_dump(exclude=left) == clusters.model_dump(exclude=left)
+
+
 @pytest.mark.parametrize("method", ["mae", "dino", "ibot", "simclr", "mae_contrastive"])
 @pytest.mark.parametrize("size", SHAPES)
 def test_shapes_of_vision_transformers(method: str, size: str) -> None:
