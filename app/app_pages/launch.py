@@ -11,7 +11,8 @@ import streamlit as st
 import data_catalog
 from app.components.measures import adaptation_title, operator_title
 from app.components.method_form import groups_of, start_of
-from app.components.spec_form import Choices, FormResult, Layout, check, defaults_of, merged, spec_form
+from app.components.spec_fields import check, defaults_of, merged
+from app.components.spec_form import Choices, FormResult, Layout, spec_form
 from app.page import DATASETS, LAUNCH, empty_state, heading, model_titles
 from app.panels.launch_copy import about_copy, copied
 from app.panels.launch_models import known_models, model_choice, trained_models

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.components.spec_form import defaults_of, merged
+from app.components.spec_fields import defaults_of, merged
 from rsfm.registry import MethodEntry
 from rsfm.specs import PretrainSpec
 

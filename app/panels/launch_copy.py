@@ -10,7 +10,8 @@ from typing import Any
 import streamlit as st
 from pydantic import BaseModel
 
-from app.components.spec_form import Choices, Path, check, merged
+from app.components.spec_fields import Path, check, merged
+from app.components.spec_form import Choices
 from app.page import LAUNCH, RUN
 from app.state import workspace
 from app.text import plain

@@ -69,7 +69,8 @@ ENTRY = MethodEntry(
                     "samples": 96_000, "batch_size": 64, "warmup_samples": 2_400, "base_lr": 4e-3, "beta2": 0.98,
                     "grad_clip": 3.0,
                 },
-                # Without it, features of RSSCN7 line up along one direction and kNN stays where it began.
+                # Without it, features of RSSCN7 line up along one direction, and one run of three ends no better than
+                # untrained.
                 "method_params": {"jitter": 0.4},
                 "runtime": CPU_RUNTIME,
             },

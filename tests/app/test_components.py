@@ -20,7 +20,8 @@ from app.components.ladder import ladder
 from app.components.method_form import groups_of, start_of
 from app.components.naming import distinct_titles, telling_settings
 from app.components.palette import COLORS, FLOOR, FLOORS, model_looks
-from app.components.spec_form import check, field_views, number_format, numbers
+from app.components.spec_fields import check, field_views
+from app.components.spec_form import number_format, numbers
 from app.theme import DARK, LIGHT
 from rsfm.specs import EvaluateSpec, Params, PrepareSpec, PretrainSpec, parse_spec, pretrain_spec
 

@@ -43,12 +43,12 @@ EDGES = {
 }  # fmt: skip
 
 
-#: A time of the training at which all alarms but this one are judged, and one for it.
+#: Times of the training: at one or the other, each alarm is judged.
 WHEN, LATE = 0.3, 0.8
 
 
 def when_judged(name: str) -> float:
-    return LATE if name == "tokens-of-one-direction" else WHEN
+    return WHEN if alarms.ALARMS[name].judged[0] <= WHEN else LATE
 
 
 def ringing(values: dict[str, float], when: float = WHEN) -> set[str]:
