@@ -70,6 +70,14 @@ ALARMS: dict[str, Alarm] = {
             lambda v: v["patch_entropy_share"] > 0.98,
         ),
         Alarm(
+            "constant-patches", "Constant collapse of the patches",
+            "The teacher puts every hidden patch on a few prototypes: their entropy is near zero, and so is the patch "
+            "loss.",
+            "Check centring, raise the patch temperature, or slow the teacher (EMA closer to 1).",
+            ("patch_entropy_share", "patch_prototype_use"),
+            lambda v: v["patch_entropy_share"] < 0.02 and v["patch_prototype_use"] < 0.05,
+        ),
+        Alarm(
             "collapsed-projections", "Collapse of the projections",
             "All views of all images are projected to one place: partners are alike, and so are strangers.",
             "Lower the learning rate or raise the temperature; check BatchNorm in the projector.",

@@ -128,8 +128,12 @@ class Augmenter(nn.Module):
             )
         elif wants_solarize and not self.bounded:
             self.remarks.append("Views without solarise: it needs 8-bit images.")
-        if self.colour is not None and params.band_drop_p:
-            self.remarks.append("Views without band drop: the bands are red, green and blue.")
+        if self.colour is not None:
+            usual = AugmentParams().band_gain  # the usual gain needs no word: hue has its place
+            of_bands = {"band drop": params.band_drop_p > 0, "gain per band": params.band_gain not in (0, usual)}
+            left_out = [name for name, wanted in of_bands.items() if wanted]
+            if left_out:
+                self.remarks.append(f"Views without {' and '.join(left_out)}: the bands are red, green and blue.")
         mean = torch.tensor([b.mean for b in layer.bands])
         std = torch.tensor([b.std for b in layer.bands])
         self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
@@ -151,7 +155,14 @@ class Augmenter(nn.Module):
         self, images: Tensor, view: View, generator: torch.Generator, *, boxes: Tensor | None = None,
         flips: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """(B, C, H, W) standardised images to (B, C, size, size) standardised views.
+        """(B, C, H, W) standardised images to (B, C, size, size) standardised views: `geometry`, then `radiometry`."""
+        return self.radiometry(self.geometry(images, view, generator, boxes=boxes, flips=flips), view, generator)
+
+    def geometry(
+        self, images: Tensor, view: View, generator: torch.Generator, *, boxes: Tensor | None = None,
+        flips: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Crop, flips, blur and degradation: (B, C, H, W) to (B, C, size, size), values in the same standard.
 
         Args:
             boxes, flips: as from `boxes` and `flips`; drawn here where None.
@@ -168,7 +179,7 @@ class Augmenter(nn.Module):
         if view.degrade_p > 0:
             degrade = self._degradations(count, view, generator)
             rows, columns = degrade @ rows, degrade @ columns
-        return self.radiometry(apply_view(images, rows, columns, flips), view, generator)
+        return apply_view(images, rows, columns, flips)
 
     def degrade(self, views: Tensor, view: View, generator: torch.Generator) -> Tensor:
         """Finished (B, C, size, size) views, coarser by chance as `view` says, and otherwise as they are."""

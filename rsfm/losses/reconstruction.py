@@ -39,21 +39,21 @@ def normalised_patches(patches: Tensor) -> Tensor:
     return standardise_patches(centred, variance)
 
 
-def pixel_targets(patches: Tensor, *, norm_pix: bool, flat_variance: float) -> tuple[Tensor, Tensor]:
-    """What the predictions of hidden patches are compared with, and which patches count.
+def pixel_targets(patches: Tensor, *, norm_pix: bool) -> tuple[Tensor, Tensor]:
+    """What the predictions of hidden patches are compared with, and how much each patch varies.
+
+    A patch that hardly varies (water, no-data) should not count: normalised by itself, it would be sensor noise blown
+    up.
 
     Args:
         patches: (B, N, P) standardised values.
         norm_pix: each patch standardised by itself.
-        flat_variance: a patch with less variance (water, no-data) does not count: normalised by itself, it would be
-            sensor noise blown up.
 
     Returns:
-        (B, N, P) targets, and (B, N) bool.
+        (B, N, P) targets, and (B, N) variances.
     """
     _, variance, centred = patch_variance(patches)
-    counts = variance.squeeze(-1) >= flat_variance
-    return standardise_patches(centred, variance) if norm_pix else patches, counts
+    return standardise_patches(centred, variance) if norm_pix else patches, variance.squeeze(-1)
 
 
 def flat_patches(images: Tensor, patch_size: int) -> Tensor:

@@ -9,12 +9,17 @@ from torch.nn import functional as F
 from rsfm.losses.gather import mean_over_processes
 
 
-def token_counts(tokens: Tensor, size: int) -> Tensor:
-    """(size,) float32: how often each of `size` tokens occurs in an int64 tensor of any shape."""
-    # Not bincount, which has no deterministic version on a GPU.
-    flat = tokens.reshape(-1)
-    counts = torch.zeros(size, dtype=torch.int64, device=flat.device)
-    return counts.scatter_add_(0, flat, torch.ones_like(flat)).float()
+def token_counts(tokens: Tensor, size: int, where: Tensor | None = None) -> Tensor:
+    """(size,) float32: how often each of `size` tokens occurs in an int64 tensor of any shape.
+
+    Args:
+        where: bool of the same shape; only tokens where it is True are counted.
+    """
+    # Not bincount, which has no deterministic version on a GPU; nor a choice of tokens, whose number would vary.
+    listed = tokens.reshape(-1)
+    each = torch.ones_like(listed) if where is None else where.reshape(-1).to(listed.dtype)
+    counts = torch.zeros(size, dtype=torch.int64, device=listed.device)
+    return counts.scatter_add_(0, listed, each).float()
 
 
 def entropy_of_counts(counts: Tensor) -> Tensor:

@@ -42,10 +42,6 @@ class Progress:
     steps: int
     samples: int
 
-    @property
-    def fraction(self) -> float:
-        return self.step / self.steps
-
 
 @dataclass
 class ParamGroup:

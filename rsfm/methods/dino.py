@@ -22,12 +22,12 @@ from rsfm.losses.self_distillation import (
     sinkhorn_targets,
 )
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
-from rsfm.models.ema import cosine_momentum, frozen_copy, update_average
+from rsfm.models.ema import frozen_copy, update_average
 from rsfm.models.prototypes import DINOHead, init_truncated
 from rsfm.models.vit import ViT, build_encoder, patchify
 from rsfm.registry.dino import DINOParams
 from rsfm.specs import EncoderParams, PretrainSpec
-from rsfm.train.schedules import linear_warmup
+from rsfm.train.schedules import cosine, linear_warmup
 
 
 class DINO(Method):
@@ -119,7 +119,7 @@ class DINO(Method):
             )
         warm = (progress.samples, p.temperature_warmup_samples)
         views["temperature"] = scalar(linear_warmup(*warm, p.teacher_temperature_start, p.teacher_temperature), images)
-        views["momentum"] = scalar(self._momentum(progress.fraction), images)
+        views["momentum"] = scalar(self._momentum(progress.step, progress.steps), images)
         return views
 
     def _global_boxes(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
@@ -133,8 +133,8 @@ class DINO(Method):
                 boxes[number] = torch.cat([(place * room).floor(), size], dim=1)
         return boxes
 
-    def _momentum(self, fraction: float) -> float:
-        return cosine_momentum(fraction, self.params.ema_start, self.params.ema_end)
+    def _momentum(self, step: int, steps: int) -> float:
+        return cosine(step, steps, self.params.ema_start, self.params.ema_end)
 
     # -- loss ------------------------------------------------------------------------------------------------------
     def encode(
@@ -207,7 +207,7 @@ class DINO(Method):
 
     def after_step(self, progress: Progress) -> None:
         # The momentum of the step that was just made.
-        momentum = self._momentum((progress.step - 1) / progress.steps)
+        momentum = self._momentum(progress.step - 1, progress.steps)
         update_average(self.encoder, self.student, momentum)
         update_average(self.teacher_head, self.head, momentum)
         self.move_centre(self.centre, "class")

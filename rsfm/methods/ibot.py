@@ -70,7 +70,8 @@ class IBOT(DINO):
     """DINO on masked global crops, and the teacher's view of every hidden patch as the student's target there.
 
     Views: DINO's, and `hidden` and `flat` (G, B, N) bool; `overlap` (B, S, S) bool where the overlap is learned. Flat
-    patches (without observation, or open water) are hidden like others, and do not count: they say nothing.
+    patches (without observation, or open water) are hidden like others, and do not count: they say nothing. What is
+    without observation is flat whatever the jitter: each of its bands is constant.
     """
 
     params: IBOTParams
@@ -175,7 +176,8 @@ class IBOT(DINO):
                 "patch_entropy_share": spread / math.log(count),
                 "patch_prototype_use": prototype_use(targets.argmax(dim=-1), count),
                 "patch_agreement": ((targets.argmax(-1) == student.argmax(-1)) * weights).sum() / share,
-                "patch_centre_norm": self.patch_centre.norm(), "mask_share": views["hidden"].float().mean(),
+                "patch_centre_norm": self.patch_centre.norm(), "patch_temperature": views["patch_temperature"],
+                "mask_share": views["hidden"].float().mean(),
                 "flat_patch_share": views["flat"].float().mean(),
             }  # fmt: skip
         return value, logs

@@ -15,11 +15,12 @@ from rsfm.data.source import Batch, LayerInput
 from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, moco_v3_logits, uniformity
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.methods.pairs import pair_panel, require_others
-from rsfm.models.ema import cosine_momentum, frozen_copy, update_average
+from rsfm.models.ema import frozen_copy, update_average
 from rsfm.models.projectors import moco_v3_predictor, moco_v3_projector
 from rsfm.models.vit import ViT, build_encoder
 from rsfm.registry.moco_v3 import MoCoV3Params
 from rsfm.specs import EncoderParams, PretrainSpec
+from rsfm.train.schedules import cosine
 
 
 def init_moco_v3(encoder: ViT) -> None:
@@ -108,7 +109,7 @@ class MoCoV3(Method):
         return LossParts(total, {"contrastive": total}, logs | {"key_momentum": views["key_momentum"]})
 
     def _momentum(self, progress: Progress) -> float:
-        return cosine_momentum(progress.fraction, self.params.key_momentum, 1.0)
+        return cosine(progress.step, progress.steps, self.params.key_momentum, 1.0)
 
     def after_step(self, progress: Progress) -> None:
         """The key encoder follows.

@@ -76,7 +76,7 @@ class TokenMIM(Method):
     `tokens` (B, N) int64.
 
     Attributes:
-        frequency: (V,) moving average of how often each token occurs per step.
+        frequency: (V,) moving average of how often each token occurs per step, in patches that are not flat.
     """
 
     encoder: ViT
@@ -145,7 +145,8 @@ class TokenMIM(Method):
         """Cross-entropy at the hidden places that are not flat; beside it, how far it is below the tokens' entropy."""
         counted = views["hidden"] & ~views["flat"]
         total, accuracy = masked_token_loss(self.logits(views, counted), views["tokens"][counted])
-        counts = token_counts(views["tokens"], self.source.codes)
+        # Of the tokens that the loss is about: those of flat patches are mostly one and the same.
+        counts = token_counts(views["tokens"], self.source.codes, ~views["flat"])
         self.pending.append({"counts": counts})
         # Over many batches: the entropy of a few counts of many tokens would come out too low.
         entropy = entropy_of_counts(torch.lerp(self.frequency, counts, 1 - _FREQUENCY_MOMENTUM))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TypeVar
 
 import torch
@@ -22,8 +21,3 @@ def update_average(average: nn.Module, online: nn.Module, momentum: float) -> No
     """average ← momentum · average + (1 − momentum) · online, for all parameters; buffers stay as they are."""
     ours, theirs = list(average.parameters()), list(online.parameters())
     torch._foreach_lerp_(ours, theirs, 1.0 - momentum)
-
-
-def cosine_momentum(fraction: float, start: float, end: float = 1.0) -> float:
-    """From `start` (fraction 0) to `end` (fraction 1) along half a cosine (arXiv 2006.07733, 2104.14294)."""
-    return end - (end - start) * 0.5 * (1 + math.cos(math.pi * fraction))

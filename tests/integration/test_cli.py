@@ -130,9 +130,19 @@ def test_bare_command_shows_help(workspace: Workspace) -> None:
 
 def test_methods_json(workspace: Workspace) -> None:
     rows = json.loads(rsfm(workspace, "methods", "--json").stdout)
-    mae = next(r for r in rows if r["name"] == "mae")
-    assert {"name", "family", "paper", "inputs", "presets"} <= set(mae)
-    assert "2111.06377" in mae["paper"]
+    assert [row["name"] for row in rows] == list(METHODS)
+    papers = {}
+    for row in rows:
+        entry = METHODS[row["name"]]
+        assert {"name", "family", "paper", "inputs", "presets"} <= set(row)
+        assert row["family"] and row["inputs"] == entry.inputs
+        assert {"smoke", "cpu"} <= {preset["name"] for preset in row["presets"]} == set(entry.presets)
+        papers[row["name"]] = row["paper"]
+    known = {
+        "mae": "2111.06377", "dino": "2104.14294", "ibot": "2111.07832", "simclr": "2002.05709",
+        "moco_v2": "2003.04297", "moco_v3": "2104.02057", "beit_vq": "2106.08254", "mae_contrastive": "2210.16870",
+    }  # fmt: skip
+    assert all(number in papers[name] for name, number in known.items())
 
 
 def test_lists_are_json_on_an_empty_workspace(workspace: Workspace) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_world import attempt, dry_run, make_spec, make_world, start
+from training_world import attempt, dry_run, make_spec, make_world, spec_of, start, what_it_builds_on
 
 from rsfm.errors import RsfmError
+from rsfm.registry import METHODS
 
 torch.set_num_threads(1)
 
@@ -26,6 +27,15 @@ def test_dry_run_says_what_it_found(world):
     for text in ("37 images", "red, nir", "14 steps of 8", "32×32", "images/s", "MB on disk"):
         assert text in remarks
     assert not world.runs.exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dry_run_of_each_method_says_what_it_takes(method, workspace):
+    make_world(workspace)
+    remarks = dry_run(spec_of(method, *what_it_builds_on(method, workspace)), workspace)
+    (memory,) = [float(r.split()[3]) for r in remarks if r.startswith("Peak memory: about ")]
+    (speed,) = [float(r.split()[1]) for r in remarks if "images/s here" in r]
+    assert 0.1 < memory < 20 and speed > 1
 
 
 @pytest.mark.parametrize(

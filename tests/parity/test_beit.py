@@ -132,6 +132,20 @@ def test_hidden_pixels_are_not_seen():
         assert method.loss(views).total != method.loss({**views, "image": changed}).total
 
 
+def test_the_entropy_is_that_of_the_patches_which_count():
+    """Half of the patches are without observation and have one token: they say nothing of how hard the others are."""
+    method = beit()
+    whole, half = views_of(method), views_of(method)
+    half["flat"][:, :8] = True
+    half["tokens"][:, :8] = half["tokens"][0, 0]
+    counts = torch.bincount(half["tokens"][:, 8:].flatten(), minlength=16).float()
+    logs = method.loss(half).logs
+    torch.testing.assert_close(logs["token_entropy"], entropy_of_counts(counts))
+    torch.testing.assert_close(method.pending[-1]["counts"], counts)
+    nothing = method.loss({**whole, "flat": torch.ones_like(whole["flat"])})
+    assert (nothing.total, nothing.logs["token_entropy"]) == (0, 0)
+
+
 def test_entropy_and_gain_over_steps():
     method = beit()
     views = views_of(method)

@@ -6,17 +6,18 @@ import math
 
 import pytest
 import torch
-from pair_world import build, check_overfit, generator, smooth_images, train, views_of
+from pair_world import build, check_overfit, generator, smooth_images, spec_of, train, views_of
 from precision import check_bf16
 from torch.nn import functional as F
 
-from rsfm.data.source import Batch
+from rsfm.data.source import Batch, LayerInput
 from rsfm.errors import RsfmError
 from rsfm.losses.contrastive import nt_xent
 from rsfm.losses.reconstruction import masked_patch_mse, normalised_patches
 from rsfm.methods.base import Method
 from rsfm.methods.mae import take
-from rsfm.methods.mae_contrastive import task_gradients
+from rsfm.methods.mae_contrastive import MAEContrastive, task_gradients
+from rsfm.model_info import ModelBand
 from rsfm.models.vit import patchify, unpatchify
 from rsfm.registry.mae_contrastive import MAEContrastiveParams
 
@@ -74,6 +75,32 @@ def test_initial_loss_follows_the_derivation():
     with torch.no_grad():
         loss = method.loss(views_of(method, torch.randn(32, 4, 32, 32, generator=generator()))).total.item()
     assert loss == pytest.approx(1 + 2 * 96 / (96 + 256) + 0.05 * math.log(63), abs=0.1)
+
+
+def test_patches_without_observation_do_not_count_whatever_the_jitter():
+    """Jitter gives each of their bands a value of its own: by what the encoder sees, they would not be flat."""
+    jitter = {"jitter_p": 1.0, "brightness": 0.4, "band_gain": 0.3, "flips": "none"}
+    described = [
+        ModelBand(name=f"b{i}", wavelength_nm=None, gsd_m=10, unit="dn", mean=300 * (i + 1), std=100) for i in range(4)
+    ]
+    spec = spec_of("mae_contrastive", **DECODER, crop_min_scale=1.0, blur_p=0, contrastive_weight=0, augment=jitter)
+    method = MAEContrastive.build(spec, {"image": LayerInput("image", described, 32, 32)})
+    images = smooth_images(6)
+    images[:, :, :, :16] = 0.0
+    views = views_of(method, images)
+    unseen = views["hidden"] % 4 < 2
+    assert torch.equal(views["flat"], unseen)
+    jittered = take(patchify(views["image"], 8), views["hidden"])[unseen]
+    assert (jittered.var(dim=-1) > 1e-4).float().mean() > 0.9
+    with torch.no_grad():
+        loss = method.loss(views)
+        assert loss.logs["flat_patch_share"] == unseen.float().mean()
+        changed = views["image"].clone()
+        changed[:, :, :, :16] *= 1.5  # of what no encoder sees, the loss of hidden patches knows nothing
+        seen = torch.zeros(12, 16, dtype=torch.bool).scatter(1, views["keep"], True).view(12, 4, 4)
+        kept = seen.repeat_interleave(8, 1).repeat_interleave(8, 2).unsqueeze(1)
+        changed = torch.where(kept, views["image"], changed)
+        assert torch.equal(method.loss({**views, "image": changed}).total, loss.total)
 
 
 # -- its parts ---------------------------------------------------------------------------------------------------------
@@ -167,7 +194,7 @@ def test_reconstruction_targets_are_without_the_noise():
         "noise_level",
     }, unused
     with torch.no_grad():
-        expected = plain.loss({name: views[name] for name in ("image", "keep", "hidden")}).total
+        expected = plain.loss({name: views[name] for name in ("image", "keep", "hidden", "flat")}).total
         torch.testing.assert_close(method.loss(quiet).parts["reconstruction"], expected)
 
 

@@ -24,7 +24,7 @@ from rsfm.losses.contrastive import (
 )
 from rsfm.methods.base import Progress
 from rsfm.methods.moco_v2 import MoCoV2
-from rsfm.models.ema import cosine_momentum
+from rsfm.train.schedules import cosine
 
 torch.set_num_threads(1)
 
@@ -122,7 +122,7 @@ def test_key_encoders_are_those_of_the_papers_order(make):
     optimiser = torch.optim.SGD([p for g in method.parameter_groups() for p in g.parameters], lr=0.5)
     moved = 0.0
     for step in range(steps):
-        momentum = 0.9 if isinstance(method, MoCoV2) else cosine_momentum(step / steps, 0.9)
+        momentum = 0.9 if isinstance(method, MoCoV2) else cosine(step, steps, 0.9, 1.0)
         with torch.no_grad():
             for ours, theirs in zip(expected.parameters(), method.encoder.parameters(), strict=True):
                 ours.mul_(momentum).add_(theirs, alpha=1 - momentum)

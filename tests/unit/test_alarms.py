@@ -14,8 +14,9 @@ from rsfm.train.monitors import collapse_monitors
 D = 192
 HEALTHY = {
     "feature_dim": float(D), "std_l2": 1 / math.sqrt(D), "top1_eigen_share": 0.35, "teacher_entropy_share": 0.6,
-    "patch_entropy_share": 0.55, "prototype_use": 0.8, "alignment": 0.35, "uniformity": -3.4, "contrastive_top1": 0.6,
-    "codebook_use": 0.6, "token_gain": 0.4, "skipped_steps": 0.0, "strangers": 64.0, "prototypes_won": 40.0,
+    "patch_entropy_share": 0.55, "patch_prototype_use": 0.6, "prototype_use": 0.8, "alignment": 0.35,
+    "uniformity": -3.4, "contrastive_top1": 0.6, "codebook_use": 0.6, "token_gain": 0.4,
+    "skipped_steps": 0.0, "strangers": 64.0, "prototypes_won": 40.0,
     "first_top1_eigen_share": 0.3, "grad_ratio": 0.5,
 }  # fmt: skip
 #: Alarm -> values that just ring it, and values that just do not.
@@ -26,6 +27,10 @@ EDGES = {
     ),
     "uniform-collapse": ({"teacher_entropy_share": 0.985}, {"teacher_entropy_share": 0.975}),
     "uniform-patches": ({"patch_entropy_share": 0.985}, {"patch_entropy_share": 0.975}),
+    "constant-patches": (
+        {"patch_entropy_share": 0.01, "patch_prototype_use": 0.04},
+        {"patch_entropy_share": 0.01, "patch_prototype_use": 0.06},
+    ),
     "collapsed-projections": (
         {"alignment": 0.01, "uniformity": -0.05}, {"alignment": 0.01, "uniformity": -3.0},
     ),

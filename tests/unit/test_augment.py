@@ -121,7 +121,9 @@ def test_what_is_left_out_is_said():
     (remark,) = Augmenter(layer(unit="reflectance"), AugmentParams(), wants_solarize=True).remarks
     assert "8-bit" in remark
     (remark,) = Augmenter(layer(), AugmentParams(band_drop_p=0.2)).remarks
-    assert "band drop" in remark
+    assert "band drop:" in remark
+    (remark,) = Augmenter(layer(), AugmentParams(band_drop_p=0.2, band_gain=0.3)).remarks
+    assert "band drop and gain per band" in remark
 
 
 def test_gain_is_a_factor_in_units_and_an_offset_in_decibels():
