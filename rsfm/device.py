@@ -1,6 +1,11 @@
-"""Where a job runs."""
+"""Where a job runs, and what memory it takes there."""
 
 from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
 
 import torch
 
@@ -24,3 +29,15 @@ def granted_device(wanted: str, granted: str) -> torch.device:
     if granted == "cuda" and not torch.cuda.is_available():
         raise RsfmError("This job is to run on a GPU, and PyTorch finds none here: set the device to auto or cpu.")
     return torch.device(granted)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes so far: of tensors on a GPU, of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError):
+        # Linux hands `ru_maxrss` on from whoever started this process, which may be large.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

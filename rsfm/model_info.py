@@ -67,7 +67,9 @@ class ModelInfo(BaseModel):
         """Raises RsfmError: missing, unreadable, or another format."""
         file = folder / "model.json"
         if not file.is_file():
-            raise RsfmError(f"No model at {folder}: a run exports it when it finishes.")
+            raise RsfmError(
+                f"No model at {folder}: a run exports it when it finishes (rsfm resume goes on with one that stopped)."
+            )
         return read_description(
             cls, file, version=MODEL_FORMAT, what="model description", remedy="Train or import the model again."
         )

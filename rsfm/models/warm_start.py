@@ -68,7 +68,7 @@ def warm_start(encoder: Encoder, init: InitParams, layer: LayerInput, workspace:
     if weights.grid is not None and isinstance(encoder, ViT) and "positions" in state:
         state["positions"] = resample_positions(state["positions"], weights.grid, encoder.grid, encoder.prefix_tokens)
     _account(state, wanted, weights.title)
-    remarks = [f"Continues from {weights.title} with {how}.", *weights.remarks]
+    remarks = [f"Continues from {weights.title} with {how}. All but the encoder starts anew.", *weights.remarks]
     if weights.left_out:
         remarks.append(f"Left out: {', '.join(weights.left_out)}.")
     return state, remarks
@@ -213,11 +213,13 @@ def _from_timm(
     encoder: Encoder, state: dict[str, Tensor], title: str, bands: list[str], grid: tuple[int, int] | None
 ) -> Weights:
     left_out = [k for k in state if k.startswith(_CLASSIFIERS)]
+    remarks = [
+        f"{title} was trained on values normalised in its own way; this run standardises by this pack's statistics."
+    ]
     state = {k: v for k, v in state.items() if k not in left_out}
     if isinstance(encoder, ResNet):
-        return Weights(
-            title, {f"network.{k}": v for k, v in state.items()}, bands, "network.conv1.weight", None, left_out
-        )
+        named = {f"network.{k}": v for k, v in state.items()}
+        return Weights(title, named, bands, "network.conv1.weight", None, left_out, remarks)
     if not isinstance(encoder, ViT) or "patch_embed.proj.weight" not in state:
         raise RsfmError(f"{title} is no Vision Transformer that this encoder could start from.")
     renamed = {}
@@ -248,4 +250,4 @@ def _from_timm(
             renamed["positions"] = F.pad(renamed["positions"], (0, 0, prefix, 0))
         elif count != grid[0] * grid[1] + prefix:
             raise RsfmError(f"{title} has {count} learned positions, which are no square grid.")
-    return Weights(title, renamed, bands, "patch_projection.weight", grid, left_out)
+    return Weights(title, renamed, bands, "patch_projection.weight", grid, left_out, remarks)

@@ -153,7 +153,8 @@ class InitParams(Params):
     weights: str = Field(
         "",
         title="Continue from",
-        description="A run's id, or weights such as timm:vit_small_patch16_224; empty: a random start.",
+        description="The encoder of a finished run (its id), or weights such as timm:vit_small_patch16_224; empty: a "
+        "random start.",
     )
     patch_embed: Literal["keep", "inflate", "reinit"] = Field(
         "keep",

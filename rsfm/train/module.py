@@ -55,8 +55,9 @@ class PretrainModule(pl.LightningModule):
         # Of the finite passes since the last `take_means`. Counted by name: some signals are measured now and then.
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
-        self._loss: Callable[[Views], tuple[Tensor, dict[str, Tensor]]]
-        self._loss = torch.compile(self._scalars) if spec.runtime.compile else self._scalars
+        #: The loss and all that is logged of it, compiled where that was asked for.
+        self.loss_of: Callable[[Views], tuple[Tensor, dict[str, Tensor]]]
+        self.loss_of = torch.compile(self._scalars) if spec.runtime.compile else self._scalars
 
     # -- data ------------------------------------------------------------------------------------------------------
     def train_dataloader(self) -> TimedLoader:
@@ -93,7 +94,7 @@ class PretrainModule(pl.LightningModule):
             views = self.method.views(batch, generator, self.progress)
         # An empty list at each pass of a step: a compiled loss is compiled anew for each length.
         earlier, self.method.pending = self.method.pending, []
-        total, scalars = self._loss(views)
+        total, scalars = self.loss_of(views)
         self.method.pending = earlier + self.method.pending
         if batch.non_finite is not None:
             scalars["non_finite_values"] = batch.non_finite

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import lightning.pytorch as pl
 import torch
 
-from rsfm.device import granted_device
+from rsfm.device import granted_device, peak_memory
 from rsfm.errors import RsfmError
 from rsfm.model_info import ModelInfo, model_folder
 from rsfm.models.export import save_model
@@ -69,6 +69,8 @@ def run_job(spec: PretrainSpec, context: JobContext) -> None:
             default_root_dir=context.folder.path,
         )  # fmt: skip
         trainer.fit(module, ckpt_path=resume, weights_only=True)
+    where = "GPU memory" if device.type == "cuda" else "memory"
+    print(f"Peak {where}: {peak_memory(device) / 1e9:.2f} GB.", flush=True)
     info = export(spec, context, setup, trainer.global_step, skipped_steps=module.skipped_steps)
     print(f"Model {info.name}: {info.feature_dim} features from {len(info.bands)} bands. Done.", flush=True)
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import psutil
 import torch
@@ -15,7 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from rsfm.data.seeding import step_generator
-from rsfm.device import granted_device
+from rsfm.device import granted_device, peak_memory
 from rsfm.errors import RsfmError
 from rsfm.methods.base import Progress
 from rsfm.packs import Pack
@@ -92,7 +88,7 @@ def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[s
             size = min(micro_batch, max(some, affordable // _PASSES))
             monitors.take_fewer(affordable)
         per_image = _fastest(spec, module, device, size)
-        peak = _peak_memory(device)
+        peak = peak_memory(device)
         if size < micro_batch:
             # The process's own growth from one small pass to the next is too uneven.
             held_by_each = (_one_pass(spec, module, device, some) - held_by_few) // (some - few)
@@ -103,11 +99,13 @@ def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[s
             f"A pass over {micro_batch} images does not fit into the GPU's memory. Raise optim.accumulate or lower "
             "optim.batch_size."
         ) from error
-    peak = max(peak, _peak_memory(device))
+    peak = max(peak, peak_memory(device))
     del optimiser  # kept until here for its memory
     remarks = []
     if size < micro_batch:
         remarks.append(f"Tried with {size} images instead of {micro_batch}, to be quick.")
+    if spec.runtime.compile:
+        remarks.append("Tried without compiling: compiled, it should be quicker and take no more memory.")
     if device.type == "cuda":
         remarks.append(f"Peak GPU memory: {peak / 1e9:.2f} GB.")
     else:
@@ -128,18 +126,6 @@ def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[s
 def _precision(spec: PretrainSpec, device: torch.device) -> torch.autocast:
     bf16 = lightning_precision(spec, device) == "bf16-mixed"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """The most bytes so far: of tensors on a GPU, of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with contextlib.suppress(OSError):
-        # Linux hands `ru_maxrss` on from whoever started this process, which may be large.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _step_in_place(spec: PretrainSpec, module: PretrainModule) -> torch.optim.Optimizer:

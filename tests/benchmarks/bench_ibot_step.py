@@ -1,6 +1,6 @@
 """A training step of our iBOT against one built from lightly's parts, on the same ViT, crops and masks.
 
-    python tests/benchmarks/bench_ibot_step.py [--threads 2] [--rounds 6] [--device cpu] [--preset cpu]
+    python tests/benchmarks/bench_ibot_step.py [--preset cpu] [--batch 64] [--device cpu] [--precision bf16] [--compile]
 
 Both get the same global and local crops, masks, head sizes, prototypes and optimiser, and make the same moving
 averages of teacher and centres. Rounds alternate, and the ratios are medians of rounds, so that other load on the
@@ -20,7 +20,7 @@ import torch
 from lightly.loss import DINOLoss, IBOTPatchLoss
 from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM
 from lightly.models.utils import update_momentum
-from steps import duel, make_pack, stepper
+from steps import add_options, duel, flops, make_pack, say_share_of_peak, settings_of, stepper
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -86,12 +86,7 @@ class LightlyIBOT(nn.Module):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--device", default="cpu")
+    add_options(parser, rounds=6, steps=3)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
@@ -101,8 +96,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         make_pack(workspace, 1000, args.size)
-        settings = ["centring=centre", "patch_centre=hidden", "encoder.positions=sincos"]
-        spec = pretrain_spec("ibot", "bench", args.preset, settings, image_size=args.size)
+        settings = ["centring=centre", "patch_centre=hidden", "encoder.positions=sincos", *settings_of(args)]
+        spec = pretrain_spec("ibot", "bench", args.preset, settings)
         setup = set_up(spec, workspace)
         module = PretrainModule(spec, setup.method, setup.sources).to(device)
         method = setup.method
@@ -119,11 +114,14 @@ def main() -> None:
             method.pending.clear()
 
         print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-        duel(
-            stepper(method, lambda: method.loss(views).total, after),
-            stepper(theirs, lambda: theirs.loss(views), theirs.after),
+        operations = flops(lambda: method.loss(views).total)
+        method.pending.clear()
+        step = duel(
+            stepper(method, lambda: module.loss_of(views)[0], after, precision=args.precision),
+            stepper(theirs, lambda: theirs.loss(views), theirs.after, precision=args.precision),
             rounds=args.rounds, steps=args.steps, batch_size=batch_size, device=device,
         )  # fmt: skip
+        say_share_of_peak(operations, step, device, args.precision)
 
 
 if __name__ == "__main__":

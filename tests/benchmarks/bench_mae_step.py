@@ -1,6 +1,6 @@
 """A training step of our masked autoencoder against one built from lightly's blocks, on the same ViT.
 
-    python tests/benchmarks/bench_mae_step.py [--threads 2] [--rounds 8] [--device cpu]
+    python tests/benchmarks/bench_mae_step.py [--preset cpu] [--batch 128] [--device cpu] [--precision bf16] [--compile]
 
 Both get the same images, encoder and decoder sizes, mask ratio and optimiser; ours also normalises its targets and
 leaves flat patches out, as its defaults are, lightly's does so with --norm-pix. Rounds alternate, and the ratios are
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from lightly.models import utils
 from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
-from steps import duel, make_pack, seconds, stepper
+from steps import add_options, duel, flops, make_pack, say_share_of_peak, seconds, settings_of, stepper
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -76,13 +76,8 @@ class LightlyMAE(nn.Module):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--size", type=int, default=64)
+    add_options(parser, rounds=8, steps=4)
     parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--norm-pix", action="store_true", help="lightly's step normalises its targets too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -93,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         make_pack(workspace, args.images, args.size)
-        spec = pretrain_spec("mae", "bench", args.preset, image_size=args.size)
+        spec = pretrain_spec("mae", "bench", args.preset, settings_of(args))
         setup = set_up(spec, workspace)
         module = PretrainModule(spec, setup.method, setup.sources).to(device)
         method = setup.method
@@ -107,11 +102,13 @@ def main() -> None:
         theirs = LightlyMAE(spec, len(source.input.bands), args.size, args.norm_pix).to(device)
 
         print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-        duel(
-            stepper(method, lambda: method.loss(views).total),
-            stepper(theirs, lambda: theirs.loss(views["image"])),
+        operations = flops(lambda: method.loss(views).total)
+        step = duel(
+            stepper(method, lambda: module.loss_of(views)[0], precision=args.precision),
+            stepper(theirs, lambda: theirs.loss(views["image"]), precision=args.precision),
             rounds=args.rounds, steps=args.steps, batch_size=batch_size, device=device,
         )  # fmt: skip
+        say_share_of_peak(operations, step, device, args.precision)
 
         timer = WaitTimer()
         sampler = EndlessBatchSampler(len(source), batch_size, 0)
@@ -126,9 +123,9 @@ def main() -> None:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             made[0] += time.perf_counter() - start
-            return method.loss(fresh).total
+            return module.loss_of(fresh)[0]
 
-        whole_step = stepper(method, whole)
+        whole_step = stepper(method, whole, precision=args.precision)
         seconds(whole_step, 2, device)
         timer.seconds, made[0], count = 0.0, 0.0, args.rounds * args.steps
         per_step, _ = seconds(whole_step, count, device)

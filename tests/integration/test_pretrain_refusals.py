@@ -26,7 +26,8 @@ def test_dry_run_says_what_it_found(world):
     remarks = " ".join(dry_run(make_spec(image_size=16, bands=["red", "nir"]), world))
     for text in ("37 images", "red, nir", "14 steps of 8", "32×32", "images/s", "MB on disk"):
         assert text in remarks
-    assert not world.runs.exists()
+    assert not world.runs.exists() and "compiling" not in remarks
+    assert "Tried without compiling" in " ".join(dry_run(make_spec(runtime={"compile": True}), world))
 
 
 @pytest.mark.parametrize("method", METHODS)

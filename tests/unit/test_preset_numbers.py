@@ -43,7 +43,31 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
         "params.equal_scale": True, "params.shared_flip": True, "params.lambda_overlap": 0.0,
         "encoder.drop_path": 0.1,
     },
-    ("ibot", "millionaid-overlap"): {"params.lambda_overlap": 1.0, "params.mask_kind": "random"},
+    ("ibot", "vit-b"): {
+        "optim.samples": 400 * IMAGENET, "optim.batch_size": 1024, "optim.peak_lr": 3e-3, "optim.min_lr": 2e-6,
+        "optim.warmup_samples": 10 * IMAGENET, "optim.weight_decay": 0.04, "optim.weight_decay_end": 0.4,
+        "optim.grad_clip": 0.3, "optim.clip_norm": "tensor", "params.freeze_prototypes_samples": 3 * IMAGENET,
+        "params.ema_start": 0.996, "params.ema_end": 1.0, "params.student_temperature": 0.1,
+        "params.teacher_temperature_start": 0.04, "params.teacher_temperature": 0.07,
+        "params.patch_temperature_start": 0.04, "params.patch_temperature": 0.07, "params.prototypes": 8192,
+        "params.global_min_scale": 0.32, "params.local_crops": 10, "params.local_min_scale": 0.05,
+        "params.local_max_scale": 0.32, "params.equal_scale": False, "params.shared_flip": False,
+        "encoder.drop_path": 0.1,
+    },
+    ("dino", "vit-s"): {
+        "optim.batch_size": 1024, "optim.peak_lr": 2e-3, "optim.warmup_samples": 10 * IMAGENET,
+        "optim.weight_decay": 0.04, "optim.weight_decay_end": 0.4, "optim.grad_clip": 3.0, "optim.clip_norm": "tensor",
+        "params.freeze_prototypes_samples": IMAGENET, "params.ema_start": 0.996, "params.ema_end": 1.0,
+        "params.student_temperature": 0.1, "params.teacher_temperature_start": 0.04, "params.teacher_temperature": 0.07,
+        "params.temperature_warmup_samples": 30 * IMAGENET, "params.prototypes": 65_536,
+        "params.global_min_scale": 0.25, "params.local_crops": 10, "params.local_size": 96,
+        "params.local_min_scale": 0.05, "params.local_max_scale": 0.25,
+    },
+    ("dino", "vit-b"): {
+        "optim.batch_size": 1024, "optim.peak_lr": 3e-3, "optim.grad_clip": 0.3, "optim.clip_norm": "tensor",
+        "params.freeze_prototypes_samples": 3 * IMAGENET, "params.ema_start": 0.996, "params.prototypes": 65_536,
+        "params.teacher_temperature": 0.07, "params.local_crops": 10, "params.equal_scale": False,
+    },
     ("mae", "vit-b"): {
         "optim.batch_size": 4096, "optim.samples": 800 * IMAGENET, "optim.warmup_samples": 40 * IMAGENET,
         "optim.base_lr": 1.5e-4, "optim.weight_decay": 0.05, "optim.beta1": 0.9, "optim.beta2": 0.95,
@@ -69,6 +93,11 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
         "params.blur_p_1": 1.0, "params.blur_p_2": 0.1, "params.solarize_p_1": 0.0, "params.solarize_p_2": 0.2,
         "params.augment.saturation": 0.2, "params.augment.flips": "horizontal",
     },
+    ("moco_v3", "vit-s"): {
+        "optim.batch_size": 4096, "optim.samples": 300 * IMAGENET, "optim.warmup_samples": 40 * IMAGENET,
+        "optim.base_lr": 1.5e-4, "optim.weight_decay": 0.1, "params.temperature": 0.2, "params.crop_min_scale": 0.08,
+        "encoder.width": 384, "encoder.heads": 12,
+    },
     ("mae_contrastive", "vit-b"): {
         "params.mask_ratio": 0.5, "params.temperature": 0.1, "params.reconstruction_weight": 1.0,
         "params.contrastive_weight": 0.05, "params.denoising_weight": 0.0, "params.noise_max": 0.05,
@@ -79,7 +108,8 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("beit_vq", "vit-b"): {
         "optim.batch_size": 2048, "optim.peak_lr": 1.5e-3, "optim.weight_decay": 0.05, "optim.grad_clip": 3.0,
         "optim.warmup_samples": 10 * IMAGENET, "optim.samples": 800 * IMAGENET, "encoder.drop_path": 0.1,
-        "encoder.layer_scale": 0.1, "encoder.positions": "relative",
+        "encoder.layer_scale": 0.1, "encoder.positions": "relative", "optim.beta2": 0.98,
+        "params.mask_ratio": 0.383, "params.min_block": 0.082,  # 75 and 16 of 196
     },
 }  # fmt: skip
 
@@ -95,6 +125,21 @@ def test_a_preset_has_the_numbers_of_its_paper(method: str, preset: str) -> None
             value = getattr(value, name)
         found[path] = pytest.approx(value, rel=1e-9) if isinstance(expected, float) else value
     assert found == NUMBERS[method, preset]
+
+
+@pytest.mark.parametrize(
+    ("preset", "other"),
+    [
+        ("millionaid-overlap", {"lambda_overlap": 1.0}),
+        ("scale-aug", {"view_degrade_p": 0.5}),
+    ],
+)
+def test_recipes_for_millionaid_differ_by_what_their_names_say(preset: str, other: dict[str, Any]) -> None:
+    plain, found = (pretrain_spec("ibot", "pack", name).model_dump() for name in ("millionaid", preset))
+    before, after = plain.pop("method_params"), found.pop("method_params")
+    assert {name: value for name, value in after.items() if before.get(name) != value} == other
+    assert before.keys() == after.keys() and after["view_degrade_of"] == "student"
+    assert plain | {"preset": preset} == found
 
 
 @pytest.mark.parametrize(("preset", "jitter"), [("smoke", 0.0), ("cpu", 0.4), ("vit-b", 0.0)])
