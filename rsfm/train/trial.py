@@ -143,9 +143,7 @@ def _fastest(spec: PretrainSpec, module: PretrainModule, device: torch.device, s
 
 
 def _seconds(spec: PretrainSpec, module: PretrainModule, device: torch.device, size: int) -> float:
-    """What a pass of `size` images takes. Gradients stay where passes are accumulated, as they will."""
-    if spec.optim.accumulate == 1:
-        module.zero_grad(set_to_none=True)
+    """What a pass of `size` images takes."""
     start = time.perf_counter()
     _one_pass(spec, module, device, size)
     return time.perf_counter() - start
@@ -172,6 +170,9 @@ def _one_pass(spec: PretrainSpec, module: PretrainModule, device: torch.device, 
 
     with _precision(spec, device), saved_tensors_hooks(keep, lambda tensor: tensor):
         total = module.method.loss(views).total
+    # Where Lightning does so: until then, the gradients of the step before are still there.
+    if spec.optim.accumulate == 1:
+        module.zero_grad(set_to_none=True)
     total.backward()
     module.method.pending.clear()
     if not torch.isfinite(total):
