@@ -71,11 +71,13 @@ ALARMS: dict[str, Alarm] = {
         ),
         Alarm(
             "constant-patches", "Constant collapse of the patches",
-            "The teacher puts every hidden patch on a few prototypes: their entropy is near zero, and so is the patch "
-            "loss.",
+            "The teacher puts all hidden patches on a few prototypes: the entropy of its targets is near zero, and so "
+            "is the patch loss.",
             "Check centring, raise the patch temperature, or slow the teacher (EMA closer to 1).",
-            ("patch_entropy_share", "patch_prototype_use"),
-            lambda v: v["patch_entropy_share"] < 0.02 and v["patch_prototype_use"] < 0.05,
+            ("patch_entropy_share", "patch_prototype_use", "patch_prototypes_won"),
+            # Where no patch counts, none is won. Of a few, one winner is a large share.
+            lambda v: v["patch_entropy_share"] < 0.02 and v["patch_prototypes_won"] > 0
+            and (v["patch_prototype_use"] < 0.05 or v["patch_prototypes_won"] < 1.5),
         ),
         Alarm(
             "collapsed-projections", "Collapse of the projections",

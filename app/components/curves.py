@@ -36,6 +36,8 @@ METRIC_TITLES = {
     "knn_standardised": "Online kNN accuracy, features standardised",
     "teacher_entropy_share": "Teacher entropy (share of ln K)",
     "prototype_use": "Prototypes in use (share)",
+    "patch_entropy_share": "Teacher entropy of patches (share of ln K)",
+    "patch_prototype_use": "Prototypes in use by patches (share)",
     "codebook_use": "Codes in use (perplexity over size)",
     "token_gain": "Gain over token frequencies (nats)",
     "flat_patch_share": "Share of flat patches",

@@ -129,7 +129,7 @@ class Augmenter(nn.Module):
         elif wants_solarize and not self.bounded:
             self.remarks.append("Views without solarise: it needs 8-bit images.")
         if self.colour is not None:
-            usual = AugmentParams().band_gain  # the usual gain needs no word: hue has its place
+            usual = AugmentParams().band_gain  # nobody asked for it
             of_bands = {"band drop": params.band_drop_p > 0, "gain per band": params.band_gain not in (0, usual)}
             left_out = [name for name, wanted in of_bands.items() if wanted]
             if left_out:
@@ -155,14 +155,7 @@ class Augmenter(nn.Module):
         self, images: Tensor, view: View, generator: torch.Generator, *, boxes: Tensor | None = None,
         flips: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """(B, C, H, W) standardised images to (B, C, size, size) standardised views: `geometry`, then `radiometry`."""
-        return self.radiometry(self.geometry(images, view, generator, boxes=boxes, flips=flips), view, generator)
-
-    def geometry(
-        self, images: Tensor, view: View, generator: torch.Generator, *, boxes: Tensor | None = None,
-        flips: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Crop, flips, blur and degradation: (B, C, H, W) to (B, C, size, size), values in the same standard.
+        """(B, C, H, W) standardised images to (B, C, size, size) standardised views.
 
         Args:
             boxes, flips: as from `boxes` and `flips`; drawn here where None.
@@ -179,7 +172,7 @@ class Augmenter(nn.Module):
         if view.degrade_p > 0:
             degrade = self._degradations(count, view, generator)
             rows, columns = degrade @ rows, degrade @ columns
-        return apply_view(images, rows, columns, flips)
+        return self.radiometry(apply_view(images, rows, columns, flips), view, generator)
 
     def degrade(self, views: Tensor, view: View, generator: torch.Generator) -> Tensor:
         """Finished (B, C, size, size) views, coarser by chance as `view` says, and otherwise as they are."""

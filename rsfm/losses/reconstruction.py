@@ -39,21 +39,39 @@ def normalised_patches(patches: Tensor) -> Tensor:
     return standardise_patches(centred, variance)
 
 
-def pixel_targets(patches: Tensor, *, norm_pix: bool) -> tuple[Tensor, Tensor]:
-    """What the predictions of hidden patches are compared with, and how much each patch varies.
+def within_bands(variance: Tensor, centred: Tensor, bands: int) -> Tensor:
+    """The unbiased variance over the pixels of a patch in one band, as a mean over bands, from `patch_variance`.
 
-    A patch that hardly varies (water, no-data) should not count: normalised by itself, it would be sensor noise blown
-    up.
+    Differences between bands do not count: what was not observed has a value of its own in each band, by the rounding
+    of what fills it and by jitter.
 
     Args:
-        patches: (B, N, P) standardised values.
-        norm_pix: each patch standardised by itself.
+        variance, centred: (..., 1) and (..., P), bands fastest.
 
     Returns:
-        (B, N, P) targets, and (B, N) variances.
+        (...).
+    """
+    values = centred.shape[-1]
+    of_bands = centred.unflatten(-1, (-1, bands)).mean(dim=-2)
+    between = (of_bands * of_bands).sum(dim=-1) * (values // bands)
+    return ((variance.squeeze(-1) * (values - 1) - between) / (values - bands)).clamp(min=0.0)
+
+
+def pixel_targets(patches: Tensor, *, bands: int, norm_pix: bool, flat_variance: float) -> tuple[Tensor, Tensor]:
+    """What the predictions of hidden patches are compared with, and which patches count.
+
+    Args:
+        patches: (B, N, P) standardised values, bands fastest.
+        norm_pix: each patch standardised by itself.
+        flat_variance: a patch with less variance within its bands (still water, no-data) does not count: there is
+            nothing to see in it but sensor noise.
+
+    Returns:
+        (B, N, P) targets, and (B, N) bool.
     """
     _, variance, centred = patch_variance(patches)
-    return standardise_patches(centred, variance) if norm_pix else patches, variance.squeeze(-1)
+    counts = within_bands(variance, centred, bands) >= flat_variance
+    return standardise_patches(centred, variance) if norm_pix else patches, counts
 
 
 def flat_patches(images: Tensor, patch_size: int) -> Tensor:

@@ -171,11 +171,13 @@ class IBOT(DINO):
             # Means over the views that hide something, unlike the loss.
             share = weights.sum().clamp(min=1e-6)
             ce, spread = value.detach() / share, (weights * entropy(targets)).sum() / share
+            winners = targets.argmax(dim=-1)
+            use = prototype_use(winners, count)
             logs = {
                 "patch_ce": ce, "patch_entropy": spread, "patch_kl": ce - spread,
                 "patch_entropy_share": spread / math.log(count),
-                "patch_prototype_use": prototype_use(targets.argmax(dim=-1), count),
-                "patch_agreement": ((targets.argmax(-1) == student.argmax(-1)) * weights).sum() / share,
+                "patch_prototype_use": use, "patch_prototypes_won": use * min(count, len(winners)),
+                "patch_agreement": ((winners == student.argmax(-1)) * weights).sum() / share,
                 "patch_centre_norm": self.patch_centre.norm(), "patch_temperature": views["patch_temperature"],
                 "mask_share": views["hidden"].float().mean(),
                 "flat_patch_share": views["flat"].float().mean(),

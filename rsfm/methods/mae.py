@@ -136,8 +136,10 @@ class MAE(Method):
         patches = patchify(views["image"], self.encoder.patch_size)
         tokens = self.encoder.forward_patches(patches, self.encoder.grid, views["keep"])
         prediction = self.decoder(tokens, views["keep"], views["hidden"])
-        target, variance = pixel_targets(take(patches, views["hidden"]), norm_pix=self.params.norm_pix)
-        counts = variance >= self.params.flat_patch_variance  # the data are standardised: their variance is 1
+        target, counts = pixel_targets(
+            take(patches, views["hidden"]), bands=self.encoder.in_chans, norm_pix=self.params.norm_pix,
+            flat_variance=self.params.flat_patch_variance,  # the data are standardised: their variance is 1
+        )  # fmt: skip
         total = masked_patch_mse(prediction, target, counts)
         return LossParts(total, {"reconstruction": total}, {"flat_patch_share": (~counts).float().mean()})
 

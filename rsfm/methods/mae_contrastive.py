@@ -16,7 +16,7 @@ from rsfm.data.seeding import seeded
 from rsfm.data.source import Batch, LayerInput
 from rsfm.errors import RsfmError
 from rsfm.losses.contrastive import alignment, contrast_signals, info_nce, nt_xent_logits, uniformity
-from rsfm.losses.reconstruction import masked_patch_mse, patch_variance, pixel_targets
+from rsfm.losses.reconstruction import masked_patch_mse, pixel_targets
 from rsfm.masking.uniform import uniform_mask, visible_count
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.methods.mae import MAEDecoder, hide_patches, reconstruction_panel, take
@@ -48,8 +48,8 @@ class MAEContrastive(Method):
     """Reconstruct the hidden patches of two views from their visible ones, and contrast the means of these.
 
     Views: `image` (V·B, C, S, S), the views one after the other; `keep` (V·B, K) and `hidden` (V·B, N − K) positions
-    of patches; with reconstruction, `flat` (V·B, N − K) bool, of the hidden ones; with denoising, `noise` like the
-    image and `noise_level` (V·B, 1, 1, 1); `compare_gradients` on the steps on which the tasks' gradients are compared.
+    of patches; with denoising, `noise` like the image and `noise_level` (V·B, 1, 1, 1); `compare_gradients` on the
+    steps on which the tasks' gradients are compared.
     """
 
     encoder: ViT
@@ -100,17 +100,9 @@ class MAEContrastive(Method):
     def views(self, batch: Batch, generator: torch.Generator, progress: Progress) -> Views:
         images, p = batch.images[self.layer], self.params
         view = View(self.encoder.image_size, (p.crop_min_scale, 1.0), blur_p=p.blur_p)
-        plain, jittered = [], []
-        for _ in range(p.view_count):
-            plain.append(self.augment.geometry(images, view, generator))
-            jittered.append(self.augment.radiometry(plain[-1], view, generator))
-        both = torch.cat(jittered)
+        both = torch.cat([self.augment(images, view, generator) for _ in range(p.view_count)])
         keep, hidden = uniform_mask(len(both), self.tokens, p.mask_ratio, generator)
         views = {"image": both, "keep": keep, "hidden": hidden}
-        if p.reconstruction_weight:
-            # Before the jitter, which gives each band of a patch without observation a value of its own.
-            seen = take(patchify(torch.cat(plain), self.encoder.patch_size), hidden)
-            views["flat"] = patch_variance(seen)[1].squeeze(-1) < p.flat_patch_variance
         if p.denoising_weight:
             views["noise"] = torch.randn(both.shape, generator=generator, device=both.device)
             views["noise_level"] = uniform((len(both), 1, 1, 1), 0.0, p.noise_max, generator)
@@ -127,9 +119,9 @@ class MAEContrastive(Method):
         if self.decoder is not None:
             decoded = self.decoder.decode(tokens, keep)
             if p.reconstruction_weight:
-                error = self._reconstruction(decoded, image, views["hidden"], ~views["flat"])
+                error, flat = self._reconstruction(decoded, image, views["hidden"])
                 parts["reconstruction"] = p.reconstruction_weight * error
-                logs |= {"reconstruction_error": error, "flat_patch_share": views["flat"].float().mean()}
+                logs |= {"reconstruction_error": error, "flat_patch_share": flat}
         if self.projector is not None:
             z1, z2 = self.projector(self.encoder.pool(tokens)).chunk(2)
             logits, partners = nt_xent_logits(z1, z2, p.temperature)
@@ -149,14 +141,18 @@ class MAEContrastive(Method):
             logs |= task_gradients(parts, list(self.encoder.blocks[-1].parameters()))
         return LossParts(sum(parts.values(), torch.zeros((), device=image.device)), parts, logs)
 
-    def _reconstruction(self, decoded: Tensor, image: Tensor, hidden: Tensor, counted: Tensor) -> Tensor:
-        """The mean over the views of the masked autoencoder's loss."""
+    def _reconstruction(self, decoded: Tensor, image: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean over the views of the masked autoencoder's loss, and the share of flat patches."""
         assert self.decoder is not None
         count = self.params.view_count
-        target, _ = pixel_targets(take(patchify(image, self.encoder.patch_size), hidden), norm_pix=self.params.norm_pix)
+        target, counts = pixel_targets(
+            take(patchify(image, self.encoder.patch_size), hidden), bands=self.encoder.in_chans,
+            norm_pix=self.params.norm_pix, flat_variance=self.params.flat_patch_variance,
+        )  # fmt: skip
         prediction = self.decoder.predict(decoded, hidden)
-        per_view = zip(prediction.chunk(count), target.chunk(count), counted.chunk(count), strict=True)
-        return torch.stack([masked_patch_mse(*tensors) for tensors in per_view]).mean()
+        per_view = zip(prediction.chunk(count), target.chunk(count), counts.chunk(count), strict=True)
+        error = torch.stack([masked_patch_mse(*tensors) for tensors in per_view]).mean()
+        return error, (~counts).float().mean()
 
     # -- what people see -------------------------------------------------------------------------------------------
     def views_panel(self, batch: Batch, views: Views) -> Panel:

@@ -68,7 +68,10 @@ def warm_start(encoder: Encoder, init: InitParams, layer: LayerInput, workspace:
     if weights.grid is not None and isinstance(encoder, ViT) and "positions" in state:
         state["positions"] = resample_positions(state["positions"], weights.grid, encoder.grid, encoder.prefix_tokens)
     _account(state, wanted, weights.title)
-    remarks = [f"Continues from {weights.title} with {how}. All but the encoder starts anew.", *weights.remarks]
+    remarks = [
+        f"Continues from {weights.title} with {how}. Heads, decoders and optimiser start anew.",
+        *weights.remarks,
+    ]
     if weights.left_out:
         remarks.append(f"Left out: {', '.join(weights.left_out)}.")
     return state, remarks
@@ -214,7 +217,7 @@ def _from_timm(
 ) -> Weights:
     left_out = [k for k in state if k.startswith(_CLASSIFIERS)]
     remarks = [
-        f"{title} was trained on values normalised in its own way; this run standardises by this pack's statistics."
+        f"{title} was trained with a normalisation of its own; this run standardises with this pack's statistics."
     ]
     state = {k: v for k, v in state.items() if k not in left_out}
     if isinstance(encoder, ResNet):

@@ -30,7 +30,7 @@ class AugmentParams(Params):
     grayscale_p: float = Field(0.2, ge=0, le=1, title="Grayscale probability", description="Colour images only.")
     band_gain: float = Field(
         0.1, ge=0, le=1, title="Gain per band",
-        description="Half-width of a gain of each band by itself; takes the place of hue, which colour images have.",
+        description="Half-width of a gain of each band by itself. Not for colour images: these have hue instead.",
     )  # fmt: skip
     band_drop_p: float = Field(
         0.0, ge=0, lt=1, title="Band drop", description="Chance that a band is set to its mean (no colour images)."

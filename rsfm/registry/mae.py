@@ -24,7 +24,7 @@ class ReconstructionParams(Params):
     decoder_heads: int = Field(4, ge=1, title="Decoder heads")
     flat_patch_variance: float = Field(
         1e-4, ge=0, title="Flat-patch threshold",
-        description="Patches with less than this share of the data's variance do not count in the loss.",
+        description="Patches with less than this share of the data's variance, within bands, do not count in the loss.",
     )  # fmt: skip
 
     @model_validator(mode="after")

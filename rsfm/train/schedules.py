@@ -10,7 +10,7 @@ from rsfm.specs import OptimParams
 def cosine(step: int, steps: int, start: float, end: float) -> float:
     """Half a cosine from `start` (step 0) towards `end`, which step `steps` would reach (the last step does not).
 
-    Of learning rates, weight decay and the momentum of moving averages (arXiv 2006.07733, 2104.14294).
+    Used for learning rates, weight decay and the momentum of moving averages (arXiv 2006.07733, 2104.14294).
     """
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * step / steps))
 

@@ -105,7 +105,7 @@ def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[s
     if size < micro_batch:
         remarks.append(f"Tried with {size} images instead of {micro_batch}, to be quick.")
     if spec.runtime.compile:
-        remarks.append("Tried without compiling: compiled, it should be quicker and take no more memory.")
+        remarks.append("Tried without compiling: speed and memory will differ.")
     if device.type == "cuda":
         remarks.append(f"Peak GPU memory: {peak / 1e9:.2f} GB.")
     else:

@@ -30,7 +30,8 @@ from rsfm.methods.ibot import IBOT
 from rsfm.registry.ibot import IBOTParams
 from rsfm.specs import EncoderParams, PretrainSpec, pretrain_spec
 from rsfm.train.module import PretrainModule
-from rsfm.train.setup import keep_freed_memory, set_up
+from rsfm.train.pretrain import suit_device
+from rsfm.train.setup import set_up
 from rsfm.workspace import Workspace
 
 MOMENTUM = 0.996
@@ -90,15 +91,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    if device.type == "cpu":
-        keep_freed_memory()  # as jobs do
 
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
-        make_pack(workspace, 1000, args.size)
+        make_pack(workspace, max(1000, args.batch), args.size)
         settings = ["centring=centre", "patch_centre=hidden", "encoder.positions=sincos", *settings_of(args)]
         spec = pretrain_spec("ibot", "bench", args.preset, settings)
         setup = set_up(spec, workspace)
+        suit_device(spec, setup, device)  # as jobs do
         module = PretrainModule(spec, setup.method, setup.sources).to(device)
         method = setup.method
         assert isinstance(method, IBOT)
@@ -114,7 +114,7 @@ def main() -> None:
             method.pending.clear()
 
         print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-        operations = flops(lambda: method.loss(views).total)
+        operations = flops(lambda: method.loss(views).total, device, args.precision)
         method.pending.clear()
         step = duel(
             stepper(method, lambda: module.loss_of(views)[0], after, precision=args.precision),

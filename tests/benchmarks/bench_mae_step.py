@@ -34,7 +34,8 @@ from rsfm.methods.mae import MAE
 from rsfm.registry.mae import MAEParams
 from rsfm.specs import PretrainSpec, pretrain_spec
 from rsfm.train.module import PretrainModule
-from rsfm.train.setup import keep_freed_memory, set_up
+from rsfm.train.pretrain import suit_device
+from rsfm.train.setup import set_up
 from rsfm.workspace import Workspace
 
 
@@ -82,14 +83,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    if device.type == "cpu":
-        keep_freed_memory()  # as jobs do
 
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
-        make_pack(workspace, args.images, args.size)
+        make_pack(workspace, max(args.images, args.batch), args.size)
         spec = pretrain_spec("mae", "bench", args.preset, settings_of(args))
         setup = set_up(spec, workspace)
+        suit_device(spec, setup, device)  # as jobs do
         module = PretrainModule(spec, setup.method, setup.sources).to(device)
         method = setup.method
         assert isinstance(method, MAE)
@@ -102,7 +102,7 @@ def main() -> None:
         theirs = LightlyMAE(spec, len(source.input.bands), args.size, args.norm_pix).to(device)
 
         print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-        operations = flops(lambda: method.loss(views).total)
+        operations = flops(lambda: method.loss(views).total, device, args.precision)
         step = duel(
             stepper(method, lambda: module.loss_of(views)[0], precision=args.precision),
             stepper(theirs, lambda: theirs.loss(views["image"]), precision=args.precision),

@@ -27,8 +27,8 @@ def add_options(parser: argparse.ArgumentParser, rounds: int, steps: int) -> Non
     parser.add_argument("--size", type=int, default=64, help="pixels per side of stored images and views")
     parser.add_argument("--batch", type=int, default=0, help="images per step (default: the preset's per pass)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of both")
-    parser.add_argument("--compile", action="store_true", help="ours, as runtime.compile does")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of both steps")
+    parser.add_argument("--compile", action="store_true", help="compile our step, as runtime.compile does")
 
 
 def settings_of(args: argparse.Namespace) -> list[str]:
@@ -98,19 +98,25 @@ def duel(
         statistics.median(a[kind] / b[kind] for a, b in zip(*times.values(), strict=True)) for kind in (0, 1)
     )
     print(f"ours / {opponent}   {wall:8.2f} (wall clock)   {processor:.2f} (processor time)")
+    if device.type == "cuda":
+        print(f"peak GPU memory of both   {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB")
     return statistics.median(taken for taken, _ in times["ours"])
 
 
-def flops(loss: Callable[[], Tensor]) -> int:
+def flops(loss: Callable[[], Tensor], device: torch.device, precision: str) -> int:
     """Floating-point operations of matrix products (attention among them), forward and backward, without compiling."""
-    # Of fused attention, not all kinds are counted.
+    # FlopCounterMode misses some kinds of fused attention.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        loss().backward()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            total = loss()
+        total.backward()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # plain attention takes more than what is timed
     return counter.get_total_flops()
 
 
 def say_share_of_peak(operations: int, step: float, device: torch.device, precision: str) -> None:
-    """Print which share of what a large matrix product reaches here a step of so many seconds reaches."""
+    """Print a step's speed as a share of a large matrix product's on this device."""
     side = 8192 if device.type == "cuda" else 2048
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
@@ -120,5 +126,3 @@ def say_share_of_peak(operations: int, step: float, device: torch.device, precis
         f"{100 * operations / step / peak:.1f} % of a product of {side}-square matrices in {precision} "
         f"({peak / 1e12:.3f} TFLOP/s)"
     )
-    if device.type == "cuda":
-        print(f"peak GPU memory, both   {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,6 +88,7 @@ def test_a_run_leaves_metrics_previews_checkpoints_and_a_model(world, capsys):
     assert encoder.in_chans == 4
     log = capsys.readouterr().out
     assert "step 14/14" in log
+    assert re.search(r"^Peak memory: \d\.\d\d GB\.$", log, re.MULTILINE)
     assert "Tip" not in log
     assert not (run.path / "lightning_logs").exists()
 

@@ -62,7 +62,7 @@ def test_schedules_clipping_and_freezing_reach_the_optimiser(workspace: Workspac
         assert [found for with_decay, found in step["decay"] if with_decay] == pytest.approx([decay])
         assert [found for with_decay, found in step["decay"] if not with_decay] == [0.0]
         assert (rows[number + 1]["lr"], rows[number + 1]["weight_decay"]) == pytest.approx((rate, decay))
-        # Each tensor by its own norm: many are at the bound, which a common norm would leave to none.
+        # Each tensor by its own norm: many are at the bound; by a common norm, no two could be.
         assert max(step["norms"]) < CLIP * 1.01
         assert sum(norm > 0.99 * CLIP for norm in step["norms"]) > 5
     counts = [len(step["norms"]) for step in steps]

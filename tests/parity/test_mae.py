@@ -8,7 +8,13 @@ import torch
 from precision import check_bf16
 
 from rsfm.data.source import Batch, LayerInput
-from rsfm.losses.reconstruction import masked_patch_mse, normalised_patches, patch_variance
+from rsfm.losses.reconstruction import (
+    masked_patch_mse,
+    normalised_patches,
+    patch_variance,
+    pixel_targets,
+    within_bands,
+)
 from rsfm.masking.uniform import uniform_mask, visible_count
 from rsfm.methods.base import Progress, decay_groups
 from rsfm.methods.mae import MAE
@@ -186,6 +192,20 @@ def test_flat_patches_do_not_count_and_are_reported():
     nothing = method.loss({**views, "image": torch.full_like(noise, 0.3)})
     assert nothing.total.item() == 0
     assert nothing.logs["flat_patch_share"] == 1
+
+
+@pytest.mark.parametrize(("bands", "size"), [(1, 8), (4, 4), (13, 2)])
+def test_variance_within_bands(bands, size):
+    """Bands fastest; whatever is added to a band as a whole does not count."""
+    patches = torch.randn(3, 5, size * size * bands, generator=_generator())
+    _, variance, centred = patch_variance(patches)
+    direct = patches.unflatten(-1, (-1, bands)).var(dim=-2).mean(dim=-1)
+    torch.testing.assert_close(within_bands(variance, centred, bands), direct)
+    flat = (20 * torch.randn(bands, generator=_generator())).repeat(size * size).expand(3, 5, -1)
+    _, variance, centred = patch_variance(flat)
+    assert (within_bands(variance, centred, bands) < 1e-4).all()
+    _, counts = pixel_targets(flat, bands=bands, norm_pix=True, flat_variance=1e-4)
+    assert not counts.any()
 
 
 def test_loss_is_invariant_to_the_order_of_the_batch():

@@ -106,6 +106,7 @@ def test_inflating_keeps_known_bands_and_the_size_of_the_response(timm_weights, 
     torch.testing.assert_close(ours[..., 1], theirs[:, 1] * 3 / 4)
     torch.testing.assert_close(ours[..., 3], theirs.mean(1) * 3 / 4)
     assert "inflated from 3 to 4 bands (nir from the mean)" in remarks[0]
+    assert "Heads, decoders and optimiser start anew" in remarks[0] and "normalisation of its own" in remarks[1]
 
 
 def test_reinitialising_keeps_the_fresh_patch_embedding_only(timm_weights, workspace):

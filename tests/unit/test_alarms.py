@@ -16,7 +16,7 @@ HEALTHY = {
     "feature_dim": float(D), "std_l2": 1 / math.sqrt(D), "top1_eigen_share": 0.35, "teacher_entropy_share": 0.6,
     "patch_entropy_share": 0.55, "patch_prototype_use": 0.6, "prototype_use": 0.8, "alignment": 0.35,
     "uniformity": -3.4, "contrastive_top1": 0.6, "codebook_use": 0.6, "token_gain": 0.4,
-    "skipped_steps": 0.0, "strangers": 64.0, "prototypes_won": 40.0,
+    "skipped_steps": 0.0, "strangers": 64.0, "prototypes_won": 40.0, "patch_prototypes_won": 300.0,
     "first_top1_eigen_share": 0.3, "grad_ratio": 0.5,
 }  # fmt: skip
 #: Alarm -> values that just ring it, and values that just do not.
@@ -113,11 +113,19 @@ def test_images_that_differ_mostly_in_brightness_have_one_direction_from_the_sta
     assert ringing(HEALTHY | {"first_top1_eigen_share": 0.93, "top1_eigen_share": 0.96}) == {"dimensional-collapse"}
 
 
-def test_one_prototype_for_all_of_a_few_images_rings() -> None:
+@pytest.mark.parametrize(("of", "name"), [("", "constant-targets"), ("patch_", "constant-patches")])
+def test_one_prototype_for_all_of_a_few_rings(of: str, name: str) -> None:
     """Though it is a large share of those that could win."""
-    few = HEALTHY | {"teacher_entropy_share": 0.01, "prototype_use": 0.125}
-    assert ringing(few | {"prototypes_won": 1.0}) == {"constant-targets"}
-    assert ringing(few | {"prototypes_won": 2.0}) == set()
+    share = "patch_entropy_share" if of else "teacher_entropy_share"
+    few = HEALTHY | {share: 0.01, f"{of}prototype_use": 0.125}
+    assert ringing(few | {f"{of}prototypes_won": 1.0}) == {name}
+    assert ringing(few | {f"{of}prototypes_won": 2.0}) == set()
+    assert ringing(few | {f"{of}prototypes_won": 1.0, share: 0.03}) == set()
+
+
+def test_where_no_patch_counts_nothing_has_collapsed() -> None:
+    none = {"patch_entropy_share": 0.0, "patch_prototype_use": 0.0, "patch_prototypes_won": 0.0}
+    assert ringing(HEALTHY | none) == set()
 
 
 def test_among_a_few_strangers_partners_are_easily_found() -> None:

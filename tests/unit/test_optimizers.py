@@ -20,11 +20,11 @@ def test_each_tensor_is_clipped_by_its_own_norm() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
-def test_groups_keep_what_schedules_ask_them_for(optimizer: str) -> None:
+def test_groups_keep_scale_and_decay(optimizer: str) -> None:
     parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
     groups = [ParamGroup(parameters[:1], True, 0.5), ParamGroup(parameters[1:], False)]
     optim = OptimParams(optimizer=optimizer, weight_decay=0.05, beta1=0.8, beta2=0.9)  # type: ignore[arg-type]
     found = build_optimizer(optim, groups).param_groups
     assert [(g["weight_decay"], g["lr_scale"], g["decay"]) for g in found] == [(0.05, 0.5, True), (0.0, 1.0, False)]
-    momenta = {"adamw": ("betas", (0.8, 0.9))}.get(optimizer, ("momentum", 0.8))
-    assert all(g[momenta[0]] == momenta[1] for g in found)
+    name, value = ("betas", (0.8, 0.9)) if optimizer == "adamw" else ("momentum", 0.8)
+    assert all(g[name] == value for g in found)
