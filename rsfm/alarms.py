@@ -32,6 +32,11 @@ class Alarm:
     judged: tuple[float, float] = (0.1, 1.0)
 
 
+def _few_win(entropy_share: float, use: float, won: float) -> bool:
+    """Targets are sharp, and few prototypes win: by share, or one of the few that could. Without targets, none wins."""
+    return entropy_share < 0.02 and won > 0 and (use < 0.05 or won < 1.5)
+
+
 #: Values that no monitor measures: among how many images a partner is to be found, and the share of the variance along
 #: the first axis before training.
 STRANGERS, FIRST_SHARE = "strangers", "first_top1_eigen_share"
@@ -52,8 +57,7 @@ ALARMS: dict[str, Alarm] = {
             "The teacher puts every image on one prototype: its entropy is near zero, and so is the loss.",
             "Check centring, raise the teacher's temperature, or slow the teacher (EMA closer to 1).",
             ("teacher_entropy_share", "prototype_use", "prototypes_won"),
-            # Of a few images, one winner is a large share.
-            lambda v: v["teacher_entropy_share"] < 0.02 and (v["prototype_use"] < 0.05 or v["prototypes_won"] < 1.5),
+            lambda v: _few_win(v["teacher_entropy_share"], v["prototype_use"], v["prototypes_won"]),
         ),
         Alarm(
             "uniform-collapse", "Uniform collapse",
@@ -75,9 +79,7 @@ ALARMS: dict[str, Alarm] = {
             "is the patch loss.",
             "Check centring, raise the patch temperature, or slow the teacher (EMA closer to 1).",
             ("patch_entropy_share", "patch_prototype_use", "patch_prototypes_won"),
-            # Where no patch counts, none is won. Of a few, one winner is a large share.
-            lambda v: v["patch_entropy_share"] < 0.02 and v["patch_prototypes_won"] > 0
-            and (v["patch_prototype_use"] < 0.05 or v["patch_prototypes_won"] < 1.5),
+            lambda v: _few_win(v["patch_entropy_share"], v["patch_prototype_use"], v["patch_prototypes_won"]),
         ),
         Alarm(
             "collapsed-projections", "Collapse of the projections",

@@ -14,6 +14,7 @@ from app.components.method_form import groups_of, start_of
 from app.components.spec_fields import check, defaults_of, merged
 from app.components.spec_form import Choices, FormResult, Layout, spec_form
 from app.page import DATASETS, LAUNCH, empty_state, heading, model_titles
+from app.panels.launch_about import about_method
 from app.panels.launch_copy import about_copy, copied
 from app.panels.launch_models import known_models, model_choice, trained_models
 from app.panels.launch_queue import actions, explain
@@ -22,12 +23,11 @@ from app.text import KIND_ICON, metres, missing, model_name, number, plain, visi
 from app.view_state import choose, choose_one_of
 from rsfm.network_info import NetworkInfo, list_networks
 from rsfm.packs import PackInfo
-from rsfm.registry import BASELINES, METHODS, MethodEntry
+from rsfm.registry import BASELINES, METHODS
 from rsfm.registry.evaluation import EVALUATION_PRESETS, evaluation_values
 from rsfm.specs import (
     ADAPTATION_SETTINGS,
     EmbedSpec,
-    EncoderParams,
     EvaluateSpec,
     Operator,
     PredictSpec,
@@ -88,38 +88,6 @@ def pack_choice(*, labelled: bool = False) -> PackInfo | None:
 
 
 # -- the jobs ----------------------------------------------------------------------------------------------------
-def about_method(entry: MethodEntry, preset: str, spec: PretrainSpec | None, pack: PackInfo | None) -> None:
-    with st.container(border=True):
-        st.markdown(f"**{plain(entry.title)}**")
-        st.caption(f"{plain(entry.paper)} · {plain(entry.family)} · {plain(entry.inputs)}")
-        st.markdown(plain(entry.summary))
-        if spec is not None and pack is not None:
-            samples = sum(pack.splits.get(s, 0) for s in spec.splits)
-            epochs = spec.optim.samples / samples if samples else float("nan")
-            count = tokens(spec, pack)
-            st.table(
-                {
-                    "Optimiser steps": number(spec.optim.steps),
-                    "Passes over the data": number(epochs, 3),
-                    "Peak learning rate": number(spec.optim.peak_lr, 3),
-                    **({} if count is None else {"Tokens per image": number(count)}),
-                },
-                border="horizontal",
-            )
-        if entry.healthy:
-            st.markdown(":material/favorite: **What a healthy run looks like**")
-            st.caption(plain(entry.healthy))
-
-
-def tokens(spec: PretrainSpec, pack: PackInfo) -> int | None:
-    """Patches of one view; None where the encoder has none."""
-    layer = next((x for x in pack.layers if x.role == "image"), None)
-    if layer is None or not isinstance(spec.encoder, EncoderParams):
-        return None
-    side = spec.image_size or min(layer.shape[1:])
-    return (side // spec.encoder.patch_size) ** 2
-
-
 def pretrain_form() -> None:
     main, side = st.columns([5, 3], gap="large")
     with main:
@@ -172,7 +140,7 @@ def pretrain_form() -> None:
         label = f"{visible(entry.label)} on {visible(pack.name)}"
         actions([spec] if spec else None, [label], "launch.pretrain")  # type: ignore[list-item]
     with side:
-        about_method(entry, preset, spec, pack)  # type: ignore[arg-type]
+        about_method(entry, spec, pack)  # type: ignore[arg-type]
 
 
 def evaluate_form() -> None:

@@ -129,7 +129,7 @@ class Augmenter(nn.Module):
         elif wants_solarize and not self.bounded:
             self.remarks.append("Views without solarise: it needs 8-bit images.")
         if self.colour is not None:
-            usual = AugmentParams().band_gain  # nobody asked for it
+            usual = AugmentParams().band_gain  # what nobody changed needs no remark
             of_bands = {"band drop": params.band_drop_p > 0, "gain per band": params.band_gain not in (0, usual)}
             left_out = [name for name, wanted in of_bands.items() if wanted]
             if left_out:

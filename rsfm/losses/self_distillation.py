@@ -128,3 +128,9 @@ def prototype_use(winners: Tensor, prototypes: int) -> Tensor:
     """
     won = torch.zeros(prototypes, device=winners.device).scatter_(0, winners, 1.0)
     return won.sum() / max(1, min(prototypes, len(winners)))
+
+
+def winner_signals(winners: Tensor, prototypes: int) -> dict[str, Tensor]:
+    """`prototype_use` of (B,) winners, and how many prototypes these are."""
+    use = prototype_use(winners, prototypes)
+    return {"prototype_use": use, "prototypes_won": use * min(prototypes, len(winners))}

@@ -18,8 +18,8 @@ from rsfm.losses.self_distillation import (
     centred_targets,
     entropy,
     moved_centre,
-    prototype_use,
     sinkhorn_targets,
+    winner_signals,
 )
 from rsfm.methods.base import LossParts, Method, Panel, Progress, Views, scalar, view_size
 from rsfm.models.ema import frozen_copy, update_average
@@ -178,11 +178,10 @@ class DINO(Method):
         value = between_views(targets, student, self.params.student_temperature)
         with torch.no_grad():
             winners, spread = targets.argmax(dim=-1), entropy(targets).mean()
-            use = prototype_use(winners.flatten(), count)
             logs = {
                 "class_ce": value.detach(), "class_entropy": spread, "class_kl": value.detach() - spread,
                 "teacher_entropy_share": spread / math.log(count),
-                "prototype_use": use, "prototypes_won": use * min(count, winners.numel()),
+                **winner_signals(winners.flatten(), count),
                 "view_agreement": (winners[0] == winners[1]).float().mean(),
                 "centre_norm": self.centre.norm(), "teacher_temperature": views["temperature"],
                 "teacher_momentum": views["momentum"],

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from rsfm.data.source import Batch, LayerInput
 from rsfm.losses.reconstruction import flat_patches
-from rsfm.losses.self_distillation import entropy, image_weights, on_patches, prototype_use
+from rsfm.losses.self_distillation import entropy, image_weights, on_patches, winner_signals
 from rsfm.masking.block import block_mask, draw_ratios, mask_counts, random_mask
 from rsfm.methods.base import LossParts, Panel, Progress, Views, scalar
 from rsfm.methods.dino import DINO, sums
@@ -172,11 +172,10 @@ class IBOT(DINO):
             share = weights.sum().clamp(min=1e-6)
             ce, spread = value.detach() / share, (weights * entropy(targets)).sum() / share
             winners = targets.argmax(dim=-1)
-            use = prototype_use(winners, count)
             logs = {
                 "patch_ce": ce, "patch_entropy": spread, "patch_kl": ce - spread,
                 "patch_entropy_share": spread / math.log(count),
-                "patch_prototype_use": use, "patch_prototypes_won": use * min(count, len(winners)),
+                **{f"patch_{name}": value for name, value in winner_signals(winners, count).items()},
                 "patch_agreement": ((winners == student.argmax(-1)) * weights).sum() / share,
                 "patch_centre_norm": self.patch_centre.norm(), "patch_temperature": views["patch_temperature"],
                 "mask_share": views["hidden"].float().mean(),

@@ -87,6 +87,12 @@ def lightning_precision(spec: PretrainSpec, device: torch.device) -> str:
     return "bf16-mixed" if wanted == "bf16" else "32-true"
 
 
+def autocast(spec: PretrainSpec, device: torch.device) -> torch.autocast:
+    """The precision of a training, for passes outside its trainer."""
+    bf16 = lightning_precision(spec, device) == "bf16-mixed"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
 def require_disk(spec: PretrainSpec, method: Method, workspace: Workspace) -> int:
     """Bytes that checkpoints and the exported model will take.
 

@@ -20,7 +20,7 @@ from rsfm.train.module import PretrainModule
 from rsfm.train.monitors import Monitors
 from rsfm.train.optimizers import build_optimizer
 from rsfm.train.pretrain import suit_device
-from rsfm.train.setup import Setup, lightning_precision, require_disk, set_up
+from rsfm.train.setup import Setup, autocast, require_disk, set_up
 from rsfm.workspace import Workspace
 
 #: Images of the first passes; how many passes of the requested size follow, because a process takes more memory in the
@@ -93,7 +93,7 @@ def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[s
             # The process's own growth from one small pass to the next is too uneven.
             held_by_each = (_one_pass(spec, module, device, some) - held_by_few) // (some - few)
             peak += _PER_HELD * held_by_each * (micro_batch - size)
-        monitors.measure(setup.method.encoder, device, partial(_precision, spec, device))
+        monitors.measure(setup.method.encoder, device, partial(autocast, spec, device))
     except torch.OutOfMemoryError as error:
         raise RsfmError(
             f"A pass over {micro_batch} images does not fit into the GPU's memory. Raise optim.accumulate or lower "
@@ -121,11 +121,6 @@ def _try_steps(spec: PretrainSpec, setup: Setup, device: torch.device) -> list[s
     minutes = per_image * spec.optim.samples / 60
     remarks.append(f"About {1 / per_image:.0f} images/s here: {minutes:.0f} minutes in all, monitors not counted.")
     return remarks
-
-
-def _precision(spec: PretrainSpec, device: torch.device) -> torch.autocast:
-    bf16 = lightning_precision(spec, device) == "bf16-mixed"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def _step_in_place(spec: PretrainSpec, module: PretrainModule) -> torch.optim.Optimizer:
@@ -168,7 +163,7 @@ def _one_pass(spec: PretrainSpec, module: PretrainModule, device: torch.device, 
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with _precision(spec, device), saved_tensors_hooks(keep, lambda tensor: tensor):
+    with autocast(spec, device), saved_tensors_hooks(keep, lambda tensor: tensor):
         total = module.method.loss(views).total
     # Where Lightning does so: until then, the gradients of the step before are still there.
     if spec.optim.accumulate == 1:

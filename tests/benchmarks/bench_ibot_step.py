@@ -11,28 +11,19 @@ Run it with OMP_WAIT_POLICY=PASSIVE, as jobs are.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from pathlib import Path
 
-import numpy as np
 import torch
 from lightly.loss import DINOLoss, IBOTPatchLoss
 from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM
 from lightly.models.utils import update_momentum
-from steps import add_options, duel, flops, make_pack, say_share_of_peak, settings_of, stepper
+from steps import duel, options, set_up_ours
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsfm.data.seeding import step_generator
-from rsfm.methods.base import Progress, Views
-from rsfm.methods.ibot import IBOT
+from rsfm.methods.base import Views
 from rsfm.registry.ibot import IBOTParams
-from rsfm.specs import EncoderParams, PretrainSpec, pretrain_spec
-from rsfm.train.module import PretrainModule
-from rsfm.train.pretrain import suit_device
-from rsfm.train.setup import set_up
-from rsfm.workspace import Workspace
+from rsfm.specs import EncoderParams, PretrainSpec
 
 MOMENTUM = 0.996
 
@@ -86,42 +77,18 @@ class LightlyIBOT(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_options(parser, rounds=6, steps=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
-
+    args = options(__doc__, rounds=6, steps=3).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder))
-        make_pack(workspace, max(1000, args.batch), args.size)
-        settings = ["centring=centre", "patch_centre=hidden", "encoder.positions=sincos", *settings_of(args)]
-        spec = pretrain_spec("ibot", "bench", args.preset, settings)
-        setup = set_up(spec, workspace)
-        suit_device(spec, setup, device)  # as jobs do
-        module = PretrainModule(spec, setup.method, setup.sources).to(device)
-        method = setup.method
-        assert isinstance(method, IBOT)
-        batch_size = spec.optim.batch_size // spec.optim.accumulate
-        stored = {name: source[np.arange(batch_size)].to(device) for name, source in setup.sources.items()}
-        batch = module.standardise({**stored, "index": torch.arange(batch_size, device=device)})
-        progress = Progress(1, 1000, batch_size)
-        views = method.views(batch, step_generator(device, 0, 0), progress)
-        theirs = LightlyIBOT(spec, len(setup.sources["image"].input.bands), args.size).to(device)
+        settings = ["centring=centre", "patch_centre=hidden", "encoder.positions=sincos"]
+        ours = set_up_ours("ibot", args, folder, images=1000, settings=settings)
+        method = ours.module.method
+        theirs = LightlyIBOT(ours.spec, ours.bands, args.size).to(ours.device)
 
         def after() -> None:
-            method.after_step(progress)
+            method.after_step(ours.progress)
             method.pending.clear()
 
-        print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-        operations = flops(lambda: method.loss(views).total, device, args.precision)
-        method.pending.clear()
-        step = duel(
-            stepper(method, lambda: module.loss_of(views)[0], after, precision=args.precision),
-            stepper(theirs, lambda: theirs.loss(views), theirs.after, precision=args.precision),
-            rounds=args.rounds, steps=args.steps, batch_size=batch_size, device=device,
-        )  # fmt: skip
-        say_share_of_peak(operations, step, device, args.precision)
+        duel(ours, theirs, lambda: theirs.loss(ours.views), after=after, after_theirs=theirs.after)
 
 
 if __name__ == "__main__":

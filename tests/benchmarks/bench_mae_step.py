@@ -12,31 +12,22 @@ Run it with OMP_WAIT_POLICY=PASSIVE, as jobs are.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
-from pathlib import Path
 
-import numpy as np
 import torch
 from lightly.models import utils
 from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
-from steps import add_options, duel, flops, make_pack, say_share_of_peak, seconds, settings_of, stepper
+from steps import duel, options, seconds, set_up_ours, stepper
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsfm.data.loader import WaitTimer, train_loader
 from rsfm.data.sampler import EndlessBatchSampler
 from rsfm.data.seeding import step_generator
-from rsfm.data.source import PackSource
 from rsfm.methods.base import Progress
-from rsfm.methods.mae import MAE
 from rsfm.registry.mae import MAEParams
-from rsfm.specs import PretrainSpec, pretrain_spec
-from rsfm.train.module import PretrainModule
-from rsfm.train.pretrain import suit_device
-from rsfm.train.setup import set_up
-from rsfm.workspace import Workspace
+from rsfm.specs import PretrainSpec
 
 
 class LightlyMAE(nn.Module):
@@ -76,56 +67,34 @@ class LightlyMAE(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_options(parser, rounds=8, steps=4)
+    parser = options(__doc__, rounds=8, steps=4)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--norm-pix", action="store_true", help="lightly's step normalises its targets too")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
 
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder))
-        make_pack(workspace, max(args.images, args.batch), args.size)
-        spec = pretrain_spec("mae", "bench", args.preset, settings_of(args))
-        setup = set_up(spec, workspace)
-        suit_device(spec, setup, device)  # as jobs do
-        module = PretrainModule(spec, setup.method, setup.sources).to(device)
-        method = setup.method
-        assert isinstance(method, MAE)
-        batch_size = spec.optim.batch_size // spec.optim.accumulate
-        source: PackSource = setup.sources["image"]
-        stored = {"image": source[np.arange(batch_size)].to(device), "index": torch.arange(batch_size, device=device)}
-        batch = module.standardise(stored)
-        generator = step_generator(device, 0, 0)
-        views = method.views(batch, generator, Progress(0, 1, 0))
-        theirs = LightlyMAE(spec, len(source.input.bands), args.size, args.norm_pix).to(device)
+        ours = set_up_ours("mae", args, folder, images=args.images)
+        module, method, device, batch_size = ours.module, ours.module.method, ours.device, ours.progress.samples
+        theirs = LightlyMAE(ours.spec, ours.bands, args.size, args.norm_pix).to(device)
+        duel(ours, theirs, lambda: theirs.loss(ours.views["image"]))
 
-        print(f"{args.preset}: {spec.encoder.model_dump()}, batch {batch_size}, 7 bands, {args.size} px, {args.device}")
-        operations = flops(lambda: method.loss(views).total, device, args.precision)
-        step = duel(
-            stepper(method, lambda: module.loss_of(views)[0], precision=args.precision),
-            stepper(theirs, lambda: theirs.loss(views["image"]), precision=args.precision),
-            rounds=args.rounds, steps=args.steps, batch_size=batch_size, device=device,
-        )  # fmt: skip
-        say_share_of_peak(operations, step, device, args.precision)
-
-        timer = WaitTimer()
-        sampler = EndlessBatchSampler(len(source), batch_size, 0)
-        loader = iter(train_loader(setup.sources, sampler, workers=0, pin_memory=device.type == "cuda", timer=timer))
+        timer, generator = WaitTimer(), step_generator(device, 0, 0)
+        sampler = EndlessBatchSampler(len(ours.source), batch_size, 0)
+        sources = {"image": ours.source}
+        loader = iter(train_loader(sources, sampler, workers=0, pin_memory=device.type == "cuda", timer=timer))
         made = [0.0]
 
         def whole() -> Tensor:
             arrived = {name: tensor.to(device) for name, tensor in next(loader).items()}
             start = time.perf_counter()
-            with torch.no_grad():
+            with torch.autocast(device.type, enabled=False), torch.no_grad():  # views are float32, as in training
                 fresh = method.views(module.standardise(arrived), generator, Progress(0, 1, 0))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             made[0] += time.perf_counter() - start
             return module.loss_of(fresh)[0]
 
-        whole_step = stepper(method, whole, precision=args.precision)
+        whole_step = stepper(method, whole, ours.autocast)
         seconds(whole_step, 2, device)
         timer.seconds, made[0], count = 0.0, 0.0, args.rounds * args.steps
         per_step, _ = seconds(whole_step, count, device)

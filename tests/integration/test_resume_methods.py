@@ -1,4 +1,7 @@
-"""Stopping mid-epoch and resuming changes nothing, for every method: weights, averages, queues, centres, randomness."""
+"""Every method trained: stopping mid-epoch and resuming changes nothing, and its alarms are judged.
+
+Nothing: weights, averages, queues, centres, randomness, every logged value.
+"""
 
 from __future__ import annotations
 

@@ -84,9 +84,8 @@ def step_of(name: str, rank: int = 0, size: int = 1) -> tuple[float, dict[str, T
     return loss.item(), {key: p.grad for key, p in method.named_parameters() if p.grad is not None}
 
 
-def queue_step(parts: slice) -> tuple[float, dict[str, Tensor], Tensor]:
-    """Loss, gradients and queue of MoCo v2 on some of two halves of a batch, each of which is a BatchNorm group."""
-    halves = list(range(2))[parts]
+def queue_step(*halves: int) -> tuple[float, dict[str, Tensor], Tensor]:
+    """Loss, gradients and queue of MoCo v2 on one or both halves of a batch, each of which is a BatchNorm group."""
     method = small(groups=len(halves), batch_size=8 * len(halves))
     rows = torch.cat([torch.arange(8) + 8 * half for half in halves])
     shuffled = torch.cat([torch.tensor([3, 0, 7, 1, 6, 2, 5, 4]) + 8 * place for place in range(len(halves))])
@@ -109,7 +108,7 @@ def of_one_process(rank: int) -> dict:
         results[f"norm of {name}"] = batch_norm(values.chunk(2)[rank], ours(5))
     for name in METHODS:
         results[f"step of {name}"] = step_of(name, rank, 2)
-    loss, gradients, queue = queue_step(slice(rank, rank + 1))
+    loss, gradients, queue = queue_step(rank)
     results["step of moco_v2"], results["queue of moco_v2"] = (loss, gradients), queue
     method = build("moco_v2", encoder={"layers": "resnet18"}, queue_size=32, batchnorm_groups=2)
     method.pending.append({"keys": torch.full((8, 128), float(rank))})
@@ -152,7 +151,7 @@ def test_batch_norm(results, name):
 
 @pytest.mark.parametrize("name", [*METHODS, "moco_v2"])
 def test_steps_of_whole_methods(results, name):
-    loss, gradients = queue_step(slice(None))[:2] if name == "moco_v2" else step_of(name)
+    loss, gradients = queue_step(0, 1)[:2] if name == "moco_v2" else step_of(name)
     both = [r[f"step of {name}"] for r in results]
     assert sum(theirs for theirs, _ in both) / 2 == pytest.approx(loss, rel=1e-5)
     assert len(gradients) > 10
@@ -163,7 +162,7 @@ def test_steps_of_whole_methods(results, name):
 
 def test_the_queue_takes_the_keys_of_all_processes_in_order(results):
     for result in results:
-        torch.testing.assert_close(result["queue of moco_v2"], queue_step(slice(None))[2])
+        torch.testing.assert_close(result["queue of moco_v2"], queue_step(0, 1)[2])
     for queue, seen in (r["queue"] for r in results):
         assert seen == 16
         assert queue[:16].tolist() == [0.0] * 8 + [1.0] * 8

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from rasters import save
 
+from data_catalog.add import understand
+from data_catalog.entry import write_registered
+from data_catalog.prepare import prepare
+from rsfm.packs import Pack
+from rsfm.specs import PrepareSpec
+from rsfm.workspace import Workspace
+
 SIDE = 16
+NAMES = [f"place_{i}" for i in range(10)]
 
 
 def picture(seed: int, height: int = SIDE, width: int = SIDE) -> np.ndarray:
@@ -41,3 +51,15 @@ def change_tree(
         for folder, array in zip(folders, arrays, strict=True):
             save(root / above / folder / f"{stem}.{ending}", array, **options)
     return root
+
+
+def pack_of(folder: Path, workspace: Workspace, known: dict[str, Any] | None = None, **spec: Any) -> Pack:
+    """The folder as dataset `mine`: understood, registered and prepared."""
+    write_registered(understand(folder, "mine", **(known or {})).entry, workspace)
+    prepare(PrepareSpec(dataset="mine", **spec), workspace)
+    return Pack.named(workspace, "mine")
+
+
+def rows(pack: Pack) -> list[tuple[str, int, pd.Series]]:
+    """(split, row number, sample) of all samples."""
+    return [(s, i, row) for s in pack.info.splits for i, row in pack.split_samples(s).iterrows()]
